@@ -1,0 +1,1 @@
+"""The engine room: one topic a file. It knows no task and holds no loop."""

@@ -1,0 +1,79 @@
+"""What a run tells a person at its start and its end."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import runtime
+from core.baseline import baseline
+from core.batches import to_device
+from core.data import describe
+from core.monitor import monitored
+from core.records import format_metrics
+from core.run import Run
+
+
+def start(state: Any, run: Run, loaders: dict[str, Any], data_dir: Path) -> None:
+    """Log what is about to be trained, on which data and where."""
+    params = state.params
+    logging.info(
+        "Training %s (task %s) on %s, %d CPU threads, %s",
+        run.folder,
+        params.task,
+        state.device,
+        params.num_threads,
+        params.precision,
+    )
+    for warning in run.warnings:
+        logging.warning("Note: %s", warning)
+    logging.info("Data: %s", data_dir)
+    if made_up := describe(data_dir):
+        logging.info("Note: these are %s", made_up)
+    for split, loader in loaders.items():
+        examples = "?" if loader.num_examples is None else loader.num_examples
+        logging.info("%s: %s examples in %d batches, %s", split, examples, len(loader), loader.kind)
+    weights = [weight for weight in state.model.parameters() if weight.requires_grad]
+    logging.info("Net: %s weights to train", f"{sum(weight.numel() for weight in weights):,}")
+    if run.checkpoint is not None:
+        logging.info("Going on after epoch %d, step %d", state.epoch, state.step)
+
+
+def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:
+    """Log the untrained net's loss beside chance, and the metrics of the most frequent class."""
+    state.model.eval()
+    with torch.no_grad(), runtime.autocast(state.params, state.device):
+        batch = to_device(loaders["val"].first_batch(), state.device, state.params)
+        outputs, labels = state.task.forward(state.model, batch, state.params)
+        loss = state.task.losses(outputs, labels)["loss"]
+    trivial = baseline(state.task, loaders["train"], loaders["val"], outputs)
+    if trivial:
+        shown = format_metrics({name: trivial[name] for name in trivial if name != "loss"})
+        logging.info("Always the most frequent class: val %s", shown)
+        logging.info("First loss %.3f, chance (ln K) %.3f", loss, trivial["loss"])
+    return trivial
+
+
+def end(state: Any, run: Run, trivial: dict[str, float]) -> None:
+    """Log the best epoch, loudly if it is no better than a trivial answer."""
+    if state.best is None:
+        logging.warning("No epoch had a finite validation metric: there is no best checkpoint.")
+        return
+    name, more = monitored(state.params, state.best["metrics"])
+    value = state.best["metrics"][name]
+    why = (
+        f" (no better one in {state.params.early_stopping_patience})" if state.stopped_early else ""
+    )
+    logging.info("Done after %d epochs%s.", state.epoch, why)
+    logging.info(
+        "Best: epoch %d, val %s", state.best["epoch"], format_metrics(state.best["metrics"])
+    )
+    if name in trivial and (value <= trivial[name] if more else value >= trivial[name]):
+        logging.warning(
+            "WARNING: THIS NET HAS LEARNED NOTHING USEFUL. Its best val %s, %.4g, does not beat "
+            "%.4g, which is reached without looking at the inputs.",
+            name,
+            value,
+            trivial[name],
+        )

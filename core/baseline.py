@@ -1,0 +1,39 @@
+"""The trivial answers that a net must beat: always the most frequent class, and pure chance."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.task import Collected, Task, is_integer
+
+
+def constant_answer(labels: Tensor, train_labels: Tensor, num_classes: int) -> Tensor:
+    """Return outputs (..., K) for labels (...): always the most frequent training label."""
+    counts = torch.bincount(train_labels[train_labels >= 0].long().flatten(), minlength=num_classes)
+    return nn.functional.one_hot(counts.argmax(), num_classes).float().expand(*labels.shape, -1)
+
+
+def baseline(task: Task, train_loader: Any, val_loader: Any, outputs: Any) -> dict[str, float]:
+    """Return the validation metrics of the constant answer, and the chance loss ln K as "loss".
+
+    Args:
+        task: whose metrics are taken.
+        train_loader: its `labels` say which class is the most frequent.
+        val_loader: its `labels` are what the answer is held against.
+        outputs: of one batch, (B, ..., K): they tell K.
+
+    Returns:
+        The metrics; {} where labels are not class numbers, or the loaders do not show them.
+    """
+    labels: list[Any] = [getattr(loader, "labels", None) for loader in (train_loader, val_loader)]
+    if not (all(map(is_integer, labels)) and isinstance(outputs, Tensor) and outputs.ndim > 1):
+        return {}
+    train_labels, val_labels = (part.cpu() for part in labels)
+    num_classes = outputs.shape[-1]
+    if max(int(train_labels.max()), int(val_labels.max())) >= num_classes:
+        return {}
+    constant = Collected(task)
+    constant.add(constant_answer(val_labels, train_labels, num_classes), val_labels)
+    return constant.metrics() | {"loss": math.log(num_classes)}

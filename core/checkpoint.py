@@ -1,0 +1,271 @@
+"""What is in a checkpoint; sealing, writing and reading checkpoint files.
+
+A file is what torch.save writes, with a seal behind it: SHA-256 of the rest, its length, and a
+magic word, 48 bytes in all. Plain torch.load does not mind the seal, and does not check it.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import random
+import struct
+import sys
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.errors import UserError
+from core.files import replacing, sync_folder
+
+MAGIC = b"SEALED01"
+SEAL = struct.Struct("<32sQ8s")  # SHA-256, length of what it covers, MAGIC
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, not one of ours, or does not fit the net."""
+
+
+def plain(value: Any, where: str = "checkpoint") -> Any:
+    """Copy nested containers of tensors and plain Python values, so that equal values write equal.
+
+    Tensors are copied to the CPU. Containers are built anew and strings interned, because pickle
+    writes an object that it has met before differently from an equal one that it has not.
+
+    Raises:
+        TypeError: something is neither a tensor nor plain Python: it could not be loaded safely.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True).contiguous()
+    if isinstance(value, str):
+        return sys.intern(str(value))
+    if value is None or isinstance(value, bool | int | float | complex | bytes):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return torch.from_numpy(value.copy())
+    if isinstance(value, Path):
+        return sys.intern(str(value))
+    if isinstance(value, Mapping):
+        return {
+            plain(name, where): plain(item, f"{where}[{name!r}]") for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        items = [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    raise TypeError(f"{where} is {type(value).__name__}, want tensors and plain Python values only")
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of the global generators of torch (all devices), NumPy and Python."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
+        "python": random.getstate(),
+    }
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Put back what random_states returned."""
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a sealed checkpoint in one step: the file is the old one or the new one, never a part.
+
+    Args:
+        path: the file to replace.
+        content: what `plain` returned.
+
+    Raises:
+        OSError: the disk is full or fails; `path` is as before and no temporary file is left.
+    """
+    buffer = io.BytesIO()  # saved to a path, the archive would hold the file's name
+    torch.save(dict(content), buffer)
+    body = buffer.getbuffer()
+    with replacing(path) as file:
+        file.write(body)
+        file.write(SEAL.pack(hashlib.sha256(body).digest(), len(body), MAGIC))
+
+
+def _unseal(path: Path, data: bytes) -> memoryview:
+    """Return what the seal covers; CheckpointError if there is no seal or it does not match."""
+    view = memoryview(data)
+    body, seal = view[: -SEAL.size], view[-SEAL.size :]
+    if len(seal) < SEAL.size or bytes(seal[-len(MAGIC) :]) != MAGIC:
+        raise CheckpointError(f"{path}: its seal is missing, so the file is cut short or not ours")
+    digest, length, _ = SEAL.unpack(seal)
+    if length != len(body) or hashlib.sha256(body).digest() != digest:
+        raise CheckpointError(f"{path}: its content does not match its seal, the file is damaged")
+    return body
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without running any code from it.
+
+    A file named `.pt` must carry our seal. Any other name, such as the CS230 template's
+    `best.pth.tar`, may lack it and is announced as unverified.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, compressed, or holds more than tensors and
+            plain Python values.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    sealed = data.endswith(MAGIC)
+    if sealed or path.suffix == ".pt":
+        body = _unseal(path, data)
+    else:
+        body = memoryview(data)
+        logging.warning("%s: carries no seal, so it is loaded unverified", path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise CheckpointError(
+                    f"{path}: holds compressed data, which torch.save never writes"
+                )
+        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except zipfile.BadZipFile:
+        raise CheckpointError(f"{path}: not an archive of torch.save (1.6 or later)") from None
+    except Exception as error:
+        kind = type(error).__name__
+        raise CheckpointError(
+            f"{path}: refused ({kind}): it is damaged, or holds more than tensors and plain values"
+        ) from error
+    if not (isinstance(content, dict) and isinstance(content.get("state_dict"), dict)):
+        raise CheckpointError(f"{path}: no 'state_dict' in it, so it is not a checkpoint")
+    return content
+
+
+def commit(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
+    """Write the checkpoints of one save in the order best, previous, last.
+
+    The rename of `last.pt` is the moment at which the save counts.
+    """
+    if best is not None:
+        write_checkpoint(folder / "best.pt", best)
+    if (folder / "last.pt").exists():
+        spare = folder / ".previous.pt.tmp"
+        spare.unlink(missing_ok=True)
+        try:
+            os.link(folder / "last.pt", spare)
+        except OSError:  # a file system without hard links
+            spare.write_bytes((folder / "last.pt").read_bytes())
+        os.replace(spare, folder / "previous.pt")
+        with suppress(FileNotFoundError):  # renaming one link of a file over another does nothing
+            spare.unlink()
+        sync_folder(folder)
+    write_checkpoint(folder / "last.pt", last)
+
+
+def read_newest(folder: Path) -> dict[str, Any] | None:
+    """Read `last.pt`, or `previous.pt` if that does not verify; None if there is neither.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none verifies.
+    """
+    paths = [path for name in ("last.pt", "previous.pt") if (path := folder / name).exists()]
+    for i, path in enumerate(paths):
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            if i == len(paths) - 1:
+                raise
+            logging.warning("%s\nGoing on from %s instead.", error, paths[i + 1])
+    return None
+
+
+def find_checkpoint(folder: Path, name: str) -> Path:
+    """Find the checkpoint that `--restore_file` names: a path, or "best" or "last" in the folder.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    candidates = [folder / f"{name}.pt", folder / f"{name}.pth.tar", folder / name, Path(name)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise CheckpointError(
+        f"{folder}: no checkpoint {name!r} (looked for {name}.pt, {name}.pth.tar)"
+    )
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Put weights into a model that they fit in name, shape and type.
+
+    Raises:
+        CheckpointError: they do not fit; the first differences are named.
+    """
+    own = model.state_dict()
+    faults = [f"{name} is missing" for name in own if name not in weights]
+    faults += [f"{name} is not in the net" for name in weights if name not in own]
+    for name in own.keys() & weights.keys():
+        mine, theirs = own[name], weights[name]
+        if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
+            faults.append(
+                f"{name} is {tuple(theirs.shape)} {theirs.dtype}, "
+                f"want {tuple(mine.shape)} {mine.dtype}"
+            )
+    if faults:
+        more = [f"... and {len(faults) - 3} more"] if len(faults) > 3 else []
+        listed = "\n  ".join(sorted(faults)[:3] + more)
+        raise CheckpointError(f"{path} does not fit the net:\n  {listed}")
+    model.load_state_dict(dict(weights))
+
+
+def save_checkpoint(state: Mapping[str, Any], is_best: bool, checkpoint: str | Path) -> None:
+    """Write `last.pth.tar`, and `best.pth.tar` too if `is_best`, in the folder `checkpoint`.
+
+    This is the CS230 template's call, for code that makes its own checkpoints.
+
+    Args:
+        state: 'state_dict' of the model, and whatever else: 'epoch', 'optim_dict'.
+        is_best: whether this is the best model so far.
+        checkpoint: the folder, made if it is missing.
+    """
+    folder = Path(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = plain(state)
+    write_checkpoint(folder / "last.pth.tar", content)
+    if is_best:
+        write_checkpoint(folder / "best.pth.tar", content)
+
+
+def load_checkpoint(
+    checkpoint: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
+    """Load a checkpoint's weights into `model` and, if one is given, its state into `optimizer`.
+
+    Returns:
+        The whole checkpoint, a dict.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or does not fit.
+    """
+    content = read_checkpoint(checkpoint)
+    load_weights(model, content["state_dict"], checkpoint)
+    if optimizer is not None:
+        if not content.get("optim_dict"):
+            raise CheckpointError(f"{checkpoint}: holds no state of an optimizer ('optim_dict')")
+        optimizer.load_state_dict(content["optim_dict"])
+    return content

@@ -1,0 +1,62 @@
+"""Errors that a user can act on, and how a script reports them."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class UserError(ValueError):
+    """A fault outside the code, told in at most five lines without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(UserError):
+    """The command line or a params file is wrong; nothing has been read or written yet."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A data set is missing, incomplete or damaged."""
+
+
+class NumericError(UserError):
+    """A loss or a metric is no longer a finite number."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the known name nearest to `name`, or "" if none is near."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.75)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def first_ten(faults: Sequence[str]) -> str:
+    """List the first ten faults, one a line, then how many more there are."""
+    more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
+    return "\n  ".join([*faults[:10], *more])
+
+
+Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
+
+
+def reports_errors(main: Main) -> Main:
+    """Let a script's `main` return the exit code of a UserError or OSError, with a short message.
+
+    With --traceback on the command line the exception itself is raised. Any other exception is a
+    fault of code, so it keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except (UserError, OSError) as error:
+            if "--traceback" in (sys.argv if argv is None else argv):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code if isinstance(error, UserError) else 1
+
+    return wrapped

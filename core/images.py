@@ -1,0 +1,98 @@
+"""Image files as uint8 tensors: decoded once on all cores, checked, and cached beside the data."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.errors import DataError, first_ten
+from core.files import replacing
+from core.runtime import usable_cores
+
+
+def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
+    """Read images as uint8 (N, 3, H, W), RGB, EXIF rotation applied.
+
+    The first call for a list of files decodes them and writes a cache into the folder `.cache`
+    beside their folder, or into the user's cache folder where that cannot be written. The cache
+    holds as long as the names, sizes and times of the files do.
+
+    Args:
+        paths: N files of one folder, in the order wanted.
+        size: (H, W) that every image must have.
+
+    Raises:
+        DataError: files are not images or have another size; the first ten are named.
+    """
+    states = [path.stat() for path in paths]
+    facts = [(p.name, s.st_size, s.st_mtime_ns) for p, s in zip(paths, states, strict=True)]
+    key = hashlib.sha256(repr((facts, size, "RGB")).encode()).hexdigest()[:20]
+    folder = paths[0].parent
+    name = f"{folder.name}-{key}.npy"
+    homes = [folder.parent / ".cache", _user_cache()]
+    for home in homes:
+        with suppress(OSError, ValueError):  # absent, or damaged: it is made again
+            images = np.load(home / name)
+            if images.shape == (len(paths), 3, *size) and images.dtype == np.uint8:
+                return torch.from_numpy(images)
+    images = _decode_all(paths, size)
+    for home in homes:
+        try:
+            _write_cache(home, name, folder.name, images)
+            break
+        except OSError as error:
+            logging.info("no cache of decoded images in %s: %s", home, error.strerror)
+    return torch.from_numpy(images)
+
+
+def _user_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "project-template-images"
+
+
+def _write_cache(home: Path, name: str, prefix: str, images: np.ndarray) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    with replacing(home / name) as file:
+        np.save(file, images)
+    for stale in home.glob(f"{prefix}-{'?' * 20}.npy"):
+        if stale.name != name:
+            stale.unlink(missing_ok=True)
+
+
+def _decode(path: Path, size: tuple[int, int]) -> np.ndarray | str:
+    """Return an image as uint8 (3, H, W), or say what is wrong with it."""
+    from PIL import Image, ImageOps  # not needed when the cache holds
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        reason = "not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+        return f"{path}: {reason}"
+    if pixels.shape[:2] != size:
+        return f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, want {size[1]}x{size[0]}"
+    return pixels.transpose(2, 0, 1)
+
+
+def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
+    """Decode on all cores (Pillow lets other threads run meanwhile)."""
+    images = np.empty((len(paths), 3, *size), np.uint8)
+    faults = []
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for i, image in enumerate(pool.map(lambda path: _decode(path, size), paths)):
+            if isinstance(image, str):
+                faults.append(image)
+            else:
+                images[i] = image
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {len(paths)} images cannot be used:\n  {first_ten(faults)}"
+        )
+    return images

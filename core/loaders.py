@@ -1,0 +1,224 @@
+"""Exact order for a plain DataLoader, with the face of `core.batches.Batches`."""
+
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    get_worker_info,
+)
+
+from core.order import (
+    epoch_order,
+    global_states,
+    mixed_seed,
+    seed_global,
+    seeded,
+    split_into_batches,
+    states_in_place,
+)
+from core.task import is_integer
+
+
+class _SeededExamples(Dataset[Any]):
+    """A dataset that is asked for (epoch, index), and draws its random numbers from these."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, place: tuple[int, int]) -> Any:
+        if get_worker_info() is None:
+            with seeded(self.seed, *place):
+                return self.dataset[place[1]]
+        seed_global(mixed_seed(self.seed, *place))
+        return self.dataset[place[1]]
+
+
+class _EpochBatches:
+    """The batch sampler of an exact loader: lists of (epoch, index), set anew before each epoch."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class ExactLoader:
+    """A DataLoader over a map-style dataset with the face of `Batches`.
+
+    A random or sequential sampler is replaced by our order of (seed, epoch). A sampler or batch
+    sampler of the user's own is kept: its whole list is drawn at the start of an epoch, seeded by
+    (seed, epoch). Each example is seeded by (seed, epoch, index). Outside of training `drop_last`
+    is not obeyed: evaluation counts every example once.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
+        self.loader, self.seed, self.train = loader, seed, train
+        self.own_order = not _has_standard_sampler(loader)
+        order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
+        self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
+        self.batches = _EpochBatches()
+        sampling = {"batch_sampler" if loader.batch_sampler else "sampler": self.batches}
+        self.inner: DataLoader[Any] = DataLoader(
+            _SeededExamples(loader.dataset, seed),
+            **sampling,  # type: ignore[arg-type]
+            batch_size=1 if loader.batch_sampler else None,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=torch.Generator(),  # else every epoch draws from the global generator
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+        )
+
+    @property
+    def num_examples(self) -> int:
+        """N, the number of examples of the dataset."""
+        return len(self.loader.dataset)  # type: ignore[arg-type]
+
+    @property
+    def ids(self) -> list[Any] | None:
+        """The dataset's `filenames`, or numbers, where examples come in the dataset's order."""
+        if self.own_order or self.train:
+            return None
+        names = getattr(self.loader.dataset, "filenames", None)
+        return list(names) if names is not None else list(range(self.num_examples))
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The integer labels (N,) where the dataset shows them without reading every example."""
+        return known_labels(self.loader.dataset)
+
+    def __len__(self) -> int:
+        return len(self.loader if self.own_order else self._index_batches(0))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.epoch(0)
+
+    def first_batch(self) -> Any:
+        """Return the first batch of epoch 0, without starting worker processes."""
+        first = self._index_batches(0)[0]
+        examples = self.inner.dataset
+        if self.loader.batch_sampler is None:
+            return self.loader.collate_fn(examples[0, first])
+        return self.loader.collate_fn([examples[0, index] for index in first])
+
+    def _index_batches(self, number: int) -> list[Any]:
+        """Return the example numbers of every batch of an epoch."""
+        if not self.own_order:
+            shuffled = self.train and type(self.loader.sampler) is RandomSampler
+            size = self.num_examples
+            order = epoch_order(size, self.seed, number) if shuffled else torch.arange(size)
+            dropping, batch_size = self.train and self.loader.drop_last, self.loader.batch_size or 1
+            if dropping:
+                order = order[: size - size % batch_size]
+            batches = split_into_batches(order, batch_size, self.train)
+            return [batch.tolist() for batch in batches]
+        sampler: Any = self.loader.batch_sampler or self.loader.sampler
+        parts: list[Any] = [sampler, getattr(sampler, "sampler", None)]
+        for part in parts:
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(number)
+            if isinstance(own := getattr(part, "generator", None), torch.Generator):
+                own.manual_seed(mixed_seed(self.seed, number))
+        with seeded(self.seed, number):
+            return list(islice(sampler, len(self.loader)))
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """Yield the batches of one epoch, from the batch number `start` on."""
+        batches = self._index_batches(number)[start:]
+        if self.loader.batch_sampler is None:
+            self.batches.batches = [(number, index) for index in batches]
+        else:
+            self.batches.batches = [[(number, index) for index in batch] for batch in batches]
+        return iter(self.inner)
+
+
+def _has_standard_sampler(loader: DataLoader[Any]) -> bool:
+    """Tell whether a loader visits every example once, in order or shuffled."""
+    sampler = loader.sampler
+    if (
+        type(loader.batch_sampler) is not BatchSampler
+        or loader.batch_sampler.sampler is not sampler
+    ):
+        return False
+    if type(sampler) is RandomSampler:
+        return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
+    return type(sampler) is SequentialSampler
+
+
+def known_labels(dataset: Any) -> Tensor | None:
+    """Return the labels (N,) a dataset holds as `targets`, `labels` or last tensor, if integers."""
+    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    if labels is None and getattr(dataset, "tensors", None):
+        labels = dataset.tensors[-1]
+    if isinstance(dataset, Subset):
+        whole = known_labels(dataset.dataset)
+        return None if whole is None else whole[torch.as_tensor(dataset.indices)]
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return labels if is_integer(labels) and len(labels) == len(dataset) else None
+
+
+class StreamLoader:
+    """A DataLoader over an iterable dataset, seeded per epoch; it starts in mid-epoch by dropping.
+
+    What it yields depends on the number of workers, as with any iterable dataset.
+    """
+
+    kind = "a stream; randomness by (seed, epoch) and worker, resumed by drawing and dropping"
+    ids = labels = None
+
+    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
+        self.loader, self.seed = loader, seed
+        self.loader.generator = torch.Generator()
+
+    @property
+    def num_examples(self) -> int | None:
+        """N, if the dataset knows its length."""
+        return len(self.loader.dataset) if hasattr(self.loader.dataset, "__len__") else None
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.epoch(0)
+
+    def first_batch(self) -> Any:
+        """Return the first batch of epoch 0."""
+        return next(self.epoch(0))
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """Yield the batches of one epoch, from the batch number `start` on."""
+        if hasattr(self.loader.dataset, "set_epoch"):
+            self.loader.dataset.set_epoch(number)
+        self.loader.generator.manual_seed(mixed_seed(self.seed, number))
+        with seeded(self.seed, number):
+            iterator = iter(self.loader)
+            own = global_states()
+        end = object()
+        for i in count():
+            with states_in_place(own):
+                batch = next(iterator, end)
+                own = global_states()
+            if batch is end:
+                return
+            if i >= start:
+                yield batch

@@ -1,0 +1,150 @@
+"""Optimizers and learning-rate schedulers of torch, by their own names."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.errors import UsageError, did_you_mean
+from core.params import Params
+from core.task import Task
+
+PER_UPDATE = ("OneCycleLR", "CyclicLR")  # their lengths are counted in updates
+LENGTHS = ("total_steps", "T_max")  # arguments that are filled in with the length of the run
+SHAPES = {*LENGTHS, "epochs", "total_iters"}  # arguments that tie a schedule to a length
+
+
+def _class_of(module: Any, base: type, key: str, name: str) -> type:
+    """Find a class of torch by its own name, or say which there are."""
+    names = [
+        other
+        for other, value in vars(module).items()
+        if inspect.isclass(value)
+        and issubclass(value, base)
+        and value is not base
+        and other[0] != "_"
+    ]
+    if name not in names:
+        raise UsageError(
+            f"{key!r} is {name!r}, want a class of {module.__name__}{did_you_mean(name, names)}"
+        )
+    return getattr(module, name)
+
+
+def _check_args(cls: type, key: str, args: dict[str, Any], taken: tuple[str, ...]) -> None:
+    known = [name for name in inspect.signature(cls).parameters if name not in taken]
+    for name in args:
+        if name in taken[1:]:
+            raise UsageError(f"{key!r} holds {name!r}, which is a key of its own: learning_rate")
+        if name not in known:
+            raise UsageError(
+                f"{key!r}: {cls.__name__} takes no {name!r}{did_you_mean(name, known)}"
+            )
+
+
+def check_optimizer_params(params: Params) -> None:
+    """Check the names of optimizer and scheduler and of their arguments before data are read."""
+    optimizer = _class_of(torch.optim, torch.optim.Optimizer, "optimizer", params.optimizer)
+    _check_args(optimizer, "optimizer_args", params.optimizer_args, ("params", "lr"))
+    if params.lr_scheduler is not None:
+        schedulers = torch.optim.lr_scheduler
+        base = schedulers.LRScheduler
+        scheduler = _class_of(schedulers, base, "lr_scheduler", params.lr_scheduler)
+        _check_args(scheduler, "lr_scheduler_args", params.lr_scheduler_args, ("optimizer",))
+
+
+def build_optimizer(model: nn.Module, params: Params) -> torch.optim.Optimizer:
+    """Make the optimizer that the params name, over the weights that are trained."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if not weights:
+        raise UsageError(
+            "the net has no weights to train: define train_step, or check requires_grad"
+        )
+    optimizer = getattr(torch.optim, params.optimizer)
+    try:
+        return optimizer(weights, lr=params.learning_rate, **params.optimizer_args)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"'optimizer_args': {params.optimizer}: {error}") from error
+
+
+def make_optimizers(
+    task: Task, model: nn.Module, params: Params
+) -> dict[str, torch.optim.Optimizer]:
+    """Make the optimizers of the task, by name; one called "main" if there is just one."""
+    made = (task.make_optimizer or build_optimizer)(model, params)
+    return dict(made) if isinstance(made, Mapping) else {"main": made}
+
+
+def make_schedulers(
+    task: Task,
+    optimizers: dict[str, torch.optim.Optimizer],
+    params: Params,
+    updates_per_epoch: int,
+) -> dict[str, Any]:
+    """Make the schedulers of the task, by name; {} if there are none."""
+    alone = list(optimizers) == ["main"]
+    given = optimizers["main"] if alone else optimizers
+    if task.make_scheduler is not None:
+        made = task.make_scheduler(given, params, updates_per_epoch)
+    elif alone:
+        made = build_scheduler(optimizers["main"], params, updates_per_epoch)
+    else:
+        made = {n: build_scheduler(o, params, updates_per_epoch) for n, o in optimizers.items()}
+    made = made if isinstance(made, Mapping) else {"main": made}
+    return {name: scheduler for name, scheduler in made.items() if scheduler is not None}
+
+
+def step_after_epoch(scheduler: Any, value: float) -> None:
+    """Step a scheduler at the end of an epoch whose monitored metric is `value`."""
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        scheduler.step(value)
+    else:
+        scheduler.step()
+
+
+def steps_per_update(params: Params, task: Task | None = None) -> bool:
+    """Tell whether the scheduler steps after every update, rather than after every epoch.
+
+    "auto" means yes for a `make_scheduler` of the task's own, which is told the steps per epoch.
+    """
+    if params.lr_scheduler_interval == "auto":
+        if task is not None and task.make_scheduler is not None:
+            return True
+        return params.lr_scheduler in PER_UPDATE
+    return params.lr_scheduler_interval == "update"
+
+
+def schedule_depends_on_length(params: Params) -> bool:
+    """Tell whether the schedule of a longer run differs from that of a shorter one."""
+    if params.lr_scheduler is None:
+        return False
+    scheduler = getattr(torch.optim.lr_scheduler, params.lr_scheduler)
+    return not SHAPES.isdisjoint(inspect.signature(scheduler).parameters)
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer, params: Params, updates_per_epoch: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """Make the scheduler that the params name, or None.
+
+    Of its arguments, lengths that are left out are those of the whole run, and a largest rate that
+    is left out is `learning_rate`.
+    """
+    if params.lr_scheduler is None:
+        return None
+    scheduler = getattr(torch.optim.lr_scheduler, params.lr_scheduler)
+    args = dict(params.lr_scheduler_args)
+    length = params.num_epochs * (updates_per_epoch if steps_per_update(params) else 1)
+    for name in inspect.signature(scheduler).parameters:
+        if name in LENGTHS and name not in args and "epochs" not in args:
+            args[name] = length
+        if name == "max_lr" and name not in args:
+            args[name] = params.learning_rate
+    if params.lr_scheduler == "ReduceLROnPlateau" and "mode" not in args:
+        args["mode"] = "min" if params.monitor == "loss" else "max"
+    try:
+        return scheduler(optimizer, **args)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"'lr_scheduler_args': {params.lr_scheduler}: {error}") from error

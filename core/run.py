@@ -1,0 +1,207 @@
+"""The folder of a run: whether it is new, interrupted or complete, and what was asked of it."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.checkpoint import read_newest
+from core.errors import UsageError
+from core.files import write_json
+from core.keys import KEYS
+from core.optim import schedule_depends_on_length
+from core.params import ROOT, Params, find_params_file, load_params, read_mapping
+from core.runtime import pick_device, usable_cores
+
+# What a run writes into its folder, and --overwrite removes.
+OUTPUTS = (
+    "params.resolved.json",
+    "train.log",
+    "times.jsonl",
+    "metrics.jsonl",
+    "last.pt",
+    "previous.pt",
+    "best.pt",
+    "metrics_*_weights.json",
+    "metrics_*_best.json",
+    "metrics_*_last.json",
+    "predictions_*.npz",
+    "confusion_*.png",
+    "evaluations.jsonl",
+    "evaluate.log",
+)
+RESOLVED = "params.resolved.json"
+
+
+@dataclass
+class Run:
+    """One start of a run.
+
+    `params` are in force: the file, defaults and overrides; `asked` are those of them that decide
+    the result, before a loader adds its own. `checkpoint` is what it goes on from,
+    None for a new run. `changed` names the keys with new values, which `--resume` allows.
+    """
+
+    folder: Path
+    params: Params
+    overrides: dict[str, Any]
+    warnings: list[str]
+    checkpoint: dict[str, Any] | None
+    restore_file: str | None
+    asked: dict[str, Any]
+    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every epoch is done, or it stopped early."""
+        if self.checkpoint is None:
+            return False
+        stopped = self.checkpoint["stopped_early"] and not self.changed
+        return stopped or self.checkpoint["epoch"] >= self.params.num_epochs
+
+    def data_changed(self, fingerprint: dict[str, Any]) -> bool:
+        """Tell whether the data are not those that the run began with."""
+        return self.checkpoint is not None and self.checkpoint["data"] != fingerprint
+
+
+def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of the params what does not decide the result of a run: machine and places."""
+    left_out = {"data_dir", "cuda", *(name for name, key in KEYS.items() if key.machine)}
+    return {name: value for name, value in params.items() if name not in left_out}
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """Return what params.resolved.json holds, or {} if there is none that can be read."""
+    try:
+        return read_mapping(folder / RESOLVED)
+    except UsageError:
+        return {}
+
+
+def machine_params(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the params of a checkpoint, with the machine's keys as the run last used them.
+
+    A checkpoint that holds no params, such as one of the CS230 template, takes those of the file.
+    """
+    if not stored:
+        return load_params(find_params_file(folder), {})[0].dict
+    last_used = recorded(folder).get("params", {})
+    machine = {n: last_used.get(n, key.default) for n, key in KEYS.items() if key.machine}
+    return machine | stored
+
+
+def remove_outputs(folder: Path) -> None:
+    """Remove what a run wrote into its folder, and nothing else."""
+    for pattern in OUTPUTS:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def open_run(
+    folder: Path,
+    overrides: dict[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    restore_file: str | None = None,
+) -> Run:
+    """Look into a folder and decide how the run starts; nothing is written unless `overwrite`.
+
+    Overrides and the restore file of an earlier start stay in force unless they are given anew.
+
+    Raises:
+        UsageError: the params are wrong, or differ from those the run was started with.
+    """
+    path = find_params_file(folder)
+    if overwrite:
+        load_params(path, overrides)  # before anything is removed
+        remove_outputs(folder)
+    earlier = recorded(folder)
+    overrides = earlier.get("overrides", {}) | overrides
+    params, warnings = load_params(path, overrides)
+    checkpoint = read_newest(folder)
+    began_from = earlier.get("restore_file")
+    if checkpoint is not None and restore_file not in (None, began_from):
+        raise UsageError(
+            f"{folder}: this run has begun already, so --restore_file would discard what it did.\n"
+            "Start in a folder of its own, or add --overwrite."
+        )
+    if params.num_threads is None:
+        kept = checkpoint["params"]["num_threads"] if checkpoint else usable_cores()
+        params.dict["num_threads"] = kept
+    asked = deciding(params.dict)
+    run = Run(folder, params, overrides, warnings, checkpoint, restore_file or began_from, asked)
+    if checkpoint is not None:
+        run.changed = changed_params(checkpoint["params"], asked)
+        _check_length(run)
+    if run.changed and not resume:
+        refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in run.changed.items()])
+    return run
+
+
+def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the keys whose values differ; a key that is absent counts as None."""
+    names = [*old, *(name for name in new if name not in old)]
+    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+
+
+def _check_length(run: Run) -> None:
+    """Allow another number of epochs, if the schedule is the same and the done ones remain."""
+    if "num_epochs" not in run.changed or run.checkpoint is None:
+        return
+    epochs, done = run.params.num_epochs, run.checkpoint["epoch"]
+    if epochs < done:
+        raise UsageError(
+            f"{run.folder}: num_epochs is {epochs}, but {done} epochs are done already"
+        )
+    if not schedule_depends_on_length(run.params):
+        del run.changed["num_epochs"]
+
+
+def refuse(folder: Path, changes: list[str]) -> None:
+    """Stop, because what decides the result is not what it was when the run started."""
+    shown = changes[:2] + ([f"... and {len(changes) - 2} more"] if len(changes) > 2 else [])
+    raise UsageError(
+        f"{folder}: changed since this run began:\n  "
+        + "\n  ".join(shown)
+        + "\n--resume goes on with what is new, --overwrite starts again from nothing."
+    )
+
+
+def _git(*args: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def write_resolved(run: Run, data_dir: Path, fingerprint: dict[str, Any]) -> None:
+    """Write params.resolved.json: everything in force, and what it ran on."""
+    device = pick_device(run.params.device)
+    dirty = _git("status", "--porcelain")
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    content = {
+        "params": run.params.dict,
+        "overrides": run.overrides,
+        "restore_file": run.restore_file,
+        "resumed_with": {name: new for name, (_, new) in run.changed.items()},
+        "data": {"folder": str(data_dir), **fingerprint},
+        "device": gpu or device.type,
+        "processor": platform.processor() or platform.machine(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": [line[3:] for line in dirty.splitlines()] if dirty else [],
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+    write_json(run.folder / RESOLVED, content)

@@ -1,0 +1,120 @@
+"""What is in a checkpoint: taking it from the state of training, and putting it back."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from core.checkpoint import load_weights, plain, random_states, set_random_states
+from core.run import Run
+
+
+def averaged_or_own(state: Any) -> nn.Module:
+    """Return the net that is validated and kept: the averaged one if there is one."""
+    return state.model if state.ema is None else state.ema.module
+
+
+def take(state: Any, run: Run) -> dict[str, Any]:
+    """Copy everything that decides how training goes on, for `last.pt`."""
+    others = {name: value for name, value in state.optimizers.items() if name != "main"}
+    main = state.optimizers.get("main")
+    return plain(
+        {
+            "epoch": state.epoch,
+            "batch": state.batch,
+            "step": state.step,
+            "state_dict": state.model.state_dict(),
+            "ema_dict": None if state.ema is None else state.ema.state_dict(),
+            "optim_dict": None if main is None else main.state_dict(),
+            "other_optim_dicts": {name: value.state_dict() for name, value in others.items()},
+            "scheduler_dicts": {n: value.state_dict() for n, value in state.schedulers.items()},
+            "random_states": random_states(),
+            "best": state.best,
+            "metrics": state.metrics,
+            "stopped_early": state.stopped_early,
+            "extra": state.extra,
+            "log_bytes": state.log_bytes,
+            "data": state.data,
+            "params": run.asked,
+            "loader_params": state.loader_params,
+        }
+    )
+
+
+def take_best(state: Any, run: Run) -> dict[str, Any]:
+    """Copy what evaluation needs, for `best.pt`: weights, params and metrics, no optimizer."""
+    return plain(
+        {
+            "epoch": state.epoch,
+            "step": state.step,
+            "state_dict": averaged_or_own(state).state_dict(),
+            "metrics": state.metrics,
+            "data": state.data,
+            "params": run.asked | {"data_dir": run.params.data_dir},
+            "loader_params": state.loader_params,
+        }
+    )
+
+
+def put_back(state: Any, run: Run) -> None:
+    """Set the state of training to the run's checkpoint, then apply keys with new values."""
+    last = run.checkpoint
+    assert last is not None
+    path = run.folder / "last.pt"
+    load_weights(state.model, last["state_dict"], path)
+    if state.ema is not None:
+        load_weights(state.ema, last["ema_dict"] or _as_averaged(state, last), path)
+    if not {"optimizer", "task"} & run.changed.keys():
+        states = {"main": last["optim_dict"], **last["other_optim_dicts"]}
+        for name, optimizer in state.optimizers.items():
+            fresh = [dict(group) for group in optimizer.param_groups]
+            optimizer.load_state_dict(states[name])
+            _put_in_force(optimizer, fresh, run)
+    for name in ("epoch", "batch", "step", "best", "metrics", "extra", "log_bytes"):
+        setattr(state, name, last[name])
+    _put_back_schedulers(state, last, run)
+    set_random_states(last["random_states"])
+
+
+def _as_averaged(state: Any, last: dict[str, Any]) -> dict[str, Any]:
+    """Start the averages of a run that had none so far from its weights."""
+    own = {f"module.{name}": value for name, value in last["state_dict"].items()}
+    return {"n_averaged": state.ema.n_averaged, **own}
+
+
+def _put_in_force(optimizer: Any, fresh: list[dict[str, Any]], run: Run) -> None:
+    """Give the optimizer the settings of the params in place of those it was saved with."""
+    if {"learning_rate", "optimizer_args"} & run.changed.keys():
+        for group, new in zip(optimizer.param_groups, fresh, strict=True):
+            group.update({name: value for name, value in new.items() if name != "params"})
+
+
+def _put_back_schedulers(state: Any, last: dict[str, Any], run: Run) -> None:
+    """Restore the schedulers, or bring rebuilt ones to the current step if the schedule changed."""
+    rebuilt = {name for name in run.changed if name.startswith("lr_scheduler")}
+    rebuilt |= {
+        "num_epochs",
+        "learning_rate",
+        "batch_size",
+        "grad_accumulation",
+    } & run.changed.keys()
+    for name, scheduler in state.schedulers.items():
+        if not rebuilt and name in last["scheduler_dicts"]:
+            scheduler.load_state_dict(last["scheduler_dicts"][name])
+        elif "metrics" not in scheduler.step.__code__.co_varnames:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch: a step before the optimizer's first
+                for _ in range(state.step if state.per_update else state.epoch):
+                    scheduler.step()
+    if rebuilt and state.schedulers:
+        logging.warning("The schedule was rebuilt: the result is not that of one long run.")
+
+
+def start_from(state: Any, path: Path, weights: dict[str, Any]) -> None:
+    """Start from the weights of another checkpoint (fine-tuning)."""
+    load_weights(state.model, weights, path)
+    if state.ema is not None:
+        state.ema.module.load_state_dict(weights)
+    logging.info("Starts from the weights of %s, with a new optimizer.", path)

@@ -1,0 +1,168 @@
+"""Evaluate a checkpoint of a run: loss and every metric on a whole split, exactly.
+
+    python evaluate.py --model_dir experiments/base_model --split test
+
+The params stored in the checkpoint rule, not today's params file.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from core import data, runtime
+from core.batches import exact, to_device
+from core.checkpoint import find_checkpoint, load_weights, read_checkpoint
+from core.classification import class_table, confusion_matrix, plot_confusion
+from core.errors import DataError, reports_errors
+from core.files import replacing
+from core.params import Params, check_values, parse_overrides
+from core.records import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
+from core.run import machine_params
+from core.task import Collected, Task, load_task
+
+
+def evaluate(
+    model: nn.Module, loader: Any, task: Task, params: Params, keep: bool = False
+) -> tuple[dict[str, float], Collected]:
+    """Run a net over a whole split.
+
+    Args:
+        model: the net, on its device; it is left in eval mode.
+        loader: of the split.
+        task: whose forward, loss, collect and metrics are used.
+        params: `precision` and `channels_last` are used.
+        keep: whether outputs and labels are wanted even if no metric needs them.
+
+    Returns:
+        Every metric and every loss of the whole split, and the outputs and labels as kept.
+    """
+    device = next(model.parameters(), torch.empty(0)).device
+    losses, collected = LossAverage(), Collected(task, keep)
+    model.eval()
+    with torch.no_grad():
+        for batch in loader.epoch(0):
+            batch = to_device(batch, device, params)
+            with runtime.autocast(params, device):
+                outputs, labels = task.forward(model, batch, params)
+                if labels is not None:
+                    losses.add(task.losses(outputs, labels), task.loss_weight(outputs, labels))
+            collected.add(outputs, labels)
+    return collected.metrics() | losses.means(), collected
+
+
+def report_classes(collected: Collected, params: Params, title: str, path: Path) -> None:
+    """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
+    outputs, labels = collected.arrays()
+    kinds = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
+    if not (kinds and outputs.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"):
+        return
+    num_classes = outputs.shape[1]
+    if len(labels) == 0 or labels.max() >= num_classes:
+        return
+    confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
+    named = collected.task.class_names
+    names = [str(k) for k in range(num_classes)] if named is None else named(params)
+    hits, total = int(np.trace(confusion)), int(confusion.sum())
+    logging.info("%d of %d right (%.2f%%)", hits, total, 100 * hits / max(total, 1))
+    logging.info("%s", class_table(confusion, names))
+    try:
+        plot_confusion(confusion, names, title, path)
+        logging.info("Confusion matrix drawn in %s", path)
+    except ImportError:
+        logging.warning("No picture of the confusion matrix: pip install matplotlib")
+
+
+def save_predictions(path: Path, collected: Collected, ids: Sequence[Any] | None) -> None:
+    """Write `ids`, `labels` and `outputs` of a split to a .npz file."""
+    arrays: dict[str, Any] = {}
+    for name, value in zip(("outputs", "labels"), collected.arrays(), strict=True):
+        if isinstance(value, dict):
+            arrays |= {f"{name}_{part}": item for part, item in value.items()}
+        elif isinstance(value, tuple):
+            arrays |= {f"{name}_{i}": item for i, item in enumerate(value)}
+        elif value is not None:
+            arrays[name] = value
+    if ids is not None:
+        arrays["ids"] = np.asarray(ids)
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model_dir", type=Path, default=Path("experiments/base_model"))
+    parser.add_argument("--data_dir", help="default: where the run's data were")
+    parser.add_argument("--split", default="test", help="train, val, test (default) or the task's")
+    parser.add_argument("--restore_file", default="best", help="best (default), last or a path")
+    parser.add_argument("--save_predictions", action="store_true", help="write predictions_*.npz")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser.parse_args(argv)
+
+
+def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> Any:
+    """Make the net and the split's loader again, as the checkpoint says.
+
+    Returns:
+        The net with its weights, the loader, the task, the params, and the folder of the data.
+    """
+    overrides = check_values(parse_overrides(args.settings), "--set")
+    values = machine_params(args.model_dir, checkpoint.get("params", {})) | overrides
+    params = Params.of(values, path)
+    if args.data_dir is not None:
+        params.dict["data_dir"] = args.data_dir
+    device = runtime.start(params)
+    task = load_task(params.task)
+    data_dir = data.find_data_dir(params, task)
+    from_loaders = checkpoint.get("loader_params", {})
+    params.dict.update(from_loaders)
+    loaders = task.fetch_dataloader([args.split], str(data_dir), params)
+    params.dict.update(from_loaders)  # what the net was built with, whatever the loader says today
+    if args.split not in loaders:
+        raise DataError(f"{data_dir}: the task's loader gives no split {args.split!r}")
+    model = runtime.place(task.Net(params), params, device)
+    load_weights(model, checkpoint["state_dict"], path)
+    return model, exact(loaders[args.split], params.seed), task, params, data_dir
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns the exit code."""
+    args = get_args(argv)
+    path = find_checkpoint(args.model_dir, args.restore_file)
+    with logging_to(args.model_dir / "evaluate.log"):
+        checkpoint = read_checkpoint(path)
+        model, loader, task, params, data_dir = build(checkpoint, path, args)
+        logging.info("Evaluating %s on %s of %s", path, args.split, data_dir)
+        if made_up := data.describe(data_dir):
+            logging.info("Note: these are %s", made_up)
+        values, collected = evaluate(model, loader, task, params, keep=args.save_predictions)
+        logging.info("%s, %s examples: %s", args.split, loader.num_examples, format_metrics(values))
+
+        name = f"{args.split}_{path.name.split('.')[0]}"
+        report_classes(
+            collected,
+            params,
+            f"{args.split}, {path.name}",
+            args.model_dir / f"confusion_{name}.png",
+        )
+        save_dict_to_json(values, args.model_dir / f"metrics_{name}.json")
+        if args.save_predictions:
+            target = args.model_dir / f"predictions_{args.split}.npz"
+            save_predictions(target, collected, loader.ids)
+            logging.info("Predictions written to %s", target)
+        row = {"split": args.split, "checkpoint": path.name, "epoch": checkpoint.get("epoch")}
+        append_row(args.model_dir / "evaluations.jsonl", row)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""The contract of a task: a package with `net.py` and `data_loader.py`, named `task` in the params.
+
+What every task defines:
+
+    net.py          Net(params) -> nn.Module                       a class or a function
+                    loss_fn(outputs, labels) -> Tensor ()          a mean; or a dict of named means,
+                                                                   of which "loss" is minimised
+                    metrics: dict[str, fn]                         fn(outputs, labels) -> float on
+                                                                   NumPy arrays of the whole split
+    data_loader.py  fetch_dataloader(splits, data_dir, params)     -> dict: split -> loader of
+                                                                   batches (inputs, labels)
+
+`splits` is a list such as ["train", "val"]; a loader is a `torch.utils.data.DataLoader` or a
+`utils.Batches`. What a loader sets on `params` (the size of a vocabulary, say) reaches `Net`, which
+is built after the loaders, and is kept in the checkpoint.
+
+What a task may define; absent means the default:
+
+    net.py          loss_weight(outputs, labels) -> Tensor ()      how many terms loss_fn's mean is
+                        over; default: integer labels except -1 and -100, else the examples
+                    collect(outputs, labels) -> (outputs, labels)  what is kept of a batch for the
+                        metrics; default: everything, sequences as one row a token
+                    forward(model, batch, params) -> (outputs, labels)     for other batches
+                    train_step(state, batch) -> dict[str, Tensor]  instead of forward, backward and
+                        step; it calls state.update(loss) once for each optimizer
+                    make_optimizer(model, params)                  an optimizer, or a dict of them
+                    make_scheduler(optimizer, params, steps_per_epoch)     a scheduler or None
+                    class_names(params) -> list[str]               for tables and plots
+    data_loader.py  data_dir = "data/..."                          where the data lie if neither the
+                        command line nor the params file says so
+
+Here `net.py` and `data_loader.py` are the hand signs, the task to edit.
+"""

@@ -1,0 +1,110 @@
+"""Hand signs: batches of 64x64 photographs, held in memory and augmented a whole batch at a time.
+
+The data lie in folders `train_signs`, `val_signs` and `test_signs`; the label of a file
+`{label}_IMG_{id}.jpg` is the number before the first underscore.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils import Batches, DataError, Params, first_ten, read_images
+
+data_dir = "data/64x64_SIGNS"
+
+IMAGE_SIZE = (64, 64)
+# The largest change of a training image in either direction; a params file may set its own.
+AUGMENTATION = {
+    "rotate": 15,  # degrees
+    "scale": 0.15,  # share of the size
+    "shift": 0.1,  # share of the width or height
+    "brighten": 0.2,  # share of the way from mid-grey to white
+}
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Batches]:
+    """Return a loader of (images (B, 3, 64, 64) float, labels (B,)) for each split.
+
+    Args:
+        splits: some of "train", "val", "test".
+        data_dir: the folder that holds `train_signs` and so on.
+        params: `batch_size`, `seed`, and how far training images are changed: see `augment`.
+    """
+    loaders = {}
+    for split in splits:
+        paths, labels = list_examples(Path(data_dir) / f"{split}_signs")
+        loaders[split] = Batches(
+            read_images(paths, IMAGE_SIZE),
+            labels,
+            batch_size=params.batch_size,
+            seed=params.seed,
+            train=split == "train",
+            transform=partial(transform, params=params),
+            ids=[path.name for path in paths],
+        )
+    return loaders
+
+
+def list_examples(folder: Path) -> tuple[list[Path], Tensor]:
+    """Return the image files of a folder, sorted by name, and their labels (N,).
+
+    Raises:
+        DataError: the folder is missing or empty, or names of files do not begin with a label.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder (data/signs/prepare.py makes the data)")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    labels = [path.name.partition("_")[0] for path in paths]
+    if not paths:
+        raise DataError(f"{folder}: no .jpg, .jpeg or .png files")
+    faults = [
+        f"{path}: found label {label!r}, want 0 to 5, then '_'"
+        for path, label in zip(paths, labels, strict=True)
+        if label not in ("0", "1", "2", "3", "4", "5")
+    ]
+    if faults:
+        raise DataError(f"{len(faults)} files have no valid label:\n  {first_ten(faults)}")
+    return paths, torch.tensor([int(label) for label in labels])
+
+
+def transform(images: Tensor, generator: torch.Generator | None, params: Params) -> Tensor:
+    """Map uint8 images (B, 3, H, W) to floats about -1 to 1; training images are changed at random.
+
+    Args:
+        images: the images of a batch, on any device.
+        generator: where training draws from; None outside of training.
+        params: see `augment`.
+    """
+    x = images.float() / 127.5 - 1  # (B, 3, H, W)
+    return x if generator is None else augment(x, generator, params)
+
+
+def augment(images: Tensor, generator: torch.Generator, params: Params) -> Tensor:
+    """Flip, rotate, scale, shift and brighten images (B, 3, H, W), each image by its own choice.
+
+    Args:
+        images: floats about -1 to 1.
+        generator: on the CPU, so that the choices are the same whatever the device.
+        params: the keys of `AUGMENTATION`, where they are set.
+
+    Returns:
+        (B, 3, H, W); pixels from outside of an image repeat its border.
+    """
+    most = AUGMENTATION | params.dict
+    draw = torch.rand(6, len(images), generator=generator).to(images.device) * 2 - 1  # (6, B)
+    flip = draw[0].sign()
+    angle = draw[1] * math.radians(most["rotate"])
+    scale = 1 + draw[2] * most["scale"]
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    shift = draw[3:5] * 2 * most["shift"]  # (2, B), in units of half the size
+    rows = [flip * cos, -sin, shift[0], flip * sin, cos, shift[1]]
+    affine = torch.stack(rows, dim=1).view(-1, 2, 3)  # (B, 2, 3), from output to input places
+    places = F.affine_grid(affine, list(images.shape), align_corners=False)  # (B, H, W, 2)
+    x = F.grid_sample(images, places, padding_mode="border", align_corners=False)
+    return x + (draw[5] * 2 * most["brighten"]).view(-1, 1, 1, 1)

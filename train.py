@@ -1,0 +1,362 @@
+"""Train the net of a params file; the same command goes on where an interrupted run stopped.
+
+python train.py --model_dir experiments/base_model
+"""
+
+import argparse
+import logging
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from core import announce, checkpoint, data, optim, runtime, snapshot
+from core.batches import exact, to_device
+from core.errors import DataError, NumericError, reports_errors
+from core.monitor import check_monitor, is_better, monitored
+from core.params import Params, parse_overrides
+from core.records import (
+    LossAverage,
+    append_row,
+    cut_back,
+    finite_or_none,
+    format_metrics,
+    logging_to,
+    save_dict_to_json,
+)
+from core.run import Run, open_run, refuse, write_resolved
+from core.task import Batch, Collected, Task, default_loss_weight, load_task
+from evaluate import evaluate
+
+
+@dataclass
+class State:
+    """What training changes; a `train_step` of a task gets it, too.
+
+    `epoch`, `batch` and `step` count what is finished: epochs, batches of the epoch in progress,
+    updates. `extra` is the task's own: tensors and plain Python, kept in checkpoints. A train_step
+    may set `seen` to (outputs, labels), from which the training metrics are taken.
+    """
+
+    task: Task
+    params: Params
+    device: torch.device
+    model: nn.Module
+    optimizers: dict[str, torch.optim.Optimizer]
+    schedulers: dict[str, Any]
+    ema: AveragedModel | None = None
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+    seen: tuple[Any, Any] | None = None
+    best: dict[str, Any] | None = None  # epoch and validation metrics of the best epoch
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+    log_bytes: int = 0  # length of metrics.jsonl
+    data: dict[str, Any] = field(default_factory=dict)  # its fingerprint
+    loader_params: dict[str, Any] = field(default_factory=dict)  # what the loaders set on params
+    per_update: bool = False  # whether schedulers step after every update
+    first_of_update: bool = True  # place of the current batch among those of one update
+    last_of_update: bool = True
+    gathered: dict[str, Any] = field(default_factory=dict)  # terms of the update in progress
+    bad_step: Tensor | None = None  # on a GPU: the first step whose loss was not finite
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the best epoch lies `early_stopping_patience` epochs back."""
+        patience = self.params.early_stopping_patience
+        return bool(patience and self.best and self.epoch - self.best["epoch"] >= patience)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the main optimizer's first group of weights."""
+        optimizer = self.optimizers.get("main") or next(iter(self.optimizers.values()))
+        return float(optimizer.param_groups[0]["lr"])
+
+    def update(self, loss: Tensor, optimizer: str = "main", weight: Tensor | float = 1.0) -> None:
+        """Change the weights of one optimizer by the gradient of a loss ().
+
+        With `grad_accumulation` the gradients of several batches are averaged, each with its
+        `weight`, the number of terms in its mean; only the last of them changes the weights.
+        """
+        self._check(loss)
+        chosen = self.optimizers[optimizer]
+        if self.first_of_update:
+            chosen.zero_grad()
+            self.gathered[optimizer] = 0.0
+        if self.first_of_update and self.last_of_update:
+            loss.backward()
+        else:
+            (loss * weight).backward()
+            self.gathered[optimizer] = self.gathered[optimizer] + weight
+        if not self.last_of_update:
+            return
+        weights = [
+            w for group in chosen.param_groups for w in group["params"] if w.grad is not None
+        ]
+        if not self.first_of_update:
+            for w in weights:
+                w.grad /= self.gathered[optimizer]
+        if self.params.grad_clip is not None:
+            nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
+        chosen.step()
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Return the number of terms () that the losses of the current batch average."""
+        if self.seen is None:
+            return default_loss_weight(None, batch)
+        return self.task.loss_weight(*self.seen)
+
+    def _check(self, loss: Tensor) -> None:
+        """Note whether the loss is finite; on a GPU without waiting for it."""
+        good = loss.detach().isfinite()
+        if self.device.type == "cpu":
+            if not good:
+                self._stop(self.step)
+        elif self.bad_step is None:
+            self.bad_step = torch.where(good, -1, self.step)
+        else:
+            self.bad_step = torch.where((self.bad_step < 0) & ~good, self.step, self.bad_step)
+
+    def check_noted(self) -> None:
+        """Stop if a loss since the last call was not finite; this waits for the device."""
+        if self.bad_step is not None and int(self.bad_step) >= 0:
+            self._stop(int(self.bad_step))
+        self.bad_step = None
+
+    def _stop(self, step: int) -> None:
+        raise NumericError(
+            f"the loss is not finite in epoch {self.epoch + 1}, step {step + 1}, "
+            f"learning rate {self.learning_rate:g}.\n"
+            "A lower learning_rate or grad_clip may help; nothing of this step was saved."
+        )
+
+
+def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
+    """Forward, backward, step: what happens with a batch if the task defines no step of its own."""
+    with runtime.autocast(state.params, state.device):
+        outputs, labels = state.task.forward(state.model, batch, state.params)
+        losses = state.task.losses(outputs, labels)
+    state.update(losses["loss"], weight=state.task.loss_weight(outputs, labels))
+    state.seen = outputs, labels
+    return losses
+
+
+def train(state: State, loader: Any) -> dict[str, float]:
+    """Train for one epoch.
+
+    Returns:
+        The mean of every loss over the epoch's steps as they were taken, and the metrics pooled
+        over the batches at every `save_summary_steps`.
+    """
+    params, step = state.params, state.task.train_step or train_step
+    losses, summary = LossAverage(), Collected(state.task)
+    state.model.train()
+    batches = loader.epoch(state.epoch)
+    with tqdm(batches, f"epoch {state.epoch + 1}", len(loader), leave=False, disable=None) as bar:
+        for batch in bar:
+            batch = to_device(batch, state.device, params)
+            state.first_of_update = state.batch % params.grad_accumulation == 0
+            state.last_of_update = (state.batch + 1) % params.grad_accumulation == 0 or (
+                state.batch + 1 == len(loader)
+            )
+            step_losses = step(state, batch)
+
+            if state.last_of_update:
+                state.step += 1
+                if state.ema is not None:
+                    state.ema.update_parameters(state.model)
+                if state.per_update:
+                    for scheduler in state.schedulers.values():
+                        scheduler.step()
+            losses.add(step_losses, state.weight(batch))
+            if state.batch % params.save_summary_steps == 0:
+                state.check_noted()
+                if state.seen is not None:
+                    summary.add(*state.seen)
+            if not bar.disable and (state.device.type == "cpu" or state.batch % 50 == 0):
+                bar.set_postfix(loss=f"{losses.means()['loss']:.3f}", refresh=False)
+            state.seen = None
+            state.batch += 1
+    state.check_noted()
+    return losses.means() | summary.metrics()
+
+
+def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
+    """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
+    while state.epoch < state.params.num_epochs and not state.stopped_early:
+        began = time.perf_counter()
+        learning_rate = state.learning_rate
+        train_metrics = train(state, train_loader)
+        seconds = time.perf_counter() - began
+        net = snapshot.averaged_or_own(state)
+        state.metrics, _ = evaluate(net, val_loader, state.task, state.params)
+        state.epoch, state.batch = state.epoch + 1, 0
+        name, _ = monitored(state.params, state.metrics)
+        if not state.per_update:
+            for scheduler in state.schedulers.values():
+                optim.step_after_epoch(scheduler, state.metrics[name])
+
+        is_best = is_better(state.params, state.metrics, (state.best or {"metrics": {}})["metrics"])
+        if is_best:
+            state.best = {"epoch": state.epoch, "metrics": state.metrics}
+        row: dict[str, Any] = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "learning_rate": learning_rate,
+        }
+        row |= {f"train_{name}": finite_or_none(value) for name, value in train_metrics.items()}
+        row |= {f"val_{name}": finite_or_none(value) for name, value in state.metrics.items()}
+        state.log_bytes = append_row(run.folder / "metrics.jsonl", row)
+        save(state, run, is_best)
+
+        rate = train_loader.num_examples / seconds if train_loader.num_examples else math.nan
+        logging.info(
+            "Epoch %d/%d  train %s  val %s  (%.1f s, %.0f examples/s)%s",
+            state.epoch,
+            state.params.num_epochs,
+            format_metrics(train_metrics),
+            format_metrics(state.metrics),
+            time.perf_counter() - began,
+            rate,
+            "  best so far" if is_best else "",
+        )
+        timing = {"epoch": state.epoch, "train_seconds": seconds, "examples_per_second": rate}
+        timing |= {
+            "seconds": time.perf_counter() - began,
+            "peak_memory_mb": runtime.peak_memory_mb(),
+        }
+        append_row(run.folder / "times.jsonl", timing)
+
+
+def save(state: State, run: Run, is_best: bool) -> None:
+    """Write the checkpoints, and the JSON results that repeat what they hold."""
+    best = snapshot.take_best(state, run) if is_best else None
+    checkpoint.commit(run.folder, snapshot.take(state, run), best)
+    write_results(state, run)
+
+
+def write_results(state: State, run: Run) -> None:
+    """Write the validation metrics of the best and the last epoch, as the checkpoints hold them."""
+    last = run.folder / "metrics_val_last_weights.json"
+    save_dict_to_json(state.metrics, last)
+    if state.best is not None:
+        best = run.folder / "metrics_val_best_weights.json"
+        save_dict_to_json(state.best["metrics"], best)
+
+
+def build(run: Run, data_dir: Path, task: Task) -> tuple[State, dict[str, Any]]:
+    """Make loaders, net, optimizers and schedulers, in this order, as the params say."""
+    params = run.params
+    device = runtime.start(params)
+    kept = run.checkpoint["loader_params"] if run.checkpoint else {}
+    before = dict(params.dict)
+    params.dict.update(kept)
+    loaders = task.fetch_dataloader(["train", "val"], str(data_dir), params)
+    if missing := [split for split in ("train", "val") if split not in loaders]:
+        raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}")
+    loaders = {s: exact(loaders[s], params.seed, train=s == "train") for s in ("train", "val")}
+    params.dict.update(kept)
+    from_loaders = {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}
+    model = runtime.place(task.Net(params), params, device)
+    optimizers = optim.make_optimizers(task, model, params)
+    updates_per_epoch = math.ceil(len(loaders["train"]) / params.grad_accumulation)
+    state = State(
+        task=task,
+        params=params,
+        device=device,
+        model=model,
+        optimizers=optimizers,
+        schedulers=optim.make_schedulers(task, optimizers, params, updates_per_epoch),
+        loader_params=from_loaders,
+        per_update=optim.steps_per_update(params, task),
+    )
+    if params.ema_decay is not None:
+        average = get_ema_multi_avg_fn(params.ema_decay)
+        state.ema = AveragedModel(model, multi_avg_fn=average)
+    for loader in loaders.values():
+        if hasattr(loader, "to"):
+            loader.to(device)
+    return state, loaders
+
+
+def begin(state: State, run: Run) -> None:
+    """Put the state where the run stopped, or load the weights that it is to start from."""
+    if run.checkpoint is not None:
+        snapshot.put_back(state, run)
+        write_results(state, run)
+    elif run.restore_file is not None:
+        path = checkpoint.find_checkpoint(run.folder, run.restore_file)
+        weights = checkpoint.read_checkpoint(path)["state_dict"]
+        snapshot.start_from(state, path, weights)
+    cut_back(run.folder / "metrics.jsonl", state.log_bytes)
+
+
+def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model_dir", type=Path, default=Path("experiments/base_model"))
+    parser.add_argument("--data_dir", help="default: data_dir of the params, else the task's own")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="override a key of the params file for this run (repeatable)",
+    )
+    parser.add_argument("--restore_file", help="start from the weights of this checkpoint")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with changed params or data")
+    again.add_argument("--overwrite", action="store_true", help="remove the run's outputs first")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser.parse_args(argv)
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns the exit code."""
+    args = get_args(argv)
+    overrides = parse_overrides(args.settings)
+    if args.data_dir is not None:
+        overrides["data_dir"] = args.data_dir
+    run = open_run(
+        args.model_dir,
+        overrides,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        restore_file=args.restore_file,
+    )
+    task = load_task(run.params.task)
+    optim.check_optimizer_params(run.params)
+    runtime.pick_device(run.params.device)
+    check_monitor(run.params, task)
+    with logging_to(run.folder / "train.log"):
+        data_dir = data.find_data_dir(run.params, task)
+        fingerprint = data.fingerprint(data_dir)
+        if run.data_changed(fingerprint) and not args.resume:
+            refuse(run.folder, [f"the data in {data_dir}"])
+        if run.complete:
+            logging.info("%s: complete, nothing to do.", run.folder)
+        else:
+            write_resolved(run, data_dir, fingerprint)
+            state, loaders = build(run, data_dir, task)
+            state.data = fingerprint
+            begin(state, run)
+            announce.start(state, run, loaders, data_dir)
+            trivial = announce.trivial_answers(state, loaders)
+            train_and_evaluate(state, loaders["train"], loaders["val"], run)
+            announce.end(state, run, trivial)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
