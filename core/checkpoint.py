@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.errors import UserError
+from core.errors import UserError, listed
 from core.files import replacing, sync_folder
 
 MAGIC = b"SEALED01"
@@ -227,9 +227,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
                 f"want {tuple(mine.shape)} {mine.dtype}"
             )
     if faults:
-        more = [f"... and {len(faults) - 3} more"] if len(faults) > 3 else []
-        listed = "\n  ".join(sorted(faults)[:3] + more)
-        raise CheckpointError(f"{path} does not fit the net:\n  {listed}")
+        raise CheckpointError(f"{path} does not fit the net:\n{listed(sorted(faults), 3)}")
     model.load_state_dict(dict(weights))
 
 

@@ -33,10 +33,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def first_ten(faults: Sequence[str]) -> str:
-    """List the first ten faults, one a line, then how many more there are."""
-    more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
-    return "\n  ".join([*faults[:10], *more])
+def listed(items: Sequence[str], limit: int = 10) -> str:
+    """Return the first `limit` items, one an indented line, then how many more there are."""
+    lines = [f"  {item}" for item in items[:limit]]
+    if len(items) > limit:
+        lines.append(f"  ... and {len(items) - limit} more")
+    return "\n".join(lines)
 
 
 Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
@@ -58,5 +60,8 @@ def reports_errors(main: Main) -> Main:
                 raise
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code if isinstance(error, UserError) else 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
 
     return wrapped

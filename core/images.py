@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import DataError, first_ten
+from core.errors import DataError, listed
 from core.files import replacing
 from core.runtime import usable_cores
 
@@ -92,7 +92,5 @@ def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
             else:
                 images[i] = image
     if faults:
-        raise DataError(
-            f"{len(faults)} of {len(paths)} images cannot be used:\n  {first_ten(faults)}"
-        )
+        raise DataError(f"{len(faults)} of {len(paths)} images cannot be used:\n{listed(faults)}")
     return images

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -135,6 +135,10 @@ class Params:
     def __init__(self, path: str | Path) -> None:
         self._path = str(path)
         self.update(path)
+
+    if TYPE_CHECKING:  # any key may be set
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     @classmethod
     def of(cls, values: dict[str, Any], path: str | Path) -> "Params":

@@ -7,46 +7,40 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.errors import UsageError, listed
+
 MANIFEST = "manifest.json"
-
-
-class DataError(ValueError):
-    """The data at hand cannot be used as they are (exit code 1)."""
-
-
-class OutputError(ValueError):
-    """The output folder that was asked for must not be written (exit code 2)."""
 
 
 def check_output(output: Path, source: Path | None = None) -> None:
     """Make sure that replacing `output` can only ever remove what a prepare script made.
 
     Raises:
-        OutputError: output is or overlaps the source, is no folder, or holds anything else.
+        UsageError: output is or overlaps the source, is no folder, or holds anything else.
     """
     inside, outside = output.resolve(), source.resolve() if source else None
     if outside and (inside.is_relative_to(outside) or outside.is_relative_to(inside)):
-        raise OutputError(f"output {output} and source {source} overlap; choose another output")
+        raise UsageError(f"output {output} and source {source} overlap; choose another output")
     if not inside.exists():
         return
     if not inside.is_dir():
-        raise OutputError(f"output {output} is a file; want a folder, or a name not yet taken")
+        raise UsageError(f"output {output} is a file; want a folder, or a name not yet taken")
     if not any(inside.iterdir()):
         return
     manifest = read_manifest(inside)
     if manifest is None:
-        raise OutputError(
+        raise UsageError(
             f"output {output} holds files, but no {MANIFEST} of a prepare script, so they may be\n"
             "yours and are left alone. Move the folder away, or choose another output."
         )
     known = {MANIFEST, *manifest["files"]}
     extra = sorted(name for name in _file_names(inside) if name not in known)
     if extra:
-        raise OutputError(
+        raise UsageError(
             f"output {output} holds files that no prepare script made, so it is left alone. Move\n"
             f"them away, or choose another output:\n{listed(extra)}"
         )
@@ -60,7 +54,7 @@ def staging(output: Path, source: Path | None = None) -> Iterator[Path]:
     run leaves beside the output is removed by the next run, and only one run at a time may build.
 
     Raises:
-        OutputError: see `check_output`; or another process is building the same output.
+        UsageError: see `check_output`; or another process is building the same output.
     """
     check_output(output, source)
     output = output.resolve()  # a link to a folder on a larger disk stays a link
@@ -126,14 +120,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def listed(items: Sequence[str], limit: int = 10) -> str:
-    """The first `limit` items, one an indented line, then how many more there are."""
-    lines = [f"  {item}" for item in items[:limit]]
-    if len(items) > limit:
-        lines.append(f"  ... and {len(items) - limit} more")
-    return "\n".join(lines)
-
-
 def repeated_pairs(hashes: Mapping[str, str]) -> list[str]:
     """Pairs with equal hashes in different splits, as "name = name"; a name is "split/example"."""
     same = defaultdict(list)
@@ -174,7 +160,7 @@ def _locked(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise OutputError(f"another process is building {folder}; wait for it") from None
+                raise UsageError(f"another process is building {folder}; wait for it") from None
         yield
     finally:
         os.close(handle)

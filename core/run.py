@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from core.checkpoint import read_newest
-from core.errors import UsageError
+from core.errors import UsageError, listed
 from core.files import write_json
 from core.keys import KEYS
 from core.optim import schedule_depends_on_length
@@ -134,7 +134,7 @@ def open_run(
         )
     if params.num_threads is None:
         kept = checkpoint["params"]["num_threads"] if checkpoint else usable_cores()
-        params.dict["num_threads"] = kept
+        params.num_threads = kept
     asked = deciding(params.dict)
     run = Run(folder, params, overrides, warnings, checkpoint, restore_file or began_from, asked)
     if checkpoint is not None:
@@ -166,11 +166,9 @@ def _check_length(run: Run) -> None:
 
 def refuse(folder: Path, changes: list[str]) -> None:
     """Stop, because what decides the result is not what it was when the run started."""
-    shown = changes[:2] + ([f"... and {len(changes) - 2} more"] if len(changes) > 2 else [])
     raise UsageError(
-        f"{folder}: changed since this run began:\n  "
-        + "\n  ".join(shown)
-        + "\n--resume goes on with what is new, --overwrite starts again from nothing."
+        f"{folder}: changed since this run began:\n{listed(changes, 2)}\n"
+        "--resume goes on with what is new, --overwrite starts again from nothing."
     )
 
 

@@ -55,7 +55,7 @@ def autocast(params: Params, device: torch.device) -> AbstractContextManager[obj
 def start(params: Params) -> torch.device:
     """Set threads and seeds, and `params.cuda` as the CS230 template's code reads it."""
     device = pick_device(params.device)
-    params.dict["cuda"] = device.type == "cuda"
+    params.cuda = device.type == "cuda"
     torch.set_num_threads(params.num_threads)
     seed_everything(params.seed)
     return device

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils import Batches, DataError, Params, first_ten, read_images
+from utils import Batches, DataError, Params, listed, read_images
 
 data_dir = "data/64x64_SIGNS"
 
@@ -69,7 +69,7 @@ def list_examples(folder: Path) -> tuple[list[Path], Tensor]:
         if label not in ("0", "1", "2", "3", "4", "5")
     ]
     if faults:
-        raise DataError(f"{len(faults)} files have no valid label:\n  {first_ten(faults)}")
+        raise DataError(f"{len(faults)} files have no valid label:\n{listed(faults)}")
     return paths, torch.tensor([int(label) for label in labels])
 
 
