@@ -51,6 +51,7 @@ def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:
     if trivial:
         shown = format_metrics({name: trivial[name] for name in trivial if name != "loss"})
         logging.info("Always the most frequent class: val %s", shown)
+    if trivial and state.step == 0:
         logging.info("First loss %.3f, chance (ln K) %.3f", loss, trivial["loss"])
     return trivial
 

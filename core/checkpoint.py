@@ -45,10 +45,10 @@ def plain(value: Any, where: str = "checkpoint") -> Any:
         return value.detach().to("cpu", copy=True).contiguous()
     if isinstance(value, str):
         return sys.intern(str(value))
+    if isinstance(value, np.generic):  # before float, which np.float64 is a kind of
+        return value.item()
     if value is None or isinstance(value, bool | int | float | complex | bytes):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, np.ndarray) and value.dtype != object:
         return torch.from_numpy(value.copy())
     if isinstance(value, Path):

@@ -1,0 +1,167 @@
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from core.batches import Batches, exact
+from core.errors import DataError
+from core.loaders import known_labels
+
+
+class Noisy(Dataset[tuple[Tensor, int]]):
+    """Examples to which all three global generators add their noise."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        noise = torch.tensor([random.random(), np.random.rand(), torch.rand(()).item()])
+        return noise, index
+
+
+def seen(loader: Any, epoch: int, start: int = 0) -> list[Any]:
+    return [[part.tolist() for part in batch] for batch in loader.epoch(epoch, start)]
+
+
+def in_memory(count: int, batch_size: int, train: bool = True, seed: int = 3) -> Batches:
+    numbers = torch.arange(count)
+    return Batches(numbers, numbers, batch_size=batch_size, seed=seed, train=train)
+
+
+@pytest.mark.parametrize(("count", "size"), [(40, 32), (33, 32), (64, 32), (1, 4), (5, 100)])
+def test_every_example_comes_once_an_epoch_whatever_the_batch_size(count: int, size: int) -> None:
+    for train in (True, False):
+        loader = in_memory(count, size, train)
+        labels = [label for _, labels in seen(loader, 0) for label in labels]
+        assert sorted(labels) == list(range(count))
+        assert len(list(loader.epoch(0))) == len(loader)
+
+
+def test_a_last_training_batch_of_one_joins_the_one_before_it() -> None:
+    assert [len(labels) for _, labels in in_memory(33, 16).epoch(0)] == [16, 17]
+    assert [len(labels) for _, labels in in_memory(33, 16, train=False).epoch(0)] == [16, 16, 1]
+    loader = exact(DataLoader(Noisy(33), batch_size=16, shuffle=True), 1, train=True)
+    assert [len(labels) for _, labels in loader.epoch(0)] == [16, 17]
+    assert len(loader) == 2
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    assert seen(in_memory(50, 8), 4) == seen(in_memory(50, 8), 4)
+    assert seen(in_memory(50, 8), 4) != seen(in_memory(50, 8), 5)
+    assert seen(in_memory(50, 8), 4) != seen(in_memory(50, 8, seed=4), 4)
+
+
+def test_an_epoch_starts_in_its_middle_as_it_would_have_gone_on() -> None:
+    loaders = [
+        in_memory(50, 8),
+        exact(DataLoader(Noisy(50), batch_size=8, shuffle=True), 1, train=True),
+        exact(DataLoader(Stream(50), batch_size=8), 1, train=True),
+    ]
+    for loader in loaders:
+        assert seen(loader, 2)[3:] == seen(loader, 2, start=3)
+
+
+class Stream(IterableDataset[Any]):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        for index in range(self.count):
+            yield torch.rand(2), index
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_do_not_change_what_a_loader_yields(workers: int) -> None:
+    plain = exact(DataLoader(Noisy(20), batch_size=6, shuffle=True), 7, train=True)
+    spread = exact(
+        DataLoader(
+            Noisy(20), batch_size=6, shuffle=True, num_workers=workers, persistent_workers=True
+        ),
+        7,
+        train=True,
+    )
+    for epoch in (0, 1):
+        assert seen(plain, epoch) == seen(spread, epoch)
+    assert seen(plain, 0) != seen(plain, 1)
+
+
+def test_iterating_draws_nothing_from_the_global_generators() -> None:
+    loaders = [
+        in_memory(20, 6),
+        exact(DataLoader(Noisy(20), batch_size=6, shuffle=True), 7, train=True),
+        exact(DataLoader(Stream(20), batch_size=6), 7, train=True),
+        exact(DataLoader(Noisy(20), sampler=WeightedRandomSampler([1.0] * 20, 20)), 7),
+    ]
+    for loader in loaders:
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+        drawn = torch.rand(()).item(), np.random.rand(), random.random()
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+        seen(loader, 0)
+        assert (torch.rand(()).item(), np.random.rand(), random.random()) == drawn
+
+
+def test_a_sampler_of_ones_own_is_kept_and_seeded_by_the_epoch() -> None:
+    weights = [1.0] * 10 + [0.0] * 10
+    own = exact(
+        DataLoader(Noisy(20), batch_size=4, sampler=WeightedRandomSampler(weights, 16)),
+        7,
+        train=True,
+    )
+    labels = [label for _, labels in seen(own, 0) for label in labels]
+    assert len(labels) == 16
+    assert max(labels) < 10
+    assert seen(own, 0) == seen(own, 0) != seen(own, 1)
+
+
+def test_a_loader_without_batching_is_kept() -> None:
+    own = exact(DataLoader(Noisy(5), batch_size=None), 7)
+    assert [batch[1] for batch in own.epoch(0)] == [0, 1, 2, 3, 4]
+    assert own.first_batch()[1] == 0
+
+
+def test_evaluation_drops_nothing_though_the_loader_says_drop_last() -> None:
+    loader = DataLoader(Noisy(10), batch_size=4, shuffle=True, drop_last=True)
+    assert sum(len(labels) for _, labels in exact(loader, 0).epoch(0)) == 10
+    assert sum(len(labels) for _, labels in exact(loader, 0, train=True).epoch(0)) == 8
+
+
+def test_labels_are_found_where_datasets_keep_them() -> None:
+    dataset = TensorDataset(torch.rand(6, 2), torch.arange(6))
+    expected = [0, 1, 2, 3, 4, 5]
+    assert exact(DataLoader(dataset), 0).labels.tolist() == expected
+    found = known_labels(Subset(dataset, [1, 3]))
+    assert found is not None
+    assert found.tolist() == [1, 3]
+    assert known_labels(Noisy(3)) is None
+    assert known_labels(TensorDataset(torch.rand(6, 2))) is None
+
+
+def test_what_is_no_loader_is_refused() -> None:
+    with pytest.raises(DataError, match="list, want a DataLoader"):
+        exact([1, 2], 0)
+    with pytest.raises(DataError, match="no examples"):
+        exact(DataLoader(Noisy(0)), 0)
+    with pytest.raises(DataError, match="3 inputs but 2 labels"):
+        Batches(torch.zeros(3), torch.zeros(2), batch_size=1)
