@@ -43,12 +43,14 @@ def read_run(folder: Path, name: str, split: str) -> Row:
         metrics = json.loads(files[-1].read_text(encoding="utf-8"))
     except ValueError:
         return Row(name, "unreadable results", params, {})
-    return Row(name, "", params, metrics)
+    made_up = recorded(folder).get("data", {}).get("made_up")
+    return Row(name, f"on {made_up}" if made_up else "", params, metrics)
 
 
 def gather(parent_dir: Path, split: str) -> list[Row]:
-    """Read every run below a folder, sorted by name."""
-    folders = {path.parent for name in PARAMS_FILES for path in parent_dir.rglob(name)}
+    """Read every run below a folder, sorted by name; the base of a search is not a run."""
+    found = {path.parent for name in PARAMS_FILES for path in parent_dir.rglob(name)}
+    folders = [f for f in found if not (f / "search.yaml").exists() or (f / "train.log").exists()]
     return [
         read_run(folder, folder.relative_to(parent_dir).as_posix(), split)
         for folder in sorted(folders)

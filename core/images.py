@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 from core.errors import DataError, listed
 from core.files import replacing
 from core.runtime import usable_cores
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
@@ -66,16 +70,36 @@ def _write_cache(home: Path, name: str, prefix: str, images: np.ndarray) -> None
             stale.unlink(missing_ok=True)
 
 
-def _decode(path: Path, size: tuple[int, int]) -> np.ndarray | str:
-    """Return an image as uint8 (3, H, W), or say what is wrong with it."""
-    from PIL import Image, ImageOps  # not needed when the cache holds
+def open_rgb(path: Path) -> "Image.Image":
+    """Open an image as 8-bit RGB, turned upright as its EXIF says.
+
+    Raises:
+        DataError: the file is no image, is damaged, or has colours of more than 16 bits.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError  # not needed when the cache holds
 
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            if image.mode in ("I", "F"):
+                raise DataError(f"{path}: colours of more than 16 bits, want 8 or 16")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # Pillow's own conversion would cut it off at 255
+                upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
+            return upright.convert("RGB")
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image") from None
+    except DataError:
+        raise
     except Exception as error:  # Pillow raises many kinds for damaged files
-        reason = "not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
-        return f"{path}: {reason}"
+        raise DataError(f"{path}: damaged ({error})") from None
+
+
+def _decode(path: Path, size: tuple[int, int]) -> np.ndarray | str:
+    """Return an image as uint8 (3, H, W), or say what is wrong with it."""
+    try:
+        pixels = np.asarray(open_rgb(path))
+    except DataError as error:
+        return str(error)
     if pixels.shape[:2] != size:
         return f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, want {size[1]}x{size[0]}"
     return pixels.transpose(2, 0, 1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from core.checkpoint import read_newest
+from core.data import describe
 from core.errors import UsageError, listed
 from core.files import write_json
 from core.keys import KEYS
@@ -190,7 +191,7 @@ def write_resolved(run: Run, data_dir: Path, fingerprint: dict[str, Any]) -> Non
         "overrides": run.overrides,
         "restore_file": run.restore_file,
         "resumed_with": {name: new for name, (_, new) in run.changed.items()},
-        "data": {"folder": str(data_dir), **fingerprint},
+        "data": {"folder": str(data_dir), **fingerprint, "made_up": describe(data_dir)},
         "device": gpu or device.type,
         "processor": platform.processor() or platform.machine(),
         "versions": {

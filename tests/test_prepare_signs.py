@@ -155,7 +155,7 @@ def test_hidden_files_of_the_file_system_are_skipped(source: Path, tmp_path: Pat
         ("0_IMG_3.png", "the same name"),
         ("0_img_3.jpg", "the same name"),
         ("7_IMG_1.jpg", "label 7"),
-        ("1_IMG_broken.jpg", "not a readable picture"),
+        ("1_IMG_broken.jpg", "not an image"),
     ],
 )
 def test_a_file_that_does_not_fit_is_named_and_nothing_is_written(

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root
 
 from core.errors import DataError, listed, reports_errors
+from core.images import open_rgb
 from core.prepared import repeated_pairs, staging, write_manifest
 from data.signs.draw import SIZE, draw_sign
 
@@ -111,15 +112,9 @@ def make_picture(picture: Picture, folder: Path, seed: int) -> str:
     if isinstance(picture.origin, int):
         image = draw_sign(picture.label, seed, picture.origin)
     else:
-        try:
-            with Image.open(picture.origin) as photograph:
-                if photograph.mode[0] in "IF":  # Pillow would turn these white
-                    raise ValueError("more than 8 bits a colour")
-                image = ImageOps.exif_transpose(photograph).convert("RGB")
-        except Exception as error:  # Pillow raises many kinds on damaged files
-            fault = str(error).replace(str(picture.origin), picture.origin.name)
-            raise DataError(f"{picture.origin}: not a readable picture ({fault})") from None
-        image = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        image = open_rgb(picture.origin).resize(
+            (SIZE, SIZE), Image.Resampling.LANCZOS, reducing_gap=3.0
+        )
         image.info.clear()  # Pillow would copy the camera's comments
     image.save(folder / picture.name, quality=95, subsampling=0)
     return hashlib.sha256(image.tobytes()).hexdigest()
