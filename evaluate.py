@@ -142,18 +142,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = read_checkpoint(path)
         model, loader, task, params, data_dir = build(checkpoint, path, args)
         logging.info("Evaluating %s on %s of %s", path, args.split, data_dir)
-        if made_up := data.describe(data_dir):
+        made_up = data.describe(data_dir)
+        if made_up:
             logging.info("Note: these are %s", made_up)
         values, collected = evaluate(model, loader, task, params, keep=args.save_predictions)
         logging.info("%s, %s examples: %s", args.split, loader.num_examples, format_metrics(values))
 
         name = f"{args.split}_{path.name.split('.')[0]}"
-        report_classes(
-            collected,
-            params,
-            f"{args.split}, {path.name}",
-            args.model_dir / f"confusion_{name}.png",
-        )
+        title = f"{args.split}, {path.name}" + ("\n(made-up data)" if made_up else "")
+        report_classes(collected, params, title, args.model_dir / f"confusion_{name}.png")
         save_dict_to_json(values, args.model_dir / f"metrics_{name}.json")
         if args.save_predictions:
             target = args.model_dir / f"predictions_{args.split}.npz"
