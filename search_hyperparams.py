@@ -78,7 +78,7 @@ def read_grid(path: Path, base: dict[str, Any]) -> list[dict[str, Any]]:
         raise UsageError(f"{path}: 'space' is {space!r}, want a list of values for each key")
     if empty := [name for name, values in space.items() if not values]:
         raise UsageError(f"{path}: 'space' holds no values for {empty[0]!r}")
-    if warnings := check_names(base | space, base.get("task", "model"), str(path)):
+    if warnings := check_names(space, base.get("task", "model"), str(path), base):
         raise UsageError(warnings[0])
     points = [
         dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())

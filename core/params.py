@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,20 +218,28 @@ def task_folder(task: str, where: str) -> Path:
     return folder
 
 
-def check_names(values: dict[str, Any], task: str, where: str) -> list[str]:
+def check_names(
+    values: dict[str, Any], task: str, where: str, beside: Iterable[str] = ()
+) -> list[str]:
     """Return a warning for every key that nothing seems to read.
 
     A key is known when it is declared, or occurs as a word in a Python file of the task's
     top-level package.
 
+    Args:
+        values: the keys to check, with their values.
+        task: dotted name of the task.
+        where: the file or option that holds the keys, for messages.
+        beside: keys of another source, which `values` may be meant to override.
+
     Raises:
-        UsageError: an unknown key resembles a declared key, or a `params.<name>` of the task, that
-            is itself absent: most likely a slip of the pen.
+        UsageError: an unknown key resembles a declared key, a `params.<name>` of the task or a key
+            of `beside` that is itself absent from `values`: most likely a slip of the pen.
     """
     top = ROOT / task.split(".")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(top.rglob("*.py")))
     words = set(re.findall(r"\w+", code))
-    absent = (set(KEYS) | set(re.findall(r"\bparams\.(\w+)", code))) - set(values)
+    absent = {*KEYS, *re.findall(r"\bparams\.(\w+)", code), *beside} - set(values)
     warnings = []
     for name in values:
         if name in KEYS or name in words:
@@ -263,9 +271,11 @@ def load_params(path: Path, overrides: dict[str, Any]) -> tuple[Params, list[str
     Raises:
         UsageError: the file, a key or a value is not as it should be; the message names it.
     """
-    values = check_values(read_mapping(path), str(path)) | check_values(overrides, "--set")
+    written = check_values(read_mapping(path), str(path))
+    values = written | check_values(overrides, "--set")
     task = values.get("task", KEYS["task"].default)
     task_folder(task, str(path))
-    warnings = check_names(values, task, str(path))
+    warnings = check_names(written, task, str(path))
+    warnings += check_names(overrides, task, "--set", beside=written)
     defaults = {name: key.default for name, key in KEYS.items()}
     return Params.of(defaults | values, path), warnings

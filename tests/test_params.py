@@ -121,7 +121,7 @@ def test_folders_without_one_params_file_are_refused(
 def test_overrides_are_checked_like_the_file(
     run_folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = str(run_folder())
+    folder = str(run_folder(learning_rate=0.1))
     assert "did you mean" in failure(capsys, "--model_dir", folder, "--set", "lerning_rate=1")
     assert "want key=value" in failure(capsys, "--model_dir", folder, "--set", "learning_rate")
     assert "--set: 'seed'" in failure(capsys, "--model_dir", folder, "--set", "seed=a")
