@@ -8,7 +8,7 @@ The params stored in the checkpoint rule, not today's params file.
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,12 @@ from core.task import Collected, Task, load_task
 
 
 def evaluate(
-    model: nn.Module, loader: Any, task: Task, params: Params, keep: bool = False
+    model: nn.Module,
+    loader: Any,
+    task: Task,
+    params: Params,
+    keep: bool = False,
+    watch: Callable[[Iterator[Any]], Iterator[Any]] = iter,
 ) -> tuple[dict[str, float], Collected]:
     """Run a net over a whole split.
 
@@ -39,6 +44,7 @@ def evaluate(
         task: whose forward, loss, collect and metrics are used.
         params: `precision` and `channels_last` are used.
         keep: whether outputs and labels are wanted even if no metric needs them.
+        watch: what the batches pass through; a run's `Stop.watch` ends it between two batches.
 
     Returns:
         Every metric and every loss of the whole split, and the outputs and labels as kept.
@@ -47,7 +53,7 @@ def evaluate(
     losses, collected = LossAverage(), Collected(task, keep)
     model.eval()
     with torch.no_grad():
-        for batch in loader.epoch(0):
+        for batch in watch(loader.epoch(0)):
             batch = to_device(batch, device, params)
             with runtime.autocast(params, device):
                 outputs, labels = task.forward(model, batch, params)

@@ -4,6 +4,7 @@ python train.py --model_dir experiments/base_model
 """
 
 import argparse
+import copy
 import logging
 import math
 import sys
@@ -20,9 +21,10 @@ from tqdm import tqdm
 
 from core import announce, checkpoint, data, optim, runtime, snapshot
 from core.batches import exact, to_device
-from core.errors import DataError, NumericError, reports_errors
+from core.errors import DataError, NumericError, Stopped, reports_errors
+from core.interrupt import Stop, one_writer
 from core.monitor import check_monitor, is_better, monitored
-from core.params import Params, parse_overrides
+from core.params import Params, find_params_file, parse_overrides
 from core.records import (
     LossAverage,
     append_row,
@@ -30,11 +32,12 @@ from core.records import (
     finite_or_none,
     format_metrics,
     logging_to,
-    save_dict_to_json,
 )
-from core.run import Run, open_run, refuse, write_resolved
+from core.run import Run, open_run, refuse, write_resolved, write_results
 from core.task import Batch, Collected, Task, default_loss_weight, load_task
-from evaluate import evaluate
+from evaluate import evaluate, save_predictions
+
+AUTO_PREDICTIONS = 64 * 2**20  # bytes up to which `save_predictions: auto` keeps them
 
 
 @dataclass
@@ -60,6 +63,9 @@ class State:
     seen: tuple[Any, Any] | None = None
     best: dict[str, Any] | None = None  # epoch and validation metrics of the best epoch
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+    losses: LossAverage = field(default_factory=LossAverage)  # of the epoch in progress
+    summary: Collected = field(init=False)  # likewise: what training metrics are taken from
+    finished: bool = False  # nothing is left to do, predictions included
     log_bytes: int = 0  # length of metrics.jsonl
     data: dict[str, Any] = field(default_factory=dict)  # its fingerprint
     loader_params: dict[str, Any] = field(default_factory=dict)  # what the loaders set on params
@@ -68,6 +74,9 @@ class State:
     last_of_update: bool = True
     gathered: dict[str, Any] = field(default_factory=dict)  # terms of the update in progress
     bad_step: Tensor | None = None  # on a GPU: the first step whose loss was not finite
+
+    def __post_init__(self) -> None:
+        self.summary = Collected(self.task)
 
     @property
     def stopped_early(self) -> bool:
@@ -150,25 +159,32 @@ def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
     return losses
 
 
-def train(state: State, loader: Any) -> dict[str, float]:
-    """Train for one epoch.
+def train(state: State, loader: Any, run: Run) -> dict[str, float]:
+    """Train for one epoch, or what is left of it.
 
     Returns:
         The mean of every loss over the epoch's steps as they were taken, and the metrics pooled
         over the batches at every `save_summary_steps`.
     """
     params, step = state.params, state.task.train_step or train_step
-    losses, summary = LossAverage(), Collected(state.task)
+    if state.batch == 0:
+        state.losses, state.summary = LossAverage(), Collected(state.task)
     state.model.train()
-    batches = loader.epoch(state.epoch)
-    with tqdm(batches, f"epoch {state.epoch + 1}", len(loader), leave=False, disable=None) as bar:
+    batches = loader.epoch(state.epoch, state.batch)
+    progress: dict[str, Any] = {
+        "initial": state.batch,
+        "total": len(loader),
+        "leave": False,
+        "disable": None,
+    }
+    with tqdm(batches, f"epoch {state.epoch + 1}", **progress) as bar:
         for batch in bar:
             batch = to_device(batch, state.device, params)
             state.first_of_update = state.batch % params.grad_accumulation == 0
             state.last_of_update = (state.batch + 1) % params.grad_accumulation == 0 or (
                 state.batch + 1 == len(loader)
             )
-            step_losses = step(state, batch)
+            losses = step(state, batch)
 
             if state.last_of_update:
                 state.step += 1
@@ -177,28 +193,33 @@ def train(state: State, loader: Any) -> dict[str, float]:
                 if state.per_update:
                     for scheduler in state.schedulers.values():
                         scheduler.step()
-            losses.add(step_losses, state.weight(batch))
+            state.losses.add(losses, state.weight(batch))
             if state.batch % params.save_summary_steps == 0:
                 state.check_noted()
                 if state.seen is not None:
-                    summary.add(*state.seen)
+                    state.summary.add(*state.seen)
             if not bar.disable and (state.device.type == "cpu" or state.batch % 50 == 0):
-                bar.set_postfix(loss=f"{losses.means()['loss']:.3f}", refresh=False)
+                bar.set_postfix(loss=f"{state.losses.means()['loss']:.3f}", refresh=False)
             state.seen = None
             state.batch += 1
+            if state.last_of_update:
+                run.stop.check()
+                if run.checkpoint_is_due():
+                    save(state, run)
     state.check_noted()
-    return losses.means() | summary.metrics()
+    return state.losses.means() | state.summary.metrics()
 
 
 def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
     """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
     while state.epoch < state.params.num_epochs and not state.stopped_early:
-        began = time.perf_counter()
-        learning_rate = state.learning_rate
-        train_metrics = train(state, train_loader)
+        began, done_before = time.perf_counter(), state.batch
+        train_metrics = train(state, train_loader, run)
         seconds = time.perf_counter() - began
+        learning_rate = state.learning_rate
         net = snapshot.averaged_or_own(state)
-        state.metrics, _ = evaluate(net, val_loader, state.task, state.params)
+        state.metrics, _ = evaluate(net, val_loader, state.task, state.params, watch=run.stop.watch)
+        share = 1 - done_before / len(train_loader)
         state.epoch, state.batch = state.epoch + 1, 0
         name, _ = monitored(state.params, state.metrics)
         if not state.per_update:
@@ -218,7 +239,7 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
         state.log_bytes = append_row(run.folder / "metrics.jsonl", row)
         save(state, run, is_best)
 
-        rate = train_loader.num_examples / seconds if train_loader.num_examples else math.nan
+        rate = share * (train_loader.num_examples or math.nan) / seconds
         logging.info(
             "Epoch %d/%d  train %s  val %s  (%.1f s, %.0f examples/s)%s",
             state.epoch,
@@ -229,28 +250,39 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
             rate,
             "  best so far" if is_best else "",
         )
-        timing = {"epoch": state.epoch, "train_seconds": seconds, "examples_per_second": rate}
-        timing |= {
+        timing: dict[str, Any] = {
+            "epoch": state.epoch,
+            "train_seconds": seconds,
+            "examples_per_second": finite_or_none(rate),
             "seconds": time.perf_counter() - began,
             "peak_memory_mb": runtime.peak_memory_mb(),
         }
         append_row(run.folder / "times.jsonl", timing)
 
 
-def save(state: State, run: Run, is_best: bool) -> None:
+def save(state: State, run: Run, is_best: bool = False) -> None:
     """Write the checkpoints, and the JSON results that repeat what they hold."""
+    state.check_noted()
     best = snapshot.take_best(state, run) if is_best else None
-    checkpoint.commit(run.folder, snapshot.take(state, run), best)
-    write_results(state, run)
+    last = snapshot.take(state, run)
+    checkpoint.commit(run.folder, last, best)
+    write_results(run.folder, last)
+    run.saved_at = time.monotonic()
 
 
-def write_results(state: State, run: Run) -> None:
-    """Write the validation metrics of the best and the last epoch, as the checkpoints hold them."""
-    last = run.folder / "metrics_val_last_weights.json"
-    save_dict_to_json(state.metrics, last)
-    if state.best is not None:
-        best = run.folder / "metrics_val_best_weights.json"
-        save_dict_to_json(state.best["metrics"], best)
+def finish(state: State, val_loader: Any, run: Run) -> None:
+    """Write the best weights' predictions on the validation split, and note that all is done."""
+    wanted, path = state.params.save_predictions, run.folder / "best.pt"
+    if wanted is not False and state.best is not None:
+        net = copy.deepcopy(snapshot.averaged_or_own(state))
+        checkpoint.load_weights(net, checkpoint.read_checkpoint(path)["state_dict"], path)
+        _, collected = evaluate(
+            net, val_loader, state.task, state.params, keep=True, watch=run.stop.watch
+        )
+        if wanted is True or collected.nbytes <= AUTO_PREDICTIONS:
+            save_predictions(run.folder / "predictions_val.npz", collected, val_loader.ids)
+    state.finished = True
+    save(state, run)
 
 
 def build(run: Run, data_dir: Path, task: Task) -> tuple[State, dict[str, Any]]:
@@ -292,7 +324,7 @@ def begin(state: State, run: Run) -> None:
     """Put the state where the run stopped, or load the weights that it is to start from."""
     if run.checkpoint is not None:
         snapshot.put_back(state, run)
-        write_results(state, run)
+        write_results(run.folder, run.checkpoint)
     elif run.restore_file is not None:
         path = checkpoint.find_checkpoint(run.folder, run.restore_file)
         weights = checkpoint.read_checkpoint(path)["state_dict"]
@@ -328,33 +360,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = parse_overrides(args.settings)
     if args.data_dir is not None:
         overrides["data_dir"] = args.data_dir
-    run = open_run(
-        args.model_dir,
-        overrides,
-        resume=args.resume,
-        overwrite=args.overwrite,
-        restore_file=args.restore_file,
-    )
-    task = load_task(run.params.task)
-    optim.check_optimizer_params(run.params)
-    runtime.pick_device(run.params.device)
-    check_monitor(run.params, task)
-    with logging_to(run.folder / "train.log"):
-        data_dir = data.find_data_dir(run.params, task)
-        fingerprint = data.fingerprint(data_dir)
-        if run.data_changed(fingerprint) and not args.resume:
-            refuse(run.folder, [f"the data in {data_dir}"])
-        if run.complete:
-            logging.info("%s: complete, nothing to do.", run.folder)
-        else:
-            write_resolved(run, data_dir, fingerprint)
-            state, loaders = build(run, data_dir, task)
-            state.data = fingerprint
-            begin(state, run)
-            announce.start(state, run, loaders, data_dir)
-            trivial = announce.trivial_answers(state, loaders)
-            train_and_evaluate(state, loaders["train"], loaders["val"], run)
-            announce.end(state, run, trivial)
+    find_params_file(args.model_dir)
+    stop = Stop()
+    with stop.handling_signals(), one_writer(args.model_dir):
+        run = open_run(
+            args.model_dir,
+            overrides,
+            resume=args.resume,
+            overwrite=args.overwrite,
+            restore_file=args.restore_file,
+        )
+        run.stop = stop
+        task = load_task(run.params.task)
+        optim.check_optimizer_params(run.params)
+        runtime.pick_device(run.params.device)
+        check_monitor(run.params, task)
+        with logging_to(run.folder / "train.log"):
+            return see_to_the_end(run, task, args.resume)
+
+
+def see_to_the_end(run: Run, task: Task, resume: bool) -> int:
+    """Begin or go on with a run, and train until it is complete or a signal stops it.
+
+    Returns:
+        The exit code.
+    """
+    data_dir = data.find_data_dir(run.params, task)
+    fingerprint = data.fingerprint(data_dir)
+    if run.data_changed(fingerprint) and not resume:
+        refuse(run.folder, [f"the data in {data_dir}"])
+    if run.checkpoint is not None and run.complete:
+        write_results(run.folder, run.checkpoint)
+        logging.info("%s: complete, nothing to do.", run.folder)
+        return 0
+    write_resolved(run, data_dir, fingerprint)
+    state, loaders = build(run, data_dir, task)
+    state.data = fingerprint
+    begin(state, run)
+    announce.start(state, run, loaders, data_dir)
+    trivial = announce.trivial_answers(state, loaders)
+    try:
+        train_and_evaluate(state, loaders["train"], loaders["val"], run)
+        announce.end(state, run, trivial)
+        finish(state, loaders["val"], run)
+    except Stopped as stopped:
+        save(state, run)
+        logging.info("Stopped by %s; the same command goes on from here.", stopped)
+        return stopped.exit_code
     return 0
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can act on, and how a script reports them."""
 
 import functools
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -25,6 +26,14 @@ class DataError(UserError):
 
 class NumericError(UserError):
     """A loss or a metric is no longer a finite number."""
+
+
+class Stopped(BaseException):  # not an error, and no `except Exception` may hold it
+    """A signal asked the run to stop; `exit_code` is 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -60,6 +69,8 @@ def reports_errors(main: Main) -> Main:
                 raise
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code if isinstance(error, UserError) else 1
+        except Stopped as stopped:  # before there was anything to save
+            return stopped.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

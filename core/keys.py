@@ -21,8 +21,8 @@ TYPE_NAMES = {
 class Key:
     """One declared key: its type, default, range and meaning.
 
-    A default of None means that null is allowed. `low` and `high` are allowed themselves unless
-    `open_low` or `open_high`. A key of `machine` does not decide the result of a run.
+    Null is allowed where `optional` or the default is None. `low` and `high` are allowed themselves
+    unless `open_low` or `open_high`. A key of `machine` does not decide the result of a run.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Key:
     open_high: bool = False
     choices: tuple[Any, ...] = ()
     machine: bool = False
+    optional: bool = False
 
     def wanted(self) -> str:
         """Say in words what is allowed."""
@@ -47,11 +48,11 @@ class Key:
         if self.high is not None:
             words += f"{' and' if self.low is not None else ''} "
             words += f"{'below' if self.open_high else 'of at most'} {self.high:g}"
-        return words + (", or null" if self.default is None else "")
+        return words + (", or null" if self.optional or self.default is None else "")
 
     def check(self, value: Any, where: str) -> Any:
         """Return `value`, as a float where a float is wanted; UsageError if it is not allowed."""
-        if value is None and self.default is None:
+        if value is None and (self.optional or self.default is None):
             return None
         if self.type is float and type(value) is int:
             value = float(value)
@@ -118,6 +119,23 @@ _KEYS = [
         machine=True,
     ),
     Key("num_workers", int, 0, "processes of a task's own DataLoader", 0, machine=True),
+    Key(
+        "checkpoint_minutes",
+        float,
+        10.0,
+        "minutes between checkpoints inside an epoch; 0: after every step; null: none",
+        0,
+        machine=True,
+        optional=True,
+    ),
+    Key(
+        "save_predictions",
+        str,
+        "auto",
+        "outputs of the best weights on the validation split; auto: up to 64 MB",
+        choices=("auto", True, False),
+        machine=True,
+    ),
     Key("save_summary_steps", int, 100, "steps between training metrics", 1, machine=True),
 ]
 

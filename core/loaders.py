@@ -1,6 +1,7 @@
 """Exact order for a plain DataLoader, with the face of `core.batches.Batches`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from core.interrupt import ignore_signals
 from core.order import (
     epoch_order,
     global_states,
@@ -40,6 +42,13 @@ class _SeededExamples(Dataset[Any]):
                 return self.dataset[place[1]]
         seed_global(mixed_seed(self.seed, *place))
         return self.dataset[place[1]]
+
+
+def _start_worker(own: Callable[[int], None] | None, number: int) -> None:
+    """Begin a worker process: signals are the main process's business."""
+    ignore_signals()
+    if own is not None:
+        own(number)
 
 
 class _EpochBatches:
@@ -79,7 +88,7 @@ class ExactLoader:
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
-            worker_init_fn=loader.worker_init_fn,
+            worker_init_fn=partial(_start_worker, loader.worker_init_fn),
             multiprocessing_context=loader.multiprocessing_context,
             generator=torch.Generator(),  # else every epoch draws from the global generator
             prefetch_factor=loader.prefetch_factor,
@@ -189,6 +198,7 @@ class StreamLoader:
     def __init__(self, loader: DataLoader[Any], seed: int) -> None:
         self.loader, self.seed = loader, seed
         self.loader.generator = torch.Generator()
+        self.loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 
     @property
     def num_examples(self) -> int | None:

@@ -107,11 +107,14 @@ def save_dict_to_json(d: Mapping[str, Any], json_path: str | Path) -> None:
 
 def append_row(path: Path, row: Mapping[str, Any]) -> int:
     """Add one JSON object as a line at the end of a file; returns the file's new length."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-        return file.tell()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+    except OSError as error:  # a failed write does not say of which file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def cut_back(path: Path, length: int) -> None:
@@ -148,6 +151,15 @@ class LossAverage:
             term = torch.where(weight > 0, loss.detach().to(exact) * weight, 0.0)
             self.totals[name] = self.totals.get(name, 0.0) + term
         self.weight = self.weight + weight
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what load_state_dict takes, for a checkpoint in mid-epoch."""
+        return {"totals": self.totals, "weight": self.weight}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from the sums of a checkpoint."""
+        self.totals = {name: total.to(device) for name, total in state["totals"].items()}
+        self.weight = torch.as_tensor(state["weight"]).to(device)
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss so far; this waits for the device."""

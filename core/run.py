@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,12 @@ import torch
 from core.checkpoint import read_newest
 from core.data import describe
 from core.errors import UsageError, listed
-from core.files import write_json
+from core.files import remove_leftovers, write_json
+from core.interrupt import Stop
 from core.keys import KEYS
 from core.optim import schedule_depends_on_length
 from core.params import ROOT, Params, find_params_file, load_params, read_mapping
+from core.records import save_dict_to_json
 from core.runtime import pick_device, usable_cores
 
 # What a run writes into its folder, and --overwrite removes.
@@ -57,11 +60,18 @@ class Run:
     restore_file: str | None
     asked: dict[str, Any]
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    stop: Stop = field(default_factory=Stop)
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def checkpoint_is_due(self) -> bool:
+        """Tell whether `checkpoint_minutes` have passed since the last save."""
+        minutes = self.params.checkpoint_minutes
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     @property
     def complete(self) -> bool:
-        """Whether every epoch is done, or it stopped early."""
-        if self.checkpoint is None:
+        """Whether nothing is left to do: every epoch is done, or it stopped early."""
+        if self.checkpoint is None or not self.checkpoint["finished"]:
             return False
         stopped = self.checkpoint["stopped_early"] and not self.changed
         return stopped or self.checkpoint["epoch"] >= self.params.num_epochs
@@ -120,6 +130,7 @@ def open_run(
         UsageError: the params are wrong, or differ from those the run was started with.
     """
     path = find_params_file(folder)
+    remove_leftovers(folder)
     if overwrite:
         load_params(path, overrides)  # before anything is removed
         remove_outputs(folder)
@@ -171,6 +182,14 @@ def refuse(folder: Path, changes: list[str]) -> None:
         f"{folder}: changed since this run began:\n{listed(changes, 2)}\n"
         "--resume goes on with what is new, --overwrite starts again from nothing."
     )
+
+
+def write_results(folder: Path, last: Mapping[str, Any]) -> None:
+    """Write the validation metrics of the last and the best epoch, as a checkpoint holds them."""
+    if last["metrics"]:
+        save_dict_to_json(last["metrics"], folder / "metrics_val_last_weights.json")
+    if last["best"] is not None:
+        save_dict_to_json(last["best"]["metrics"], folder / "metrics_val_best_weights.json")
 
 
 def _git(*args: str) -> str | None:

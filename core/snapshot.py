@@ -10,6 +10,9 @@ from torch import nn
 from core.checkpoint import load_weights, plain, random_states, set_random_states
 from core.run import Run
 
+# Keys that decide what the batches of an epoch are.
+NEW_BATCHES = {"batch_size", "seed", "task", "grad_accumulation", "val_split"}
+
 
 def averaged_or_own(state: Any) -> nn.Module:
     """Return the net that is validated and kept: the averaged one if there is one."""
@@ -31,9 +34,12 @@ def take(state: Any, run: Run) -> dict[str, Any]:
             "other_optim_dicts": {name: value.state_dict() for name, value in others.items()},
             "scheduler_dicts": {n: value.state_dict() for n, value in state.schedulers.items()},
             "random_states": random_states(),
+            "losses": state.losses.state_dict(),
+            "seen": state.summary.batches,
             "best": state.best,
             "metrics": state.metrics,
             "stopped_early": state.stopped_early,
+            "finished": state.finished,
             "extra": state.extra,
             "log_bytes": state.log_bytes,
             "data": state.data,
@@ -74,6 +80,11 @@ def put_back(state: Any, run: Run) -> None:
             _put_in_force(optimizer, fresh, run)
     for name in ("epoch", "batch", "step", "best", "metrics", "extra", "log_bytes"):
         setattr(state, name, last[name])
+    state.losses.load_state_dict(last["losses"], state.device)
+    state.summary.batches = last["seen"]
+    if state.batch and (NEW_BATCHES & run.changed.keys() or last["data"] != state.data):
+        logging.warning("The epoch in progress starts again, because its batches have changed.")
+        state.batch = 0
     _put_back_schedulers(state, last, run)
     set_random_states(last["random_states"])
 

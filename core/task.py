@@ -4,7 +4,7 @@
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -162,6 +162,17 @@ def join(parts: list[Any]) -> Any:
         ) from None
 
 
+def _nbytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.nbytes
+    items = value.values() if isinstance(value, Mapping) else value
+    return (
+        sum(map(_nbytes, items))
+        if isinstance(items, Iterable) and not isinstance(items, str)
+        else 0
+    )
+
+
 def _streams(metric: Any) -> bool:
     return all(hasattr(metric, name) for name in ("update", "compute", "reset"))
 
@@ -173,7 +184,8 @@ class Collected:
 
     Args:
         task: says what is kept, and which metrics there are.
-        keep: False if only metrics with update(), compute() and reset() need the batches.
+        keep: False if batches need not be kept for any but the metrics: those with update(),
+            compute() and reset() then see each batch as it comes, and can do without the whole.
     """
 
     def __init__(self, task: Task, keep: bool = True) -> None:
@@ -191,6 +203,11 @@ class Collected:
             metric.update(outputs, labels)
         if self.keep:
             self.batches.append((outputs, labels))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all that is kept."""
+        return sum(_nbytes(batch) for batch in self.batches)
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""

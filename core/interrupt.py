@@ -1,0 +1,101 @@
+"""Stopping a run between two steps when a signal asks for it, and one writer at a time."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from core.errors import Stopped, UsageError
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
+
+
+class Stop:
+    """Remembers that a signal asked the run to stop.
+
+    Until `watch` is first used there is nothing to save, and a signal stops the run at once. From
+    then on it stops between two batches. A second SIGINT always quits at once.
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self.watching = False
+
+    def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield the batches; raises Stopped before the next one if a signal has come."""
+        self.watching = True
+        for batch in batches:
+            self.check()
+            yield batch
+
+    def check(self) -> None:
+        """Raise Stopped if a signal has come."""
+        if self.requested is not None:
+            raise Stopped(self.requested)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested == number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.requested = number
+        if not self.watching:
+            raise Stopped(number)
+
+    @contextmanager
+    def handling_signals(self) -> Iterator[None]:
+        """Handle signals inside the block, except under a debugger, in a notebook or a thread."""
+        outside = threading.current_thread() is not threading.main_thread()
+        if outside or sys.gettrace() is not None or hasattr(sys, "ps1"):
+            yield
+            return
+        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        before = {number: signal.signal(number, self._handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Let the main process alone decide when to stop: for worker processes."""
+    for name in SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder; the kernel frees it when its holder dies.
+
+    The lock is POSIX `lockf`: unlike `flock` it is not inherited by forked worker processes.
+
+    Raises:
+        UsageError: another process holds it; its number and host are named.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: two writers are not noticed
+        yield
+        return
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UsageError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
