@@ -1,0 +1,207 @@
+"""Runs that are killed, or asked to stop, end as if they had not been: to the bit."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from core.checkpoint import read_newest
+from tests.conftest import Folder, write_signs
+from tests.warm import Child, Warm
+
+RESULTS = (
+    "last.pt",
+    "best.pt",
+    "metrics.jsonl",
+    "metrics_val_best_weights.json",
+    "metrics_val_last_weights.json",
+    "predictions_val.npz",
+)
+RECIPE = {  # everything that a checkpoint has to remember, and a save after every update
+    "dropout_rate": 0.3,
+    "ema_decay": 0.9,
+    "optimizer": "AdamW",
+    "learning_rate": 0.01,
+    "lr_scheduler": "OneCycleLR",
+    "batch_size": 8,
+    "num_epochs": 3,
+    "checkpoint_minutes": 0,
+    "save_summary_steps": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    server = Warm()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_signs(tmp_path_factory.mktemp("data"), {"train": 36, "val": 12})
+
+
+def begin(warm: Warm, folder: Path, data: Path, **job: object) -> Child:
+    argv: Sequence[str | Path] = ["--model_dir", folder, "--data_dir", data]
+    return warm.start(argv, folder / "printed.txt", **job)
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    for name in RESULTS:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not list(folder.glob(".*.tmp"))
+
+
+def killed_inside_a_save(folder: Path) -> bool:
+    return any(".pt." in path.name for path in folder.glob(".*.tmp"))
+
+
+def kill_at_random(warm: Warm, run_folder: Folder, data: Path, kills: int, seed: int = 0) -> int:
+    """Kill runs at random times, at most three times each; returns the kills inside a save."""
+    draw = random.Random(seed)
+    whole = run_folder("whole", **RECIPE)
+    began = time.monotonic()
+    assert begin(warm, whole, data, slow=0.001).wait() == 0
+    seconds = time.monotonic() - began
+    done = inside = 0
+    while done < kills:
+        folder = run_folder(f"killed{done}", **RECIPE)
+        for _ in range(3):
+            child = begin(warm, folder, data, slow=0.001)
+            time.sleep(draw.uniform(0, 0.8 * seconds))
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+            if child.wait() == 0:  # it was faster
+                break
+            done += 1
+            inside += killed_inside_a_save(folder)
+        assert begin(warm, folder, data).wait() == 0
+        assert_same(folder, whole)
+        shutil.rmtree(folder)
+    return inside
+
+
+def test_twenty_kills_at_random_times_change_no_bit(
+    warm: Warm, run_folder: Folder, data: Path
+) -> None:
+    kill_at_random(warm, run_folder, data, kills=20)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_at_random_times_change_no_bit(
+    warm: Warm, run_folder: Folder, data: Path
+) -> None:
+    inside = kill_at_random(warm, run_folder, data, kills=200, seed=1)
+    print(f"\n{inside} of 200 kills came inside a save")
+    assert inside >= 20
+
+
+OPERATIONS = ("openat", "write", "fsync", "rename", "link", "unlink", "ftruncate")
+LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)")
+
+
+def trace(child: Child, log: Path, *options: str) -> "subprocess.Popen[bytes]":
+    """Attach strace to a held run, and let it go on."""
+    names = ",".join(OPERATIONS)
+    command = [
+        "strace",
+        "-f",
+        "-y",
+        "-qq",
+        "-o",
+        str(log),
+        "-e",
+        f"trace={names}",
+        "-e",
+        "signal=none",
+    ]
+    process = subprocess.Popen(
+        [*command, *options, "-p", str(child.pid)], stderr=subprocess.DEVNULL
+    )
+    status = Path(f"/proc/{child.pid}/status")
+    while "TracerPid:\t0\n" in status.read_text():
+        assert process.poll() is None, "strace cannot attach"
+        time.sleep(0.002)
+    os.kill(child.pid, signal.SIGCONT)
+    return process
+
+
+def changes(log: Path, folder: Path) -> list[tuple[str, int]]:
+    """Return the operations that change `folder`, as (system call, its number among its kind)."""
+    counts: dict[str, int] = {}
+    found = []
+    for line in log.read_text(errors="replace").splitlines():
+        match = LINE.match(line)
+        if match is None or "resumed>" in line:
+            continue
+        name, rest = match.groups()
+        counts[name] = counts.get(name, 0) + 1
+        reading = name == "openat" and not re.search("O_WRONLY|O_RDWR|O_CREAT", rest)
+        if str(folder) in rest and not reading and "printed.txt" not in rest:
+            found.append((name, counts[name]))
+    return found
+
+
+def commits(log: Path) -> int:
+    """Count the renames that put a new last.pt in place."""
+    return len(re.findall(r'rename\(.*/last\.pt"\) += 0', log.read_text(errors="replace")))
+
+
+def kill_before_operations(
+    warm: Warm, run_folder: Folder, data: Path, tmp_path: Path, every: int
+) -> int:
+    """Kill a small run before each (or every n-th) operation that changes its folder."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    recipe = RECIPE | {"num_epochs": 2, "batch_size": 18}
+    whole = run_folder("whole", **recipe)
+    child = begin(warm, whole, data, held=True)
+    tracer = trace(child, tmp_path / "whole.trace")
+    assert child.wait() == 0
+    tracer.wait()
+    points = changes(tmp_path / "whole.trace", whole)
+    # Saves: after each of 2 updates, at the end of each epoch, and when all is done.
+    steps = [0, 1, 2, 2, 3, 4, 4, 4]
+    assert commits(tmp_path / "whole.trace") == len(steps) - 1
+
+    for number, (name, ordinal) in enumerate(points[::every]):
+        folder, log = run_folder(f"killed{number}", **recipe), tmp_path / "killed.trace"
+        child = begin(warm, folder, data, held=True)
+        tracer = trace(child, log, "-e", f"inject={name}:signal=KILL:when={ordinal}")
+        assert child.wait() == 137, f"{name} {ordinal} was not reached"
+        tracer.wait()
+        committed = steps[commits(log)]
+        newest = read_newest(folder)
+        assert (newest["step"] if newest else 0) >= committed, (name, ordinal)
+        assert begin(warm, folder, data).wait() == 0
+        went_on = re.search(r"Going on after .* step (\d+)", (folder / "train.log").read_text())
+        if newest and newest["step"] < 4:
+            assert went_on
+            assert int(went_on[1]) == newest["step"]
+        assert_same(folder, whole)
+        shutil.rmtree(folder)
+    return len(points)
+
+
+def test_kills_before_a_sample_of_operations_lose_nothing(
+    warm: Warm, run_folder: Folder, data: Path, tmp_path: Path
+) -> None:
+    kill_before_operations(warm, run_folder, data, tmp_path, every=17)
+
+
+@pytest.mark.slow
+def test_kills_before_every_operation_lose_nothing(
+    warm: Warm, run_folder: Folder, data: Path, tmp_path: Path
+) -> None:
+    points = kill_before_operations(warm, run_folder, data, tmp_path, every=1)
+    print(f"\nkilled before each of {points} operations")
+    assert points > 100
