@@ -45,6 +45,8 @@ class Warm:
             env=environment,
             cwd=ROOT,
         )
+        assert self.server.stdout is not None
+        assert self.server.stdout.readline() == "ready\n"
 
     def start(self, argv: Sequence[str | Path], log: Path, **job: Any) -> Child:
         """Start `train.main(argv)`; what it prints goes to `log`."""
@@ -94,9 +96,17 @@ def run_job(job: dict[str, Any]) -> None:
 
 
 def serve() -> None:
-    import evaluate  # noqa: F401 - imported before the forks
+    import torch
+    from PIL import Image  # noqa: F401 - all this is imported before the forks
+
+    import evaluate  # noqa: F401
+    import model.data_loader
+    import model.net  # noqa: F401
     import train  # noqa: F401
 
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports torch._dynamo
+
+    print("ready", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         number = os.fork()
