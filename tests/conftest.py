@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parent.parent
 Folder = Callable[..., Path]
 
 

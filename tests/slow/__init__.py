@@ -1,0 +1,1 @@
+"""Hand signs with a loss that takes its time, to be interrupted in."""

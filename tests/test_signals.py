@@ -1,0 +1,143 @@
+"""Signals, and two writers on one folder."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.checkpoint import read_newest
+from tests.conftest import ROOT, Folder, write_signs
+from tests.test_survival import RECIPE, assert_same, begin
+from tests.warm import Child, Warm
+
+WORKERS = {"task": "tests.original", "num_workers": 2, "num_channels": 2, "num_epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    server = Warm()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_signs(tmp_path_factory.mktemp("data"), {"train": 36, "val": 12})
+
+
+def wait_for(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.001)
+
+
+def began(folder: Path) -> bool:
+    return (folder / "last.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("to_group", [False, True])
+@pytest.mark.parametrize("recipe", [RECIPE, WORKERS])
+def test_a_signal_saves_and_the_same_command_ends_as_if_it_had_not_come(
+    warm: Warm,
+    run_folder: Folder,
+    data: Path,
+    name: str,
+    to_group: bool,
+    recipe: dict[str, object],
+) -> None:
+    recipe = recipe | {"num_epochs": 40, "checkpoint_minutes": None}
+    number = getattr(signal, name)
+    whole, stopped = run_folder("whole", **recipe), run_folder("stopped", **recipe)
+    assert begin(warm, whole, data).wait() == 0
+    child = begin(warm, stopped, data)
+    wait_for(lambda: began(stopped))
+    time.sleep(random.Random(f"{name}{to_group}").uniform(0, 0.2))
+    (os.killpg if to_group else os.kill)(child.pid, number)
+    assert child.wait() == 128 + number
+    assert f"Stopped by {name}" in (stopped / "train.log").read_text()
+    newest = read_newest(stopped)
+    assert newest is not None
+    assert 0 < newest["step"] < read_newest(whole)["step"]  # type: ignore[index]
+    assert begin(warm, stopped, data).wait() == 0
+    assert_same(stopped, whole)
+
+
+def test_signals_at_any_moment_from_the_start_are_obeyed(
+    warm: Warm, run_folder: Folder, data: Path
+) -> None:
+    draw = random.Random(1)
+    whole, stopped = run_folder("whole", **RECIPE), run_folder("stopped", **RECIPE)
+    assert begin(warm, whole, data).wait() == 0
+    codes = set()
+    for _ in range(12):
+        child = begin(warm, stopped, data, slow=0.001)
+        time.sleep(draw.uniform(0, 0.15))
+        try:
+            os.kill(child.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            assert child.wait() == 0
+            break
+        codes.add(child.wait())
+    assert codes <= {143, 0}
+    assert begin(warm, stopped, data).wait() == 0
+    assert_same(stopped, whole)
+
+
+def test_a_second_interrupt_quits_at_once(warm: Warm, run_folder: Folder, data: Path) -> None:
+    folder = run_folder(task="tests.slow", num_epochs=1)
+    child = begin(warm, folder, data)
+    wait_for(lambda: (folder / "in_step").exists())
+    os.kill(child.pid, signal.SIGINT)
+    time.sleep(0.3)
+    assert os.path.exists(f"/proc/{child.pid}"), "the first one waits for the step"
+    os.kill(child.pid, signal.SIGINT)
+    began_waiting = time.monotonic()
+    assert child.wait() == 130
+    assert time.monotonic() - began_waiting < 5
+
+
+def start_alone(folder: Path, data: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "train.py", "--model_dir", str(folder), "--data_dir", str(data)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_second_writer_is_told_who_the_first_one_is(
+    warm: Warm, run_folder: Folder, data: Path
+) -> None:
+    folder = run_folder(**WORKERS | {"num_epochs": 2000})
+    first = begin(warm, folder, data)
+    wait_for(lambda: began(folder))
+    second = start_alone(folder, data)
+    _, said = second.communicate()
+    assert second.returncode == 2
+    assert f"process {first.pid} on {socket.gethostname()}" in said
+    assert len(said.splitlines()) <= 5
+
+    os.kill(first.pid, signal.SIGKILL)  # its worker processes linger
+    assert first.wait() == 137
+    epochs = read_newest(folder)["epoch"]  # type: ignore[index]
+    (folder / "params.json").write_text(
+        json.dumps(json.loads((folder / "params.json").read_text()) | {"num_epochs": epochs + 1})
+    )
+    third = begin(warm, folder, data)
+    assert third.wait() == 0
+
+
+def test_evaluation_needs_no_lock(warm: Warm, run_folder: Folder, data: Path) -> None:
+    folder = run_folder(**RECIPE | {"num_epochs": 2000})
+    training: Child = begin(warm, folder, data)
+    wait_for(lambda: (folder / "best.pt").exists())
+    command = [sys.executable, "evaluate.py", "--model_dir", str(folder), "--split", "val"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    os.kill(training.pid, signal.SIGTERM)
+    assert training.wait() == 143
