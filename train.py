@@ -70,6 +70,7 @@ class State:
     data: dict[str, Any] = field(default_factory=dict)  # its fingerprint
     loader_params: dict[str, Any] = field(default_factory=dict)  # what the loaders set on params
     per_update: bool = False  # whether schedulers step after every update
+    updates_per_epoch: int = 0
     first_of_update: bool = True  # place of the current batch among those of one update
     last_of_update: bool = True
     gathered: dict[str, Any] = field(default_factory=dict)  # terms of the update in progress
@@ -310,6 +311,7 @@ def build(run: Run, data_dir: Path, task: Task) -> tuple[State, dict[str, Any]]:
         schedulers=optim.make_schedulers(task, optimizers, params, updates_per_epoch),
         loader_params=from_loaders,
         per_update=optim.steps_per_update(params, task),
+        updates_per_epoch=updates_per_epoch,
     )
     if params.ema_decay is not None:
         average = get_ema_multi_avg_fn(params.ema_decay)

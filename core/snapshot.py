@@ -6,12 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from core.checkpoint import load_weights, plain, random_states, set_random_states
 from core.run import Run
 
 # Keys that decide what the batches of an epoch are.
 NEW_BATCHES = {"batch_size", "seed", "task", "grad_accumulation", "val_split"}
+# Keys whose change means that the schedule is rebuilt and brought to the current step.
+REBUILDING = {
+    "lr_scheduler",
+    "lr_scheduler_args",
+    "lr_scheduler_interval",
+    "num_epochs",
+    "learning_rate",
+    "batch_size",
+    "grad_accumulation",
+    "optimizer",
+    "optimizer_args",
+    "task",
+}
+PLACE = {"params", "lr", "initial_lr"}  # where a schedule stands
 
 
 def averaged_or_own(state: Any) -> nn.Module:
@@ -77,7 +92,7 @@ def put_back(state: Any, run: Run) -> None:
         for name, optimizer in state.optimizers.items():
             fresh = [dict(group) for group in optimizer.param_groups]
             optimizer.load_state_dict(states[name])
-            _put_in_force(optimizer, fresh, run)
+            _put_in_force(optimizer, fresh, state.schedulers, run)
     for name in ("epoch", "batch", "step", "best", "metrics", "extra", "log_bytes"):
         setattr(state, name, last[name])
     state.losses.load_state_dict(last["losses"], state.device)
@@ -95,29 +110,35 @@ def _as_averaged(state: Any, last: dict[str, Any]) -> dict[str, Any]:
     return {"n_averaged": state.ema.n_averaged, **own}
 
 
-def _put_in_force(optimizer: Any, fresh: list[dict[str, Any]], run: Run) -> None:
+def _on_plateau(schedulers: dict[str, Any]) -> bool:
+    """Tell whether a scheduler follows a metric, so that it cannot be replayed from the start."""
+    return any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers.values())
+
+
+def _put_in_force(
+    optimizer: Any, fresh: list[dict[str, Any]], schedulers: dict[str, Any], run: Run
+) -> None:
     """Give the optimizer the settings of the params in place of those it was saved with."""
-    if {"learning_rate", "optimizer_args"} & run.changed.keys():
-        for group, new in zip(optimizer.param_groups, fresh, strict=True):
-            group.update({name: value for name, value in new.items() if name != "params"})
+    if not REBUILDING & run.changed.keys():
+        return
+    keep = {"params"} if "learning_rate" in run.changed or not _on_plateau(schedulers) else PLACE
+    for group, new in zip(optimizer.param_groups, fresh, strict=True):
+        group.update({name: value for name, value in new.items() if name not in keep})
 
 
 def _put_back_schedulers(state: Any, last: dict[str, Any], run: Run) -> None:
     """Restore the schedulers, or bring rebuilt ones to the current step if the schedule changed."""
-    rebuilt = {name for name in run.changed if name.startswith("lr_scheduler")}
-    rebuilt |= {
-        "num_epochs",
-        "learning_rate",
-        "batch_size",
-        "grad_accumulation",
-    } & run.changed.keys()
+    rebuilt = REBUILDING & run.changed.keys()
+    fresh_plateau = {"learning_rate", "optimizer", "task", "lr_scheduler", "lr_scheduler_args"}
     for name, scheduler in state.schedulers.items():
-        if not rebuilt and name in last["scheduler_dicts"]:
+        follows = isinstance(scheduler, ReduceLROnPlateau)
+        restored = not (fresh_plateau & rebuilt) if follows else not rebuilt
+        if restored and name in last["scheduler_dicts"]:
             scheduler.load_state_dict(last["scheduler_dicts"][name])
-        elif "metrics" not in scheduler.step.__code__.co_varnames:
+        elif not follows:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch: a step before the optimizer's first
-                for _ in range(state.step if state.per_update else state.epoch):
+                for _ in range(state.schedule_steps):
                     scheduler.step()
     if rebuilt and state.schedulers:
         logging.warning("The schedule was rebuilt: the result is not that of one long run.")

@@ -338,3 +338,41 @@ def test_help_is_printed_without_an_error() -> None:
         with pytest.raises(SystemExit) as stop:
             script.main(["--help"])
         assert stop.value.code == 0
+
+
+@pytest.mark.parametrize(
+    "setting", ["batch_size=12", "optimizer=Adam", "optimizer_args={weight_decay: 0.1}", "seed=1"]
+)
+def test_a_resumed_schedule_stands_where_it_would_have_stood(
+    run_folder: Folder, signs: Path, setting: str
+) -> None:
+    folder = run_folder(
+        task="tests.linear", optimizer="SGD", lr_scheduler="StepLR", learning_rate=1.0
+    )
+    (folder / "params.json").write_text(
+        json.dumps(
+            json.loads((folder / "params.json").read_text())
+            | {"lr_scheduler_args": {"step_size": 1}}
+        )
+    )
+    assert run(folder, signs) == 0
+    assert run(folder, signs, "--resume", "--set", "num_epochs=4", "--set", setting) == 0
+    rates = [row["learning_rate"] for row in rows(folder)]
+    assert rates == pytest.approx([1, 0.1, 0.01, 0.001])
+
+
+def test_a_longer_cosine_goes_on_where_the_longer_one_stands(
+    run_folder: Folder, signs: Path
+) -> None:
+    folder = run_folder(task="tests.linear", lr_scheduler="CosineAnnealingLR", learning_rate=1.0)
+    assert run(folder, signs) == 0
+    assert run(folder, signs, "--resume", "--set", "num_epochs=4") == 0
+    rates = [row["learning_rate"] for row in rows(folder)]
+    assert rates[2:] == pytest.approx([(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in (2, 3)])
+
+
+def test_one_cycle_is_resumed_with_another_batch_size(run_folder: Folder, signs: Path) -> None:
+    folder = run_folder(task="tests.linear", lr_scheduler="OneCycleLR", batch_size=8)
+    assert run(folder, signs) == 0
+    more = ["--resume", "--set", "num_epochs=3", "--set", "batch_size=48"]
+    assert run(folder, signs, *more) == 0
