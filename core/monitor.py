@@ -15,13 +15,17 @@ def check_monitor(params: Params, task: Task) -> None:
         raise UsageError(f"'monitor' is {params.monitor!r}{hint}")
 
 
+def monitored_mode(params: Params, name: str) -> str:
+    """Return "max" if more of the metric `name` is better, else "min"."""
+    return params.monitor_mode or ("min" if name == "loss" else "max")
+
+
 def monitored(params: Params, metrics: dict[str, float]) -> tuple[str, bool]:
     """Return the name of the metric that picks the best epoch, and whether more is better."""
     name = params.monitor or ("accuracy" if "accuracy" in metrics else "loss")
-    mode = params.monitor_mode or ("min" if name == "loss" else "max")
     if name not in metrics:
         raise UsageError(f"'monitor' is {name!r}, want one of {', '.join(metrics)}")
-    return name, mode == "max"
+    return name, monitored_mode(params, name) == "max"
 
 
 def is_better(params: Params, new: dict[str, float], old: dict[str, float]) -> bool:

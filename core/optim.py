@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from core.errors import UsageError, did_you_mean
+from core.monitor import monitored_mode
 from core.params import Params
 from core.task import Task
 
@@ -85,13 +86,16 @@ def make_schedulers(
 ) -> dict[str, Any]:
     """Make the schedulers of the task, by name; {} if there are none."""
     alone = list(optimizers) == ["main"]
+    monitor = "accuracy" if "accuracy" in task.metrics else "loss"
     given = optimizers["main"] if alone else optimizers
     if task.make_scheduler is not None:
         made = task.make_scheduler(given, params, updates_per_epoch)
     elif alone:
-        made = build_scheduler(optimizers["main"], params, updates_per_epoch)
+        made = build_scheduler(optimizers["main"], params, updates_per_epoch, monitor)
     else:
-        made = {n: build_scheduler(o, params, updates_per_epoch) for n, o in optimizers.items()}
+        made = {
+            n: build_scheduler(o, params, updates_per_epoch, monitor) for n, o in optimizers.items()
+        }
     made = made if isinstance(made, Mapping) else {"main": made}
     return {name: scheduler for name, scheduler in made.items() if scheduler is not None}
 
@@ -125,7 +129,10 @@ def schedule_depends_on_length(params: Params) -> bool:
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, params: Params, updates_per_epoch: int
+    optimizer: torch.optim.Optimizer,
+    params: Params,
+    updates_per_epoch: int,
+    default_monitor: str = "loss",
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
     """Make the scheduler that the params name, or None.
 
@@ -143,7 +150,7 @@ def build_scheduler(
         if name == "max_lr" and name not in args:
             args[name] = params.learning_rate
     if params.lr_scheduler == "ReduceLROnPlateau" and "mode" not in args:
-        args["mode"] = "min" if params.monitor == "loss" else "max"
+        args["mode"] = monitored_mode(params, params.monitor or default_monitor)
     try:
         return scheduler(optimizer, **args)
     except (TypeError, ValueError) as error:

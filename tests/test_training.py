@@ -376,3 +376,28 @@ def test_one_cycle_is_resumed_with_another_batch_size(run_folder: Folder, signs:
     assert run(folder, signs) == 0
     more = ["--resume", "--set", "num_epochs=3", "--set", "batch_size=48"]
     assert run(folder, signs, *more) == 0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "params", "mode"),
+    [
+        (["accuracy"], {}, "max"),
+        (["error"], {}, "min"),  # the loss is monitored
+        (["error"], {"monitor": "error", "monitor_mode": "min"}, "min"),
+        (["accuracy"], {"monitor": "loss"}, "min"),
+    ],
+)
+def test_plateau_waits_in_the_direction_of_the_monitored_metric(
+    run_folder: Folder, metrics: list[str], params: dict[str, str], mode: str
+) -> None:
+    from dataclasses import replace
+
+    from core.optim import make_schedulers
+    from core.params import load_params
+    from core.task import load_task
+
+    folder = run_folder(task="tests.linear", lr_scheduler="ReduceLROnPlateau", **params)
+    task = replace(load_task("tests.linear"), metrics=dict.fromkeys(metrics))
+    loaded, _ = load_params(folder / "params.json", {})
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    assert make_schedulers(task, {"main": optimizer}, loaded, 1)["main"].mode == mode
