@@ -36,7 +36,7 @@ def split_into_batches(order: Tensor, batch_size: int, train: bool) -> list[Tens
     Batch normalisation cannot be trained on a single example.
     """
     batches = list(order.split(batch_size))
-    if train and len(batches) > 1 and len(batches[-1]) == 1:
+    if train and batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 

@@ -56,6 +56,8 @@ def start(params: Params) -> torch.device:
     """Set threads and seeds, and `params.cuda` as the CS230 template's code reads it."""
     device = pick_device(params.device)
     params.cuda = device.type == "cuda"
+    if params.num_threads is None:
+        params.num_threads = usable_cores()
     torch.set_num_threads(params.num_threads)
     seed_everything(params.seed)
     return device

@@ -165,3 +165,10 @@ def test_what_is_no_loader_is_refused() -> None:
         exact(DataLoader(Noisy(0)), 0)
     with pytest.raises(DataError, match="3 inputs but 2 labels"):
         Batches(torch.zeros(3), torch.zeros(2), batch_size=1)
+
+
+def test_batches_of_one_stay_batches_of_one() -> None:
+    from core.order import split_into_batches
+
+    sizes = [len(batch) for batch in split_into_batches(torch.arange(5), 1, train=True)]
+    assert sizes == [1, 1, 1, 1, 1]

@@ -401,3 +401,15 @@ def test_plateau_waits_in_the_direction_of_the_monitored_metric(
     loaded, _ = load_params(folder / "params.json", {})
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
     assert make_schedulers(task, {"main": optimizer}, loaded, 1)["main"].mode == mode
+
+
+def test_a_checkpoint_of_the_original_needs_no_num_threads(
+    run_folder: Folder, signs: Path
+) -> None:
+    from tests.linear.net import Net
+
+    folder = run_folder(task="tests.linear")
+    (folder / "params.json").write_text('{"task": "tests.linear"}')
+    weights = Net(None).state_dict()  # type: ignore[arg-type]
+    torch.save({"epoch": 3, "state_dict": weights, "optim_dict": {}}, folder / "best.pth.tar")
+    check(folder, "--data_dir", str(signs))
