@@ -11,6 +11,7 @@ from core.baseline import baseline
 from core.batches import to_device
 from core.data import describe
 from core.monitor import monitored
+from core.order import seeded
 from core.records import format_metrics
 from core.run import Run
 
@@ -43,7 +44,11 @@ def start(state: Any, run: Run, loaders: dict[str, Any], data_dir: Path) -> None
 def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:
     """Log the untrained net's loss beside chance, and the metrics of the most frequent class."""
     state.model.eval()
-    with torch.no_grad(), runtime.autocast(state.params, state.device):
+    with (
+        seeded(state.params.seed),  # a run that goes on draws what it would have drawn
+        torch.no_grad(),
+        runtime.autocast(state.params, state.device),
+    ):
         batch = to_device(loaders["val"].first_batch(), state.device, state.params)
         outputs, labels = state.task.forward(state.model, batch, state.params)
         loss = state.task.losses(outputs, labels)["loss"]

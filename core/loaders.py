@@ -35,8 +35,10 @@ class _SeededExamples(Dataset[Any]):
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
+        self.last = (0, 0)  # the example that was asked for last, in this process
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
+        self.last = place
         if get_worker_info() is None:
             with seeded(self.seed, *place):
                 return self.dataset[place[1]]
@@ -49,6 +51,17 @@ def _start_worker(own: Callable[[int], None] | None, number: int) -> None:
     ignore_signals()
     if own is not None:
         own(number)
+
+
+class _SeededCollate:
+    """A collate function that draws its random numbers from (epoch, last example of the batch)."""
+
+    def __init__(self, examples: _SeededExamples, collate_fn: Any) -> None:
+        self.examples, self.collate_fn = examples, collate_fn
+
+    def __call__(self, batch: Any) -> Any:
+        with seeded(self.examples.seed, *self.examples.last, 1):
+            return self.collate_fn(batch)
 
 
 class _EpochBatches:
@@ -80,12 +93,14 @@ class ExactLoader:
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
         self.batches = _EpochBatches()
         sampling = {"batch_sampler" if loader.batch_sampler else "sampler": self.batches}
+        self.examples = _SeededExamples(loader.dataset, seed)
+        self.collate = _SeededCollate(self.examples, loader.collate_fn)
         self.inner: DataLoader[Any] = DataLoader(
-            _SeededExamples(loader.dataset, seed),
+            self.examples,
             **sampling,  # type: ignore[arg-type]
             batch_size=1 if loader.batch_sampler else None,
             num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
+            collate_fn=self.collate,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
             worker_init_fn=partial(_start_worker, loader.worker_init_fn),
@@ -122,10 +137,9 @@ class ExactLoader:
     def first_batch(self) -> Any:
         """Return the first batch of epoch 0, without starting worker processes."""
         first = self._index_batches(0)[0]
-        examples = self.inner.dataset
         if self.loader.batch_sampler is None:
-            return self.loader.collate_fn(examples[0, first])
-        return self.loader.collate_fn([examples[0, index] for index in first])
+            return self.collate(self.examples[0, first])
+        return self.collate([self.examples[0, index] for index in first])
 
     def _index_batches(self, number: int) -> list[Any]:
         """Return the example numbers of every batch of an epoch."""

@@ -172,3 +172,25 @@ def test_batches_of_one_stay_batches_of_one() -> None:
 
     sizes = [len(batch) for batch in split_into_batches(torch.arange(5), 1, train=True)]
     assert sizes == [1, 1, 1, 1, 1]
+
+
+def _noisy_collate(batch: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(batch) + torch.rand(1) + np.random.rand() + random.random()
+
+
+def test_a_collate_function_that_draws_is_exact_and_leaves_the_generators_alone() -> None:
+    from torch.utils.data import DataLoader
+
+    from core.batches import exact
+
+    seen = []
+    for workers in (0, 2):
+        data = torch.arange(7.0)
+        plain = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=_noisy_collate)  # type: ignore[arg-type]
+        loader = exact(plain, 0, train=True)
+        before = torch.get_rng_state()
+        seen.append([torch.cat(list(loader.epoch(1))), *loader.epoch(1, start=1)])
+        loader.first_batch()
+        assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    assert torch.equal(seen[0][0][3:], seen[0][1])
