@@ -33,7 +33,7 @@ from core.records import (
     format_metrics,
     logging_to,
 )
-from core.run import Run, open_run, refuse, write_resolved, write_results
+from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
 from core.task import Batch, Collected, Task, default_loss_weight, load_task
 from evaluate import evaluate, save_predictions
 

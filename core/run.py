@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint import read_newest
+from core.checkpoint import find_checkpoint, read_newest
 from core.data import describe
 from core.errors import UsageError, listed
 from core.files import remove_leftovers, write_json
@@ -122,7 +122,7 @@ def open_run(
     overwrite: bool = False,
     restore_file: str | None = None,
 ) -> Run:
-    """Look into a folder and decide how the run starts; nothing is written unless `overwrite`.
+    """Look into a folder and decide how the run starts; nothing is written or removed.
 
     Overrides and the restore file of an earlier start stay in force unless they are given anew.
 
@@ -131,19 +131,20 @@ def open_run(
     """
     path = find_params_file(folder)
     remove_leftovers(folder)
-    if overwrite:
-        load_params(path, overrides)  # before anything is removed
-        remove_outputs(folder)
-    earlier = recorded(folder)
+    earlier = {} if overwrite else recorded(folder)
     overrides = earlier.get("overrides", {}) | overrides
     params, warnings = load_params(path, overrides)
-    checkpoint = read_newest(folder)
+    checkpoint = None if overwrite else read_newest(folder)
     began_from = earlier.get("restore_file")
     if checkpoint is not None and restore_file not in (None, began_from):
         raise UsageError(
             f"{folder}: this run has begun already, so --restore_file would discard what it did.\n"
             "Start in a folder of its own, or add --overwrite."
         )
+    if checkpoint is None and (name := restore_file or began_from) is not None:
+        found = find_checkpoint(folder, name)
+        if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
+            raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
     if params.num_threads is None:
         kept = checkpoint["params"]["num_threads"] if checkpoint else usable_cores()
         params.num_threads = kept

@@ -413,3 +413,23 @@ def test_a_checkpoint_of_the_original_needs_no_num_threads(
     weights = Net(None).state_dict()  # type: ignore[arg-type]
     torch.save({"epoch": 3, "state_dict": weights, "optim_dict": {}}, folder / "best.pth.tar")
     check(folder, "--data_dir", str(signs))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--set", "optimizer=Adm"],
+        ["--set", "monitor=accuracyy"],
+        ["--data_dir", "nowhere"],
+        ["--restore_file", "nonsense"],
+        ["--restore_file", "best"],
+    ],
+)
+def test_overwrite_removes_nothing_if_the_run_cannot_start(
+    run_folder: Folder, signs: Path, wrong: list[str]
+) -> None:
+    folder = run_folder(task="tests.linear", num_epochs=1)
+    assert run(folder, signs) == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert run(folder, signs, "--overwrite", *wrong) != 0
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
