@@ -18,11 +18,11 @@ from torch import nn
 
 from core import data, runtime
 from core.batches import exact, to_device
-from core.checkpoint import find_checkpoint, load_weights, read_checkpoint
+from core.checkpoint import find_checkpoint, load_weights, read_checkpoint, without_marks
 from core.classification import class_table, confusion_matrix, plot_confusion
 from core.errors import DataError, reports_errors
 from core.files import replacing
-from core.params import Params, check_values, parse_overrides
+from core.params import Params, check_names, check_values, parse_overrides, task_folder
 from core.records import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
 from core.run import machine_params
 from core.task import Collected, Task, load_task
@@ -57,8 +57,8 @@ def evaluate(
             batch = to_device(batch, device, params)
             with runtime.autocast(params, device):
                 outputs, labels = task.forward(model, batch, params)
-                if labels is not None:
-                    losses.add(task.losses(outputs, labels), task.loss_weight(outputs, labels))
+                if (batch_losses := task.losses_if_any(outputs, labels)) is not None:
+                    losses.add(batch_losses, task.loss_weight(outputs, labels))
             collected.add(outputs, labels)
     return collected.metrics() | losses.means(), collected
 
@@ -96,7 +96,8 @@ def save_predictions(path: Path, collected: Collected, ids: Sequence[Any] | None
         elif value is not None:
             arrays[name] = value
     if ids is not None:
-        arrays["ids"] = np.asarray(ids)
+        rows = {len(array) for array in arrays.values()}
+        arrays["ids" if rows == {len(ids)} else "example_ids"] = np.asarray(ids)
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
 
@@ -120,15 +121,20 @@ def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> A
     Returns:
         The net with its weights, the loader, the task, the params, and the folder of the data.
     """
+    stored = machine_params(args.model_dir, checkpoint.get("params", {}))
     overrides = check_values(parse_overrides(args.settings), "--set")
-    values = machine_params(args.model_dir, checkpoint.get("params", {})) | overrides
-    params = Params.of(values, path)
+    params = Params.of(stored | overrides, path)
+    task_folder(params.task, "--set")
+    for warning in check_names(overrides, params.task, "--set", beside=stored):
+        logging.warning("Note: %s", warning)
+    if params.num_threads is not None:
+        params.num_threads = min(params.num_threads, runtime.usable_cores())
     if args.data_dir is not None:
         params.dict["data_dir"] = args.data_dir
     device = runtime.start(params)
     task = load_task(params.task)
     data_dir = data.find_data_dir(params, task)
-    from_loaders = checkpoint.get("loader_params", {})
+    from_loaders = without_marks(checkpoint.get("loader_params", {}))
     params.dict.update(from_loaders)
     loaders = task.fetch_dataloader([args.split], str(data_dir), params)
     params.dict.update(from_loaders)  # what the net was built with, whatever the loader says today
@@ -154,7 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         values, collected = evaluate(model, loader, task, params, keep=args.save_predictions)
         logging.info("%s, %s examples: %s", args.split, loader.num_examples, format_metrics(values))
 
-        name = f"{args.split}_{path.name.split('.')[0]}"
+        own = path.parent.resolve() == args.model_dir.resolve()
+        source = path.name.split(".")[0] if own else f"{path.parent.name}_{path.name.split('.')[0]}"
+        name = f"{args.split}_{source}"
         title = f"{args.split}, {path.name}" + ("\n(made-up data)" if made_up else "")
         report_classes(collected, params, title, args.model_dir / f"confusion_{name}.png")
         save_dict_to_json(values, args.model_dir / f"metrics_{name}.json")

@@ -42,6 +42,8 @@ def read_run(folder: Path, name: str, split: str) -> Row:
     try:
         metrics = json.loads(files[-1].read_text(encoding="utf-8"))
     except ValueError:
+        metrics = None
+    if not isinstance(metrics, dict):
         return Row(name, "unreadable results", params, {})
     made_up = recorded(folder).get("data", {}).get("made_up")
     return Row(name, f"on {made_up}" if made_up else "", params, metrics)

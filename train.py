@@ -23,7 +23,7 @@ from core import announce, checkpoint, data, optim, runtime, snapshot
 from core.batches import exact, to_device
 from core.errors import DataError, NumericError, Stopped, reports_errors
 from core.interrupt import Stop, one_writer
-from core.monitor import check_monitor, is_better, monitored
+from core.monitor import is_better, monitored
 from core.params import Params, find_params_file, parse_overrides
 from core.records import (
     LossAverage,
@@ -34,7 +34,7 @@ from core.records import (
     logging_to,
 )
 from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
-from core.task import Batch, Collected, Task, default_loss_weight, load_task
+from core.task import Batch, Collected, Task, default_loss_weight
 from evaluate import evaluate, save_predictions
 
 AUTO_PREDICTIONS = 64 * 2**20  # bytes up to which `save_predictions: auto` keeps them
@@ -86,6 +86,13 @@ class State:
         return bool(patience and self.best and self.epoch - self.best["epoch"] >= patience)
 
     @property
+    def schedule_steps(self) -> int:
+        """How often the schedulers have been stepped."""
+        if not self.per_update:
+            return self.epoch
+        return self.epoch * self.updates_per_epoch + self.batch // self.params.grad_accumulation
+
+    @property
     def learning_rate(self) -> float:
         """Of the main optimizer's first group of weights."""
         optimizer = self.optimizers.get("main") or next(iter(self.optimizers.values()))
@@ -97,22 +104,21 @@ class State:
         With `grad_accumulation` the gradients of several batches are averaged, each with its
         `weight`, the number of terms in its mean; only the last of them changes the weights.
         """
-        self._check(loss)
-        chosen = self.optimizers[optimizer]
+        chosen, alone = self.optimizers[optimizer], self.first_of_update and self.last_of_update
         if self.first_of_update:
             chosen.zero_grad()
             self.gathered[optimizer] = 0.0
-        if self.first_of_update and self.last_of_update:
-            loss.backward()
-        else:
-            (loss * weight).backward()
+        # On a GPU, to ask whether a batch holds ignored labels only would be to wait for it.
+        if self.device.type != "cpu" or weight > 0:
+            self._check(loss)
+            (loss if alone else loss * weight).backward()
             self.gathered[optimizer] = self.gathered[optimizer] + weight
-        if not self.last_of_update:
-            return
         weights = [
             w for group in chosen.param_groups for w in group["params"] if w.grad is not None
         ]
-        if not self.first_of_update:
+        if not self.last_of_update or not weights:
+            return
+        if not alone:
             for w in weights:
                 w.grad /= self.gathered[optimizer]
         if self.params.grad_clip is not None:
@@ -192,8 +198,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
                 if state.ema is not None:
                     state.ema.update_parameters(state.model)
                 if state.per_update:
-                    for scheduler in state.schedulers.values():
-                        scheduler.step()
+                    optim.step_after_update(state.schedulers.values())
             state.losses.add(losses, state.weight(batch))
             if state.batch % params.save_summary_steps == 0:
                 state.check_noted()
@@ -213,6 +218,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
 
 def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
     """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
+    run.stop.training = True
     while state.epoch < state.params.num_epochs and not state.stopped_early:
         began, done_before = time.perf_counter(), state.batch
         train_metrics = train(state, train_loader, run)
@@ -223,10 +229,8 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
         share = 1 - done_before / len(train_loader)
         state.epoch, state.batch = state.epoch + 1, 0
         name, _ = monitored(state.params, state.metrics)
-        if not state.per_update:
-            for scheduler in state.schedulers.values():
-                optim.step_after_epoch(scheduler, state.metrics[name])
-
+        value = state.metrics[name]
+        optim.step_after_epoch(state.schedulers.values(), value, state.per_update)
         is_best = is_better(state.params, state.metrics, (state.best or {"metrics": {}})["metrics"])
         if is_best:
             state.best = {"epoch": state.epoch, "metrics": state.metrics}
@@ -286,11 +290,11 @@ def finish(state: State, val_loader: Any, run: Run) -> None:
     save(state, run)
 
 
-def build(run: Run, data_dir: Path, task: Task) -> tuple[State, dict[str, Any]]:
+def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
     """Make loaders, net, optimizers and schedulers, in this order, as the params say."""
-    params = run.params
+    params, task = run.params, run.task
     device = runtime.start(params)
-    kept = run.checkpoint["loader_params"] if run.checkpoint else {}
+    kept = checkpoint.without_marks(run.checkpoint["loader_params"]) if run.checkpoint else {}
     before = dict(params.dict)
     params.dict.update(kept)
     loaders = task.fetch_dataloader(["train", "val"], str(data_dir), params)
@@ -298,7 +302,9 @@ def build(run: Run, data_dir: Path, task: Task) -> tuple[State, dict[str, Any]]:
         raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}")
     loaders = {s: exact(loaders[s], params.seed, train=s == "train") for s in ("train", "val")}
     params.dict.update(kept)
-    from_loaders = {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}
+    from_loaders = checkpoint.storable(
+        {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}
+    )
     model = runtime.place(task.Net(params), params, device)
     optimizers = optim.make_optimizers(task, model, params)
     updates_per_epoch = math.ceil(len(loaders["train"]) / params.grad_accumulation)
@@ -373,32 +379,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             restore_file=args.restore_file,
         )
         run.stop = stop
-        task = load_task(run.params.task)
-        optim.check_optimizer_params(run.params)
-        runtime.pick_device(run.params.device)
-        check_monitor(run.params, task)
+        data_dir = data.find_data_dir(run.params, run.task)
         with logging_to(run.folder / "train.log"):
-            return see_to_the_end(run, task, args.resume)
+            return see_to_the_end(run, data_dir, args)
 
 
-def see_to_the_end(run: Run, task: Task, resume: bool) -> int:
+def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
     """Begin or go on with a run, and train until it is complete or a signal stops it.
 
     Returns:
         The exit code.
     """
-    data_dir = data.find_data_dir(run.params, task)
-    fingerprint = data.fingerprint(data_dir)
-    if run.data_changed(fingerprint) and not resume:
+    state, loaders = (None, {}) if run.complete else build(run, data_dir)
+    fingerprint = data.fingerprint(data_dir, run.folder)  # a loader may have written there
+    if run.data_changed(fingerprint) and not args.resume:
         refuse(run.folder, [f"the data in {data_dir}"])
-    if run.checkpoint is not None and run.complete:
-        write_results(run.folder, run.checkpoint)
+    if state is None:
+        write_results(run.folder, run.checkpoint or {})
         logging.info("%s: complete, nothing to do.", run.folder)
         return 0
-    write_resolved(run, data_dir, fingerprint)
-    state, loaders = build(run, data_dir, task)
     state.data = fingerprint
     begin(state, run)
+    if args.overwrite:
+        remove_outputs(run.folder)
+    write_resolved(run, data_dir, fingerprint)
     announce.start(state, run, loaders, data_dir)
     trivial = announce.trivial_answers(state, loaders)
     try:

@@ -29,6 +29,9 @@ def start(state: Any, run: Run, loaders: dict[str, Any], data_dir: Path) -> None
     )
     for warning in run.warnings:
         logging.warning("Note: %s", warning)
+    if run.overrides:
+        settings = ", ".join(f"{name}={value}" for name, value in run.overrides.items())
+        logging.info("Overrides of the params file: %s", settings)
     logging.info("Data: %s", data_dir)
     if made_up := describe(data_dir):
         logging.info("Note: these are %s", made_up)
@@ -51,13 +54,14 @@ def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:
     ):
         batch = to_device(loaders["val"].first_batch(), state.device, state.params)
         outputs, labels = state.task.forward(state.model, batch, state.params)
-        loss = state.task.losses(outputs, labels)["loss"]
-    trivial = baseline(state.task, loaders["train"], loaders["val"], outputs)
+        losses = state.task.losses(outputs, labels)
+        monitored(state.params, dict.fromkeys([*state.task.metrics, *losses], 0.0))
+        trivial = baseline(state.task, loaders["train"], loaders["val"], outputs, labels)
     if trivial:
         shown = format_metrics({name: trivial[name] for name in trivial if name != "loss"})
         logging.info("Always the most frequent class: val %s", shown)
     if trivial and state.step == 0:
-        logging.info("First loss %.3f, chance (ln K) %.3f", loss, trivial["loss"])
+        logging.info("First loss %.3f, chance %.3f", losses["loss"], trivial["loss"])
     return trivial
 
 

@@ -15,25 +15,34 @@ def constant_answer(labels: Tensor, train_labels: Tensor, num_classes: int) -> T
     return nn.functional.one_hot(counts.argmax(), num_classes).float().expand(*labels.shape, -1)
 
 
-def baseline(task: Task, train_loader: Any, val_loader: Any, outputs: Any) -> dict[str, float]:
-    """Return the validation metrics of the constant answer, and the chance loss ln K as "loss".
+def baseline(
+    task: Task, train_loader: Any, val_loader: Any, outputs: Any, labels: Any
+) -> dict[str, float]:
+    """Return the validation metrics of the constant answer; "loss" is that of a uniform answer.
+
+    For cross-entropy the uniform answer's loss is ln K.
 
     Args:
-        task: whose metrics are taken.
+        task: whose metrics and loss are taken.
         train_loader: its `labels` say which class is the most frequent.
         val_loader: its `labels` are what the answer is held against.
-        outputs: of one batch, (B, ..., K): they tell K.
+        outputs: of one batch, (B, K), (B, T, K) or (B*T, K): they tell K.
+        labels: of that batch, (B,) or (B, T).
 
     Returns:
         The metrics; {} where labels are not class numbers, or the loaders do not show them.
     """
-    labels: list[Any] = [getattr(loader, "labels", None) for loader in (train_loader, val_loader)]
-    if not (all(map(is_integer, labels)) and isinstance(outputs, Tensor) and outputs.ndim > 1):
+    known: list[Any] = [getattr(loader, "labels", None) for loader in (train_loader, val_loader)]
+    if not (all(map(is_integer, [*known, labels])) and isinstance(outputs, Tensor)):
         return {}
-    train_labels, val_labels = (part.cpu() for part in labels)
+    merged = labels.ndim == 2 and outputs.ndim == 2 and len(outputs) == labels.numel()
+    if outputs.shape[:-1] != labels.shape and not merged:
+        return {}
+    train_labels, val_labels = (part.cpu() for part in known)
     num_classes = outputs.shape[-1]
     if max(int(train_labels.max()), int(val_labels.max())) >= num_classes:
         return {}
     constant = Collected(task)
     constant.add(constant_answer(val_labels, train_labels, num_classes), val_labels)
-    return constant.metrics() | {"loss": math.log(num_classes)}
+    uniform = torch.full_like(outputs, -math.log(num_classes))  # logits or log-probabilities
+    return constant.metrics() | {"loss": float(task.losses(uniform, labels)["loss"])}

@@ -29,9 +29,11 @@ def to_device(value: Any, device: torch.device, params: Params) -> Any:
         return value.to(device, dtype, non_blocking=True, memory_format=layout)
     if isinstance(value, Mapping):
         return {name: to_device(item, device, params) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(to_device(item, device, params) for item in value)
-    return value
+    if isinstance(value, tuple) and hasattr(value, "_fields") and not hasattr(value, "to"):
+        return type(value)(*(to_device(item, device, params) for item in value))
+    if type(value) in (tuple, list):
+        return type(value)(to_device(item, device, params) for item in value)
+    return value.to(device) if hasattr(value, "to") else value
 
 
 class Batches:
@@ -124,7 +126,7 @@ def exact(loader: Any, seed: int, train: bool = False) -> Any:
             raise DataError(f"a loader is {kind}, want a DataLoader or utils.Batches")
         return loader
     if isinstance(loader.dataset, IterableDataset):
-        return StreamLoader(loader, seed)
+        return StreamLoader(loader, seed, train)
     if len(loader.dataset) == 0:  # type: ignore[arg-type]
         raise DataError("a split has no examples")
     return ExactLoader(loader, seed, train)

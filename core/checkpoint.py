@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from core.errors import UserError, listed
 from core.files import replacing, sync_folder
 
+ARRAY = "NumPy array"
 MAGIC = b"SEALED01"
 SEAL = struct.Struct("<32sQ8s")  # SHA-256, length of what it covers, MAGIC
 
@@ -61,6 +62,36 @@ def plain(value: Any, where: str = "checkpoint") -> Any:
         items = [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     raise TypeError(f"{where} is {type(value).__name__}, want tensors and plain Python values only")
+
+
+def storable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out, with a warning, what a checkpoint cannot hold."""
+    kept = {}
+    for name, value in values.items():
+        try:
+            plain(value, f"params.{name}")
+            kept[name] = value
+        except TypeError as error:
+            logging.warning("Not kept in checkpoints: %s.", error)
+    return kept
+
+
+def with_arrays(value: Any) -> Any:
+    """Mark the NumPy arrays inside of dicts and lists, so that without_marks gives them back."""
+    if isinstance(value, np.ndarray):
+        return {ARRAY: value}
+    if isinstance(value, Mapping):
+        return {name: with_arrays(item) for name, item in value.items()}
+    return [with_arrays(item) for item in value] if isinstance(value, list) else value
+
+
+def without_marks(value: Any) -> Any:
+    """Turn what with_arrays marked, and a checkpoint kept as tensors, into NumPy arrays again."""
+    if isinstance(value, Mapping):
+        if value.keys() == {ARRAY}:
+            return value[ARRAY].numpy()
+        return {name: without_marks(item) for name, item in value.items()}
+    return [without_marks(item) for item in value] if isinstance(value, list) else value
 
 
 def random_states() -> dict[str, Any]:
@@ -178,8 +209,12 @@ def commit(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None
     write_checkpoint(folder / "last.pt", last)
 
 
-def read_newest(folder: Path) -> dict[str, Any] | None:
+def read_newest(folder: Path, warnings: list[str]) -> dict[str, Any] | None:
     """Read `last.pt`, or `previous.pt` if that does not verify; None if there is neither.
+
+    Args:
+        folder: of the run.
+        warnings: is told of a file that does not verify.
 
     Raises:
         CheckpointError: there are checkpoints, but none verifies.
@@ -187,11 +222,14 @@ def read_newest(folder: Path) -> dict[str, Any] | None:
     paths = [path for name in ("last.pt", "previous.pt") if (path := folder / name).exists()]
     for i, path in enumerate(paths):
         try:
-            return read_checkpoint(path)
+            content = read_checkpoint(path)
+            if "random_states" not in content:
+                raise CheckpointError(f"{path}: holds weights, but no state of training")
+            return content
         except CheckpointError as error:
             if i == len(paths) - 1:
-                raise
-            logging.warning("%s\nGoing on from %s instead.", error, paths[i + 1])
+                raise CheckpointError(f"{error}\n--overwrite starts again from nothing.") from None
+            warnings.append(f"{error}; going on from {paths[i + 1].name}")
     return None
 
 

@@ -37,12 +37,15 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def fingerprint(data_dir: Path) -> dict[str, Any]:
+def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     """Return the number of files, their bytes, and a SHA-256 of their names, sizes and contents.
 
-    Times do not count. Of a folder above 2 GiB only the first 64 KiB of each file are read.
+    Times do not count, nor does the run's own folder. Of a folder above 2 GiB only the first 64 KiB
+    of each file are read.
     """
     files = list(_files(data_dir)) if data_dir.is_dir() else [data_dir]
+    own = run_folder.resolve()
+    files = [path for path in files if own not in path.resolve().parents]
     sizes = [path.stat().st_size for path in files]
     whole = sum(sizes) <= WHOLE
     digest = hashlib.sha256()

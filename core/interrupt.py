@@ -19,17 +19,16 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 class Stop:
     """Remembers that a signal asked the run to stop.
 
-    Until `watch` is first used there is nothing to save, and a signal stops the run at once. From
-    then on it stops between two batches. A second SIGINT always quits at once.
+    Until training begins there is nothing to save, and a signal stops the run at once. From then
+    on it stops between two updates. A second SIGINT always quits at once.
     """
 
     def __init__(self) -> None:
         self.requested: int | None = None
-        self.watching = False
+        self.training = False
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield the batches; raises Stopped before the next one if a signal has come."""
-        self.watching = True
         for batch in batches:
             self.check()
             yield batch
@@ -44,7 +43,7 @@ class Stop:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.requested = number
-        if not self.watching:
+        if not self.training:
             raise Stopped(number)
 
     @contextmanager

@@ -17,6 +17,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from core.errors import DataError
 from core.interrupt import ignore_signals
 from core.order import (
     epoch_order,
@@ -112,8 +113,9 @@ class ExactLoader:
 
     @property
     def num_examples(self) -> int:
-        """N, the number of examples of the dataset."""
-        return len(self.loader.dataset)  # type: ignore[arg-type]
+        """N, the number of examples of an epoch."""
+        sampler = self.loader.sampler
+        return len(sampler if hasattr(sampler, "__len__") else self.loader.dataset)  # type: ignore[arg-type]
 
     @property
     def ids(self) -> list[Any] | None:
@@ -126,7 +128,8 @@ class ExactLoader:
     @property
     def labels(self) -> Tensor | None:
         """The integer labels (N,) where the dataset shows them without reading every example."""
-        return known_labels(self.loader.dataset)
+        whole = self.num_examples == len(self.loader.dataset)  # type: ignore[arg-type]
+        return known_labels(self.loader.dataset) if whole else None
 
     def __len__(self) -> int:
         return len(self.loader if self.own_order else self._index_batches(0))
@@ -209,15 +212,31 @@ class StreamLoader:
     kind = "a stream; randomness by (seed, epoch) and worker, resumed by drawing and dropping"
     ids = labels = None
 
-    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
-        self.loader, self.seed = loader, seed
-        self.loader.generator = torch.Generator()
-        self.loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+    def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
+        if not hasattr(loader.dataset, "__len__"):
+            raise DataError(
+                "an iterable dataset needs __len__(), the number of examples of an epoch"
+            )
+        self.seed = seed
+        self.generator = torch.Generator()
+        self.loader: DataLoader[Any] = DataLoader(
+            loader.dataset,
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            drop_last=loader.drop_last and train,
+            timeout=loader.timeout,
+            worker_init_fn=partial(_start_worker, loader.worker_init_fn),
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=self.generator,
+            prefetch_factor=loader.prefetch_factor,  # workers do not persist: an epoch seeds them
+        )
 
     @property
-    def num_examples(self) -> int | None:
-        """N, if the dataset knows its length."""
-        return len(self.loader.dataset) if hasattr(self.loader.dataset, "__len__") else None
+    def num_examples(self) -> int:
+        """N, the length of the dataset."""
+        return len(self.loader.dataset)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -233,7 +252,7 @@ class StreamLoader:
         """Yield the batches of one epoch, from the batch number `start` on."""
         if hasattr(self.loader.dataset, "set_epoch"):
             self.loader.dataset.set_epoch(number)
-        self.loader.generator.manual_seed(mixed_seed(self.seed, number))
+        self.generator.manual_seed(mixed_seed(self.seed, number))
         with seeded(self.seed, number):
             iterator = iter(self.loader)
             own = global_states()

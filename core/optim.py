@@ -1,11 +1,12 @@
 """Optimizers and learning-rate schedulers of torch, by their own names."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from core.errors import UsageError, did_you_mean
 from core.monitor import monitored_mode
@@ -45,8 +46,8 @@ def _check_args(cls: type, key: str, args: dict[str, Any], taken: tuple[str, ...
             )
 
 
-def check_optimizer_params(params: Params) -> None:
-    """Check the names of optimizer and scheduler and of their arguments before data are read."""
+def check_optimizer_params(params: Params, task: Task) -> None:
+    """Check optimizer and scheduler and their arguments, by making them for a single weight."""
     optimizer = _class_of(torch.optim, torch.optim.Optimizer, "optimizer", params.optimizer)
     _check_args(optimizer, "optimizer_args", params.optimizer_args, ("params", "lr"))
     if params.lr_scheduler is not None:
@@ -54,6 +55,20 @@ def check_optimizer_params(params: Params) -> None:
         base = schedulers.LRScheduler
         scheduler = _class_of(schedulers, base, "lr_scheduler", params.lr_scheduler)
         _check_args(scheduler, "lr_scheduler_args", params.lr_scheduler_args, ("optimizer",))
+        if not {"schedulers", "lr_lambda"}.isdisjoint(inspect.signature(scheduler).parameters):
+            raise UsageError(
+                f"'lr_scheduler': {params.lr_scheduler} needs a make_scheduler in net.py"
+            )
+        if params.lr_scheduler == "ReduceLROnPlateau" and params.lr_scheduler_interval == "update":
+            raise UsageError(
+                "'lr_scheduler_interval' is 'update', but ReduceLROnPlateau needs 'epoch'"
+            )
+    if params.optimizer == "LBFGS" and task.train_step is None:
+        raise UsageError("'optimizer': LBFGS needs a closure: define train_step in net.py")
+    if task.make_optimizer is None:
+        alone = build_optimizer(nn.Linear(1, 1), params)
+        if task.make_scheduler is None:
+            build_scheduler(alone, params, updates_per_epoch=None)
 
 
 def build_optimizer(model: nn.Module, params: Params) -> torch.optim.Optimizer:
@@ -100,12 +115,20 @@ def make_schedulers(
     return {name: scheduler for name, scheduler in made.items() if scheduler is not None}
 
 
-def step_after_epoch(scheduler: Any, value: float) -> None:
-    """Step a scheduler at the end of an epoch whose monitored metric is `value`."""
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        scheduler.step(value)
-    else:
-        scheduler.step()
+def step_after_update(schedulers: Iterable[Any]) -> None:
+    """Step schedulers that count updates; one that follows a metric never does."""
+    for scheduler in schedulers:
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
+
+def step_after_epoch(schedulers: Iterable[Any], value: float, per_update: bool) -> None:
+    """Step schedulers at the end of an epoch whose monitored metric is `value`."""
+    for scheduler in schedulers:
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(value)
+        elif not per_update:
+            scheduler.step()
 
 
 def steps_per_update(params: Params, task: Task | None = None) -> bool:
@@ -120,8 +143,10 @@ def steps_per_update(params: Params, task: Task | None = None) -> bool:
     return params.lr_scheduler_interval == "update"
 
 
-def schedule_depends_on_length(params: Params) -> bool:
+def schedule_depends_on_length(params: Params, task: Task) -> bool:
     """Tell whether the schedule of a longer run differs from that of a shorter one."""
+    if task.make_scheduler is not None:
+        return True
     if params.lr_scheduler is None:
         return False
     scheduler = getattr(torch.optim.lr_scheduler, params.lr_scheduler)
@@ -131,24 +156,31 @@ def schedule_depends_on_length(params: Params) -> bool:
 def build_scheduler(
     optimizer: torch.optim.Optimizer,
     params: Params,
-    updates_per_epoch: int,
+    updates_per_epoch: int | None,
     default_monitor: str = "loss",
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
     """Make the scheduler that the params name, or None.
 
     Of its arguments, lengths that are left out are those of the whole run, and a largest rate that
-    is left out is `learning_rate`.
+    is left out is `learning_rate`. While `updates_per_epoch` is not known yet (None), lengths are
+    not checked.
     """
     if params.lr_scheduler is None:
         return None
     scheduler = getattr(torch.optim.lr_scheduler, params.lr_scheduler)
     args = dict(params.lr_scheduler_args)
-    length = params.num_epochs * (updates_per_epoch if steps_per_update(params) else 1)
+    steps = (updates_per_epoch or 1000) if steps_per_update(params) else 1
+    length = params.num_epochs * steps
     for name in inspect.signature(scheduler).parameters:
-        if name in LENGTHS and name not in args and "epochs" not in args:
+        fits = name in LENGTHS or (name == "total_iters" and params.lr_scheduler == "PolynomialLR")
+        if fits and name not in args and "epochs" not in args:
             args[name] = length
         if name == "max_lr" and name not in args:
             args[name] = params.learning_rate
+    if updates_per_epoch is not None and args.get("total_steps", length) < length:
+        raise UsageError(
+            f"'lr_scheduler_args': total_steps is {args['total_steps']}, want at least {length}"
+        )
     if params.lr_scheduler == "ReduceLROnPlateau" and "mode" not in args:
         args["mode"] = monitored_mode(params, params.monitor or default_monitor)
     try:

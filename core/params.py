@@ -274,7 +274,7 @@ def load_params(path: Path, overrides: dict[str, Any]) -> tuple[Params, list[str
     written = check_values(read_mapping(path), str(path))
     values = written | check_values(overrides, "--set")
     task = values.get("task", KEYS["task"].default)
-    task_folder(task, str(path))
+    task_folder(task, "--set" if "task" in overrides else str(path))
     warnings = check_names(written, task, str(path))
     warnings += check_names(overrides, task, "--set", beside=written)
     defaults = {name: key.default for name, key in KEYS.items()}

@@ -18,15 +18,16 @@ from core.errors import UsageError, listed
 from core.files import remove_leftovers, write_json
 from core.interrupt import Stop
 from core.keys import KEYS
-from core.optim import schedule_depends_on_length
+from core.monitor import check_monitor
+from core.optim import check_optimizer_params, schedule_depends_on_length
 from core.params import ROOT, Params, find_params_file, load_params, read_mapping
 from core.records import save_dict_to_json
 from core.runtime import pick_device, usable_cores
+from core.task import Task, load_task
 
 # What a run writes into its folder, and --overwrite removes.
 OUTPUTS = (
     "params.resolved.json",
-    "train.log",
     "times.jsonl",
     "metrics.jsonl",
     "last.pt",
@@ -47,13 +48,16 @@ RESOLVED = "params.resolved.json"
 class Run:
     """One start of a run.
 
-    `params` are in force: the file, defaults and overrides; `asked` are those of them that decide
-    the result, before a loader adds its own. `checkpoint` is what it goes on from,
-    None for a new run. `changed` names the keys with new values, which `--resume` allows.
+    `params` are the file's, defaults and overrides, to which a loader may add its own; `in_force`
+    are those before it does, `asked` those of them that decide the result. `checkpoint` is what it
+    goes on from, None for a new run. `changed` names the keys with new values, which `--resume`
+    allows.
     """
 
     folder: Path
+    task: Task
     params: Params
+    in_force: dict[str, Any]
     overrides: dict[str, Any]
     warnings: list[str]
     checkpoint: dict[str, Any] | None
@@ -108,10 +112,11 @@ def machine_params(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def remove_outputs(folder: Path) -> None:
-    """Remove what a run wrote into its folder, and nothing else."""
+    """Remove what a run wrote into its folder, and nothing else; the log, in use, is emptied."""
     for pattern in OUTPUTS:
         for path in folder.glob(pattern):
             path.unlink()
+    (folder / "train.log").open("w").close()
 
 
 def open_run(
@@ -134,7 +139,11 @@ def open_run(
     earlier = {} if overwrite else recorded(folder)
     overrides = earlier.get("overrides", {}) | overrides
     params, warnings = load_params(path, overrides)
-    checkpoint = None if overwrite else read_newest(folder)
+    task = load_task(params.task)
+    check_optimizer_params(params, task)
+    check_monitor(params, task)
+    pick_device(params.device)
+    checkpoint = None if overwrite else read_newest(folder, warnings)
     began_from = earlier.get("restore_file")
     if checkpoint is not None and restore_file not in (None, began_from):
         raise UsageError(
@@ -148,10 +157,19 @@ def open_run(
     if params.num_threads is None:
         kept = checkpoint["params"]["num_threads"] if checkpoint else usable_cores()
         params.num_threads = kept
-    asked = deciding(params.dict)
-    run = Run(folder, params, overrides, warnings, checkpoint, restore_file or began_from, asked)
+    run = Run(
+        folder=folder,
+        task=task,
+        params=params,
+        in_force=dict(params.dict),
+        overrides=overrides,
+        warnings=warnings,
+        checkpoint=checkpoint,
+        restore_file=restore_file or began_from,
+        asked=deciding(params.dict),
+    )
     if checkpoint is not None:
-        run.changed = changed_params(checkpoint["params"], asked)
+        run.changed = changed_params(checkpoint["params"], run.asked)
         _check_length(run)
     if run.changed and not resume:
         refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in run.changed.items()])
@@ -173,7 +191,7 @@ def _check_length(run: Run) -> None:
         raise UsageError(
             f"{run.folder}: num_epochs is {epochs}, but {done} epochs are done already"
         )
-    if not schedule_depends_on_length(run.params):
+    if not schedule_depends_on_length(run.params, run.task):
         del run.changed["num_epochs"]
 
 
@@ -207,7 +225,7 @@ def write_resolved(run: Run, data_dir: Path, fingerprint: dict[str, Any]) -> Non
     dirty = _git("status", "--porcelain")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     content = {
-        "params": run.params.dict,
+        "params": run.in_force,
         "overrides": run.overrides,
         "restore_file": run.restore_file,
         "resumed_with": {name: new for name, (_, new) in run.changed.items()},

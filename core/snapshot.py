@@ -8,7 +8,13 @@ from typing import Any
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from core.checkpoint import load_weights, plain, random_states, set_random_states
+from core.checkpoint import (
+    load_weights,
+    plain,
+    random_states,
+    set_random_states,
+    with_arrays,
+)
 from core.run import Run
 
 # Keys that decide what the batches of an epoch are.
@@ -59,7 +65,7 @@ def take(state: Any, run: Run) -> dict[str, Any]:
             "log_bytes": state.log_bytes,
             "data": state.data,
             "params": run.asked,
-            "loader_params": state.loader_params,
+            "loader_params": with_arrays(state.loader_params),
         }
     )
 
@@ -74,7 +80,7 @@ def take_best(state: Any, run: Run) -> dict[str, Any]:
             "metrics": state.metrics,
             "data": state.data,
             "params": run.asked | {"data_dir": run.params.data_dir},
-            "loader_params": state.loader_params,
+            "loader_params": with_arrays(state.loader_params),
         }
     )
 

@@ -98,6 +98,15 @@ class Task:
             )
         return dict(losses)
 
+    def losses_if_any(self, outputs: Any, labels: Any) -> dict[str, Tensor] | None:
+        """Return the losses; None where labels are absent and the loss cannot do without them."""
+        if labels is not None:
+            return self.losses(outputs, labels)
+        try:
+            return self.losses(outputs, None)
+        except (AttributeError, TypeError):
+            return None
+
 
 def load_task(name: str) -> Task:
     """Import the package `name`; UsageError if a name that every task must have is missing."""

@@ -90,7 +90,7 @@ class Stream(IterableDataset[Any]):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_do_not_change_what_a_loader_yields(workers: int) -> None:
-    plain = exact(DataLoader(Noisy(20), batch_size=6, shuffle=True), 7, train=True)
+    plain: Any = exact(DataLoader(Noisy(20), batch_size=6, shuffle=True), 7, train=True)
     spread = exact(
         DataLoader(
             Noisy(20), batch_size=6, shuffle=True, num_workers=workers, persistent_workers=True
@@ -186,7 +186,7 @@ def test_a_collate_function_that_draws_is_exact_and_leaves_the_generators_alone(
     seen = []
     for workers in (0, 2):
         data = torch.arange(7.0)
-        plain = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=_noisy_collate)  # type: ignore[arg-type]
+        plain: Any = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=_noisy_collate)
         loader = exact(plain, 0, train=True)
         before = torch.get_rng_state()
         seen.append([torch.cat(list(loader.epoch(1))), *loader.epoch(1, start=1)])

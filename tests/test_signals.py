@@ -65,9 +65,9 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_it_had_not_come(
     (os.killpg if to_group else os.kill)(child.pid, number)
     assert child.wait() == 128 + number
     assert f"Stopped by {name}" in (stopped / "train.log").read_text()
-    newest = read_newest(stopped)
+    newest = read_newest(stopped, [])
     assert newest is not None
-    assert 0 < newest["step"] < read_newest(whole)["step"]  # type: ignore[index]
+    assert 0 < newest["step"] < read_newest(whole, [])["step"]  # type: ignore[index]
     assert begin(warm, stopped, data).wait() == 0
     assert_same(stopped, whole)
 
@@ -125,7 +125,7 @@ def test_the_second_writer_is_told_who_the_first_one_is(
 
     os.kill(first.pid, signal.SIGKILL)  # its worker processes linger
     assert first.wait() == 137
-    epochs = read_newest(folder)["epoch"]  # type: ignore[index]
+    epochs = read_newest(folder, [])["epoch"]  # type: ignore[index]
     (folder / "params.json").write_text(
         json.dumps(json.loads((folder / "params.json").read_text()) | {"num_epochs": epochs + 1})
     )

@@ -106,7 +106,7 @@ def test_two_hundred_kills_at_random_times_change_no_bit(
 
 
 OPERATIONS = ("openat", "write", "fsync", "rename", "link", "unlink", "ftruncate")
-LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)")
+LINE = re.compile(r"^(\d+) +(\w+)\((.*)")
 
 
 def trace(child: Child, log: Path, *options: str) -> "subprocess.Popen[bytes]":
@@ -135,15 +135,15 @@ def trace(child: Child, log: Path, *options: str) -> "subprocess.Popen[bytes]":
     return process
 
 
-def changes(log: Path, folder: Path) -> list[tuple[str, int]]:
-    """Return the operations that change `folder`, as (system call, its number among its kind)."""
+def changes(log: Path, folder: Path, pid: int) -> list[tuple[str, int]]:
+    """Return a process's operations that change `folder`, as (system call, number of its kind)."""
     counts: dict[str, int] = {}
     found = []
     for line in log.read_text(errors="replace").splitlines():
         match = LINE.match(line)
-        if match is None or "resumed>" in line:
+        if match is None or int(match[1]) != pid:
             continue
-        name, rest = match.groups()
+        _, name, rest = match.groups()
         counts[name] = counts.get(name, 0) + 1
         reading = name == "openat" and not re.search("O_WRONLY|O_RDWR|O_CREAT", rest)
         if str(folder) in rest and not reading and "printed.txt" not in rest:
@@ -168,7 +168,7 @@ def kill_before_operations(
     tracer = trace(child, tmp_path / "whole.trace")
     assert child.wait() == 0
     tracer.wait()
-    points = changes(tmp_path / "whole.trace", whole)
+    points = changes(tmp_path / "whole.trace", whole, child.pid)
     # Saves: after each of 2 updates, at the end of each epoch, and when all is done.
     steps = [0, 1, 2, 2, 3, 4, 4, 4]
     assert commits(tmp_path / "whole.trace") == len(steps) - 1
@@ -180,7 +180,7 @@ def kill_before_operations(
         assert child.wait() == 137, f"{name} {ordinal} was not reached"
         tracer.wait()
         committed = steps[commits(log)]
-        newest = read_newest(folder)
+        newest = read_newest(folder, [])
         assert (newest["step"] if newest else 0) >= committed, (name, ordinal)
         assert begin(warm, folder, data).wait() == 0
         went_on = re.search(r"Going on after .* step (\d+)", (folder / "train.log").read_text())
