@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from core import runtime
-from core.baseline import baseline
+from core.baseline import baseline, unseen_classes
 from core.batches import to_device
 from core.data import describe
 from core.monitor import monitored
@@ -57,6 +57,8 @@ def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:
         losses = state.task.losses(outputs, labels)
         monitored(state.params, dict.fromkeys([*state.task.metrics, *losses], 0.0))
         trivial = baseline(state.task, loaders["train"], loaders["val"], outputs, labels)
+    for number in unseen_classes(loaders):
+        logging.warning("Note: class %d is in the validation split, but not in training", number)
     if trivial:
         shown = format_metrics({name: trivial[name] for name in trivial if name != "loss"})
         logging.info("Always the most frequent class: val %s", shown)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.classification import IGNORED
 from core.task import Collected, Task, is_integer
 
 
@@ -46,3 +47,12 @@ def baseline(
     constant.add(constant_answer(val_labels, train_labels, num_classes), val_labels)
     uniform = torch.full_like(outputs, -math.log(num_classes))  # logits or log-probabilities
     return constant.metrics() | {"loss": float(task.losses(uniform, labels)["loss"])}
+
+
+def unseen_classes(loaders: dict[str, Any]) -> list[int]:
+    """Return the classes that validation examples have, but no training example."""
+    labels = [getattr(loaders[split], "labels", None) for split in ("val", "train")]
+    if not all(map(is_integer, labels)):
+        return []
+    val, train = (set(part.unique().tolist()) for part in labels if part is not None)
+    return sorted(val - train - set(IGNORED))

@@ -7,13 +7,11 @@ magic word, 48 bytes in all. Plain torch.load does not mind the seal, and does n
 import hashlib
 import io
 import logging
-import os
 import random
 import struct
 import sys
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import UserError, listed
-from core.files import replacing, sync_folder
+from core.files import link_or_copy, replacing
 
 ARRAY = "NumPy array"
 MAGIC = b"SEALED01"
@@ -196,16 +194,7 @@ def commit(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None
     if best is not None:
         write_checkpoint(folder / "best.pt", best)
     if (folder / "last.pt").exists():
-        spare = folder / ".previous.pt.tmp"
-        spare.unlink(missing_ok=True)
-        try:
-            os.link(folder / "last.pt", spare)
-        except OSError:  # a file system without hard links
-            spare.write_bytes((folder / "last.pt").read_bytes())
-        os.replace(spare, folder / "previous.pt")
-        with suppress(FileNotFoundError):  # renaming one link of a file over another does nothing
-            spare.unlink()
-        sync_folder(folder)
+        link_or_copy(folder / "last.pt", folder / "previous.pt")
     write_checkpoint(folder / "last.pt", last)
 
 

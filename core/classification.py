@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-IGNORED = (-1, -100)
+IGNORED = (-1, -100)  # labels that mark padding: the CS230 template's and torch's own
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,27 +11,51 @@ from typing import IO, Any
 
 
 @contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Let an OSError inside the block name `path`: a failed write does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` that no other writer uses; what is there at the end is removed."""
+    name = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield name
+    finally:
+        with suppress(OSError):
+            name.unlink()
+
+
+@contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` when the block ends without an error.
 
     The file and then its folder are synced, so the new content outlasts a power cut. On an error
-    the temporary file is removed and `path` is as before.
+    the temporary file is removed, `path` is as before, and an OSError names it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
+    with named(path), temporary(path) as name:
+        with open(name, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):  # a failed write does not say of which file
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    sync_folder(path.parent)
+        os.replace(name, path)
+        sync_folder(path.parent)
+
+
+def link_or_copy(path: Path, target: Path) -> None:
+    """Let `target` be the file that `path` is now; what was `target` before is replaced."""
+    with named(target), temporary(target) as name:
+        try:
+            os.link(path, name)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, name)
+        os.replace(name, target)
+        sync_folder(target.parent)
 
 
 def remove_leftovers(folder: Path) -> None:

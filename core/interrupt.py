@@ -53,8 +53,7 @@ class Stop:
         if outside or sys.gettrace() is not None or hasattr(sys, "ps1"):
             yield
             return
-        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-        before = {number: signal.signal(number, self._handle) for number in numbers}
+        before = {number: signal.signal(number, self._handle) for number in _numbers()}
         try:
             yield
         finally:
@@ -62,11 +61,31 @@ class Stop:
                 signal.signal(number, handler)
 
 
+def _numbers() -> list[signal.Signals]:
+    """Return the signals that stop a run, as far as this system has them."""
+    return [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Deliver signals only after the block; processes started inside never get them.
+
+    Without it, a signal to the whole group would end a worker that is just being started.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def ignore_signals() -> None:
     """Let the main process alone decide when to stop: for worker processes."""
-    for name in SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in _numbers():
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -90,9 +109,10 @@ def one_writer(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise UsageError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with suppress(OSError):  # a full disk: the lock holds all the same
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         try:
             yield
         finally:

@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from core.errors import DataError
-from core.interrupt import ignore_signals
+from core.interrupt import ignore_signals, signals_held_back
 from core.order import (
     epoch_order,
     global_states,
@@ -172,7 +172,8 @@ class ExactLoader:
             self.batches.batches = [(number, index) for index in batches]
         else:
             self.batches.batches = [[(number, index) for index in batch] for batch in batches]
-        return iter(self.inner)
+        with signals_held_back():
+            return iter(self.inner)
 
 
 def _has_standard_sampler(loader: DataLoader[Any]) -> bool:
@@ -253,7 +254,7 @@ class StreamLoader:
         if hasattr(self.loader.dataset, "set_epoch"):
             self.loader.dataset.set_epoch(number)
         self.generator.manual_seed(mixed_seed(self.seed, number))
-        with seeded(self.seed, number):
+        with seeded(self.seed, number), signals_held_back():
             iterator = iter(self.loader)
             own = global_states()
         end = object()

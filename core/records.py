@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from core.files import write_json
+from core.files import named, write_json
 
 
 class _OurHandler:
@@ -107,14 +107,11 @@ def save_dict_to_json(d: Mapping[str, Any], json_path: str | Path) -> None:
 
 def append_row(path: Path, row: Mapping[str, Any]) -> int:
     """Add one JSON object as a line at the end of a file; returns the file's new length."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
-    except OSError as error:  # a failed write does not say of which file
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with named(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
 
 
 def cut_back(path: Path, length: int) -> None:

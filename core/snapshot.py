@@ -102,7 +102,7 @@ def put_back(state: Any, run: Run) -> None:
     for name in ("epoch", "batch", "step", "best", "metrics", "extra", "log_bytes"):
         setattr(state, name, last[name])
     state.losses.load_state_dict(last["losses"], state.device)
-    state.summary.batches = last["seen"]
+    state.summary.restore(last["seen"])
     if state.batch and (NEW_BATCHES & run.changed.keys() or last["data"] != state.data):
         logging.warning("The epoch in progress starts again, because its batches have changed.")
         state.batch = 0

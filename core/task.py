@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.classification import IGNORED
 from core.errors import DataError, UsageError
 from core.params import Params
-
-IGNORED = (-1, -100)  # labels that mark padding: the CS230 template's and torch's own
 
 Batch = Any  # what a loader yields: (inputs, labels), or tuples, lists and dicts of tensors
 
@@ -207,11 +206,18 @@ class Collected:
 
     def add(self, outputs: Any, labels: Any) -> None:
         """Take in one batch."""
-        outputs, labels = self.task.collect(outputs, labels)
+        self._take(*self.task.collect(outputs, labels))
+
+    def _take(self, outputs: Any, labels: Any) -> None:
         for metric in self.streaming.values():
             metric.update(outputs, labels)
         if self.keep:
             self.batches.append((outputs, labels))
+
+    def restore(self, batches: list[tuple[Any, Any]]) -> None:
+        """Take in what a checkpoint in mid-epoch held of the batches so far."""
+        for outputs, labels in batches:
+            self._take(outputs, labels)
 
     @property
     def nbytes(self) -> int:
@@ -223,11 +229,17 @@ class Collected:
         return to_numpy(join(self.batches)) if self.batches else (None, None)
 
     def metrics(self) -> dict[str, float]:
-        """Return every metric of all that was taken in; without labels there are none."""
-        outputs, labels = self.arrays()
-        if labels is None and not self.streaming:
+        """Return every metric of all that was taken in; without labels, those that need none."""
+        if self.keep and not self.batches:
             return {}
-        return {
-            name: float(metric.compute() if name in self.streaming else metric(outputs, labels))
-            for name, metric in self.task.metrics.items()
-        }
+        outputs, labels = self.arrays()
+        values = {}
+        for name, metric in self.task.metrics.items():
+            try:
+                value = metric.compute() if name in self.streaming else metric(outputs, labels)
+            except (AttributeError, TypeError):
+                if labels is not None or name in self.streaming:
+                    raise
+            else:
+                values[name] = float(value)
+        return values

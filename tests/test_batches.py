@@ -186,7 +186,7 @@ def test_a_collate_function_that_draws_is_exact_and_leaves_the_generators_alone(
     seen = []
     for workers in (0, 2):
         data = torch.arange(7.0)
-        plain: Any = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=_noisy_collate)
+        plain: Any = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=_noisy_collate)  # type: ignore[arg-type]
         loader = exact(plain, 0, train=True)
         before = torch.get_rng_state()
         seen.append([torch.cat(list(loader.epoch(1))), *loader.epoch(1, start=1)])

@@ -55,7 +55,8 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_it_had_not_come(
     to_group: bool,
     recipe: dict[str, object],
 ) -> None:
-    recipe = recipe | {"num_epochs": 40, "checkpoint_minutes": None}
+    epochs = 12 if "task" in recipe else 40  # workers are started anew in every epoch
+    recipe = recipe | {"num_epochs": epochs, "checkpoint_minutes": None}
     number = getattr(signal, name)
     whole, stopped = run_folder("whole", **recipe), run_folder("stopped", **recipe)
     assert begin(warm, whole, data).wait() == 0
@@ -70,6 +71,23 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_it_had_not_come(
     assert 0 < newest["step"] < read_newest(whole, [])["step"]  # type: ignore[index]
     assert begin(warm, stopped, data).wait() == 0
     assert_same(stopped, whole)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_may_differ_before_and_after_an_interruption(
+    warm: Warm, run_folder: Folder, data: Path, workers: int
+) -> None:
+    recipe = WORKERS | {"num_epochs": 4, "checkpoint_minutes": 0, "dropout_rate": 0.3}
+    whole = run_folder("whole", **recipe | {"num_workers": 0})
+    cut = run_folder("cut", **recipe | {"num_workers": workers})
+    assert begin(warm, whole, data).wait() == 0
+    child = begin(warm, cut, data, slow=0.005)
+    wait_for(lambda: (cut / "previous.pt").exists())
+    os.kill(child.pid, signal.SIGTERM)
+    assert child.wait() == 143
+    (cut / "params.json").write_text((whole / "params.json").read_text())  # no workers from here
+    assert begin(warm, cut, data).wait() == 0
+    assert_same(cut, whole)
 
 
 def test_signals_at_any_moment_from_the_start_are_obeyed(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.checkpoint import read_newest
+from core.files import temporary
 from tests.conftest import Folder, write_signs
 from tests.warm import Child, Warm
 
@@ -163,6 +164,7 @@ def kill_before_operations(
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     recipe = RECIPE | {"num_epochs": 2, "batch_size": 18}
+    assert begin(warm, run_folder("first", **recipe), data).wait() == 0  # makes the images' cache
     whole = run_folder("whole", **recipe)
     child = begin(warm, whole, data, held=True)
     tracer = trace(child, tmp_path / "whole.trace")
@@ -196,6 +198,36 @@ def test_kills_before_a_sample_of_operations_lose_nothing(
     warm: Warm, run_folder: Folder, data: Path, tmp_path: Path
 ) -> None:
     kill_before_operations(warm, run_folder, data, tmp_path, every=17)
+
+
+def test_files_are_synced_before_and_folders_after_every_rename(
+    warm: Warm, run_folder: Folder, data: Path, tmp_path: Path
+) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    folder, log = run_folder(**RECIPE | {"num_epochs": 1}), tmp_path / "trace"
+    child = begin(warm, folder, data, held=True)
+    tracer = trace(child, log)
+    assert child.wait() == 0
+    tracer.wait()
+    synced: set[str] = set()
+    waiting = renames = 0  # renames that no sync of the folder has followed yet
+    for line in log.read_text().splitlines():
+        if match := re.search(r"fsync\(\d+<(.*?)>\)", line):
+            synced.add(match[1])
+            waiting = 0 if match[1] == str(folder) else waiting
+        elif match := re.search(r'rename\("(.*?)", "(.*?)"\)', line):
+            renames += 1
+            waiting += 1
+            assert match[1] in synced or "/previous.pt" in match[2], line
+            assert waiting == 1, f"no sync of the folder before {line}"
+    assert renames > 10
+    assert waiting == 0
+
+
+def test_temporary_names_never_meet(tmp_path: Path) -> None:
+    with temporary(tmp_path / "x") as first, temporary(tmp_path / "x") as second:
+        assert first != second
 
 
 @pytest.mark.slow

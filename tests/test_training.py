@@ -15,6 +15,8 @@ import torch
 import evaluate
 import train
 from core.checkpoint import read_checkpoint
+from core.monitor import is_better
+from core.params import Params
 from tests.conftest import Folder, rows, write_signs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -254,6 +256,28 @@ def test_a_net_that_learns_nothing_is_called_out(
         path.rename(path.with_name(f"{wrong}_IMG_{path.stem[-4:]}x.jpg"))
     run(run_folder(task="tests.linear", num_epochs=5, learning_rate=0.1), data)
     assert "LEARNED NOTHING USEFUL" in caplog.text
+
+
+def test_a_class_without_training_examples_is_named(
+    run_folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_signs(tmp_path / "data", {"train": 12, "val": 12})
+    for path in (data / "train_signs").glob("4_*"):
+        path.unlink()
+    assert run(run_folder(), data) == 0
+    assert "class 4 is in the validation split, but not in training" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_nan_is_never_better(mode: str) -> None:
+    params = Params.of({"monitor": "x", "monitor_mode": mode}, "params.json")
+    nan, one, two = {"x": math.nan}, {"x": 1.0}, {"x": 2.0}
+    assert not is_better(params, nan, {})
+    assert not is_better(params, nan, one)
+    assert is_better(params, one, {})
+    assert is_better(params, one, nan)
+    assert is_better(params, two, one) == (mode == "max")
+    assert not is_better(params, one, one)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(

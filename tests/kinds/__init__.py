@@ -1,0 +1,1 @@
+"""Small tasks of many kinds; the param `kind` says which."""

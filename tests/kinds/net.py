@@ -1,0 +1,58 @@
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utils import Params
+
+
+class Net(nn.Module):
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        self.kind = params.kind
+        self.dense: nn.Module = nn.Linear(4, 4 if self.kind == "autoencoder" else 3)
+        if self.kind == "segmentation":
+            self.dense = nn.Conv2d(3, 2, 1)
+        if self.kind == "numpy_params":
+            self.means = torch.from_numpy(params.means)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "numpy_params":
+            x = x - self.means
+        return self.dense(x)
+
+
+def forward(model: nn.Module, batch: Any, params: Params) -> tuple[Any, Any]:
+    if params.kind == "autoencoder":
+        return (model(batch[0]), batch[0]), None
+    if params.kind == "namedtuple":
+        return model(batch.x), batch.y
+    return model(batch[0]), batch[1]
+
+
+def loss_fn(outputs: Any, labels: Any) -> Tensor:
+    if labels is None:
+        return F.mse_loss(*outputs)
+    if labels.ndim == 2:
+        return F.binary_cross_entropy_with_logits(outputs, labels.float())
+    return F.cross_entropy(outputs, labels)
+
+
+def agreement(outputs: Any, labels: Any) -> float:
+    if labels is None:
+        return 0.0
+    if labels.ndim == 2:
+        return float(np.mean((outputs > 0) == labels))
+    return float(np.mean(outputs.argmax(1) == labels))
+
+
+metrics = {"agreement": agreement}
+
+
+def make_scheduler(optimizer: Any, params: Params, steps_per_epoch: int) -> Any:
+    if params.kind != "scheduler":
+        return None
+    steps = params.num_epochs * steps_per_epoch
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
