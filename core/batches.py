@@ -12,7 +12,24 @@ from core.loaders import ExactLoader, StreamLoader
 from core.order import epoch_order, generator, split_into_batches
 from core.params import Params
 
-Transform = Callable[[Tensor, torch.Generator | None], Tensor]
+Transform = Callable[[Any, torch.Generator | None], Any]
+
+
+def all_tensors(value: Any) -> list[Tensor]:
+    """Return the tensors inside tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value
+    return [tensor for item in items for tensor in all_tensors(item)]
+
+
+def move(value: Any, device: torch.device) -> Any:
+    """Move the tensors inside tuples and dicts to a device."""
+    if isinstance(value, Mapping):
+        return {name: move(item, device) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(move(item, device) for item in value)
+    return value.to(device)
 
 
 def to_device(value: Any, device: torch.device, params: Params) -> Any:
@@ -36,77 +53,112 @@ def to_device(value: Any, device: torch.device, params: Params) -> Any:
     return value.to(device) if hasattr(value, "to") else value
 
 
+def take(value: Any, index: Tensor, length: int | None = None) -> Any:
+    """Gather the rows `index` of the tensors inside tuples and dicts, cut off behind `length`."""
+    if isinstance(value, Mapping):
+        return {name: take(item, index, length) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(take(item, index, length) for item in value)
+    return value[index] if length is None else value[index, :length]
+
+
 class Batches:
     """Examples that are held in memory, gathered a whole batch at a time.
 
     Args:
-        inputs: (N, ...) of any type, such as uint8 images.
-        labels: (N, ...).
+        inputs: (N, ...) of any type, such as uint8 images; or a tuple or dict of such tensors.
+        labels: (N, ...); or a tuple or dict of such tensors.
         batch_size: examples per batch.
         seed: with the epoch's number it decides the order.
         train: whether the examples are shuffled and the transform may draw random numbers.
         transform: maps the inputs (B, ...) of a batch to what the model reads; its generator is
             None outside of training.
         ids: N names of the examples; their numbers if absent.
+        lengths: (N,) of sequences that are padded to (N, T, ...). Batches then hold sequences of
+            about the same length, cut off behind their longest.
     """
 
     kind = "from memory; order by (seed, epoch), augmentation by (seed, epoch, batch)"
 
     def __init__(
         self,
-        inputs: Tensor,
-        labels: Tensor,
+        inputs: Any,
+        labels: Any,
         *,
         batch_size: int,
         seed: int = 0,
         train: bool = False,
         transform: Transform | None = None,
         ids: Sequence[str] | None = None,
+        lengths: Tensor | None = None,
     ) -> None:
-        if len(inputs) != len(labels):
-            raise DataError(f"{len(inputs)} inputs but {len(labels)} labels")
-        if len(inputs) == 0:
+        sizes = {len(part) for part in all_tensors((inputs, labels))}
+        if len(sizes) != 1:
+            raise DataError(f"inputs and labels of {sorted(sizes)} examples, want as many of each")
+        self.num_examples = sizes.pop()  # N
+        if self.num_examples == 0:
             raise DataError("a split has no examples")
-        self.inputs, self.labels = inputs, labels
+        self.inputs, self.labels, self.lengths = inputs, labels, lengths
         self.batch_size, self.seed, self.train = batch_size, seed, train
         self.transform = transform
-        self.ids = list(ids) if ids is not None else list(range(len(inputs)))
+        self.names = ids
 
     @property
-    def num_examples(self) -> int:
-        """N, the number of examples."""
-        return len(self.inputs)
+    def ids(self) -> list[Any]:
+        """Names of the examples, or their numbers, in the order of evaluation."""
+        order = self._evaluation_order().tolist()
+        return order if self.names is None else [self.names[i] for i in order]
 
     def to(self, device: torch.device) -> "Batches":
         """Keep the examples on the device where they take at most a quarter of its free memory."""
-        size = self.inputs.nbytes + self.labels.nbytes
+        size = sum(part.nbytes for part in all_tensors((self.inputs, self.labels)))
         if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 4:
-            self.inputs, self.labels = self.inputs.to(device), self.labels.to(device)
+            self.inputs = move(self.inputs, device)
+            self.labels = move(self.labels, device)
         return self
 
     def __len__(self) -> int:
         """Return the number of batches."""
         return len(split_into_batches(torch.arange(self.num_examples), self.batch_size, self.train))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         return self.epoch(0)
 
-    def first_batch(self) -> tuple[Tensor, Tensor]:
+    def first_batch(self) -> Any:
         """Return the first batch of epoch 0."""
         return next(self.epoch(0))
 
-    def order(self, number: int) -> Tensor:
-        """Return the order (N,) of the examples in one epoch."""
-        if self.train:
-            return epoch_order(self.num_examples, self.seed, number)
-        return torch.arange(self.num_examples)
+    def _evaluation_order(self) -> Tensor:
+        if self.lengths is None:
+            return torch.arange(self.num_examples)
+        return torch.argsort(self.lengths, stable=True)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, number: int) -> list[Tensor]:
+        """Return the numbers (B,) of the examples of every batch of an epoch.
+
+        Sequences are shuffled, sorted by length within stretches of 64 batches, cut into batches,
+        and the batches shuffled: little padding, and another mixture in every epoch.
+        """
+        if not self.train:
+            return split_into_batches(self._evaluation_order(), self.batch_size, train=False)
+        order = epoch_order(self.num_examples, self.seed, number)
+        if self.lengths is None:
+            return split_into_batches(order, self.batch_size, train=True)
+        stretches = order.split(64 * self.batch_size)
+        order = torch.cat(
+            [part[torch.argsort(self.lengths[part], stable=True)] for part in stretches]
+        )
+        batches = split_into_batches(order, self.batch_size, train=True)
+        return [batches[i] for i in epoch_order(len(batches), self.seed + 1, number).tolist()]
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Yield the batches of one epoch, from the batch number `start` on."""
-        order = self.order(number).to(self.inputs.device)
-        batches = split_into_batches(order, self.batch_size, self.train)
+        batches = self.batches(number)
+        device = all_tensors(self.inputs)[0].device
         for i in range(start, len(batches)):
-            inputs, labels = self.inputs[batches[i]], self.labels[batches[i]]
+            length = None if self.lengths is None else int(self.lengths[batches[i]].max())
+            index = batches[i].to(device)
+            inputs, labels = take(self.inputs, index, length), take(self.labels, index, length)
             if self.transform is not None:
                 draws = generator(self.seed, number, i) if self.train else None
                 inputs = self.transform(inputs, draws)

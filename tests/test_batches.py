@@ -163,7 +163,7 @@ def test_what_is_no_loader_is_refused() -> None:
         exact([1, 2], 0)
     with pytest.raises(DataError, match="no examples"):
         exact(DataLoader(Noisy(0)), 0)
-    with pytest.raises(DataError, match="3 inputs but 2 labels"):
+    with pytest.raises(DataError, match=r"\[2, 3\] examples"):
         Batches(torch.zeros(3), torch.zeros(2), batch_size=1)
 
 
@@ -194,3 +194,43 @@ def test_a_collate_function_that_draws_is_exact_and_leaves_the_generators_alone(
         assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
     assert torch.equal(seen[0][0][3:], seen[0][1])
+
+
+def sequences(count: int, train: bool, batch_size: int = 4) -> Batches:
+    lengths = torch.arange(count) * 7 % 13 + 1
+    words = torch.arange(count)[:, None].repeat(1, 13)
+    words[torch.arange(13) >= lengths[:, None]] = -1
+    return Batches(
+        {"words": words, "shapes": words[:, :, None].repeat(1, 1, 2)},
+        words,
+        batch_size=batch_size,
+        train=train,
+        lengths=lengths,
+    )
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 500])
+def test_sequences_come_once_an_epoch_and_are_cut_behind_the_longest(
+    train: bool, batch_size: int
+) -> None:
+    loader = sequences(50, train, batch_size)
+    found = []
+    for inputs, labels in loader.epoch(0):
+        assert inputs["words"].shape == labels.shape
+        assert inputs["shapes"].shape == (*labels.shape, 2)
+        assert (labels[:, -1] >= 0).any()
+        found += labels[:, 0].tolist()
+    assert sorted(found) == list(range(50))
+    if not train:
+        assert found == loader.ids
+
+
+def test_sequences_are_batched_by_length_and_anew_in_every_epoch() -> None:
+    loader = sequences(500, train=True)
+    padding = sum(int((labels < 0).sum()) for _, labels in loader.epoch(0))
+    tokens = sum(labels.numel() for _, labels in loader.epoch(0))
+    assert padding / tokens < 0.1
+    first = [labels[:, 0].tolist() for _, labels in loader.epoch(0)]
+    assert first == [labels[:, 0].tolist() for _, labels in loader.epoch(0)]
+    assert first != [labels[:, 0].tolist() for _, labels in loader.epoch(1)]
