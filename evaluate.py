@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from core import data, runtime
 from core.batches import exact, to_device
 from core.checkpoint import find_checkpoint, load_weights, read_checkpoint, without_marks
-from core.classification import class_table, confusion_matrix, plot_confusion
+from core.cli import common_parser
 from core.errors import DataError, reports_errors
-from core.files import replacing
 from core.params import Params, check_names, check_values, parse_overrides, task_folder
+from core.predictions import report_classes, save_predictions
 from core.records import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
 from core.run import machine_params
 from core.task import Collected, Task, load_task
@@ -63,55 +62,12 @@ def evaluate(
     return collected.metrics() | losses.means(), collected
 
 
-def report_classes(collected: Collected, params: Params, title: str, path: Path) -> None:
-    """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
-    outputs, labels = collected.arrays()
-    kinds = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
-    if not (kinds and outputs.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"):
-        return
-    num_classes = outputs.shape[1]
-    if len(labels) == 0 or labels.max() >= num_classes:
-        return
-    confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
-    named = collected.task.class_names
-    names = [str(k) for k in range(num_classes)] if named is None else named(params)
-    hits, total = int(np.trace(confusion)), int(confusion.sum())
-    logging.info("%d of %d right (%.2f%%)", hits, total, 100 * hits / max(total, 1))
-    logging.info("%s", class_table(confusion, names))
-    try:
-        plot_confusion(confusion, names, title, path)
-        logging.info("Confusion matrix drawn in %s", path)
-    except ImportError:
-        logging.warning("No picture of the confusion matrix: pip install matplotlib")
-
-
-def save_predictions(path: Path, collected: Collected, ids: Sequence[Any] | None) -> None:
-    """Write `ids`, `labels` and `outputs` of a split to a .npz file."""
-    arrays: dict[str, Any] = {}
-    for name, value in zip(("outputs", "labels"), collected.arrays(), strict=True):
-        if isinstance(value, dict):
-            arrays |= {f"{name}_{part}": item for part, item in value.items()}
-        elif isinstance(value, tuple):
-            arrays |= {f"{name}_{i}": item for i, item in enumerate(value)}
-        elif value is not None:
-            arrays[name] = value
-    if ids is not None:
-        rows = {len(array) for array in arrays.values()}
-        arrays["ids" if rows == {len(ids)} else "example_ids"] = np.asarray(ids)
-    with replacing(path) as file:
-        np.savez_compressed(file, **arrays)
-
-
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model_dir", type=Path, default=Path("experiments/base_model"))
-    parser.add_argument("--data_dir", help="default: where the run's data were")
+    parser = common_parser(__doc__)
     parser.add_argument("--split", default="test", help="train, val, test (default) or the task's")
     parser.add_argument("--restore_file", default="best", help="best (default), last or a path")
     parser.add_argument("--save_predictions", action="store_true", help="write predictions_*.npz")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser.parse_args(argv)
 
 

@@ -21,21 +21,22 @@ from tqdm import tqdm
 
 from core import announce, checkpoint, data, optim, runtime, snapshot
 from core.batches import exact, to_device
+from core.cli import common_parser
 from core.errors import DataError, NumericError, Stopped, reports_errors
 from core.interrupt import Stop, one_writer
-from core.monitor import is_better, monitored
+from core.monitor import LossCheck, is_better, monitored
 from core.params import Params, find_params_file, parse_overrides
+from core.predictions import save_predictions
 from core.records import (
     LossAverage,
     append_row,
     cut_back,
     finite_or_none,
-    format_metrics,
     logging_to,
 )
 from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
 from core.task import Batch, Collected, Task, default_loss_weight
-from evaluate import evaluate, save_predictions
+from evaluate import evaluate
 
 AUTO_PREDICTIONS = 64 * 2**20  # bytes up to which `save_predictions: auto` keeps them
 
@@ -74,7 +75,7 @@ class State:
     first_of_update: bool = True  # place of the current batch among those of one update
     last_of_update: bool = True
     gathered: dict[str, Any] = field(default_factory=dict)  # terms of the update in progress
-    bad_step: Tensor | None = None  # on a GPU: the first step whose loss was not finite
+    loss_check: LossCheck = field(default_factory=LossCheck)
 
     def __post_init__(self) -> None:
         self.summary = Collected(self.task)
@@ -110,7 +111,9 @@ class State:
             self.gathered[optimizer] = 0.0
         # On a GPU, to ask whether a batch holds ignored labels only would be to wait for it.
         if self.device.type != "cpu" or weight > 0:
-            self._check(loss)
+            self.loss_check.note(loss, self.step)
+            if self.device.type == "cpu":
+                self.check_noted()
             (loss if alone else loss * weight).backward()
             self.gathered[optimizer] = self.gathered[optimizer] + weight
         weights = [
@@ -131,29 +134,14 @@ class State:
             return default_loss_weight(None, batch)
         return self.task.loss_weight(*self.seen)
 
-    def _check(self, loss: Tensor) -> None:
-        """Note whether the loss is finite; on a GPU without waiting for it."""
-        good = loss.detach().isfinite()
-        if self.device.type == "cpu":
-            if not good:
-                self._stop(self.step)
-        elif self.bad_step is None:
-            self.bad_step = torch.where(good, -1, self.step)
-        else:
-            self.bad_step = torch.where((self.bad_step < 0) & ~good, self.step, self.bad_step)
-
     def check_noted(self) -> None:
-        """Stop if a loss since the last call was not finite; this waits for the device."""
-        if self.bad_step is not None and int(self.bad_step) >= 0:
-            self._stop(int(self.bad_step))
-        self.bad_step = None
-
-    def _stop(self, step: int) -> None:
-        raise NumericError(
-            f"the loss is not finite in epoch {self.epoch + 1}, step {step + 1}, "
-            f"learning rate {self.learning_rate:g}.\n"
-            "A lower learning_rate or grad_clip may help; nothing of this step was saved."
-        )
+        """Stop if a loss since the last call was not finite; on a GPU this waits for it."""
+        if (bad := self.loss_check.first_bad()) is not None:
+            raise NumericError(
+                f"the loss is not finite in epoch {self.epoch + 1}, step {bad + 1}, "
+                f"learning rate {self.learning_rate:g}.\n"
+                "A lower learning_rate or grad_clip may help; nothing of this step was saved."
+            )
 
 
 def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
@@ -244,25 +232,8 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
         state.log_bytes = append_row(run.folder / "metrics.jsonl", row)
         save(state, run, is_best)
 
-        rate = share * (train_loader.num_examples or math.nan) / seconds
-        logging.info(
-            "Epoch %d/%d  train %s  val %s  (%.1f s, %.0f examples/s)%s",
-            state.epoch,
-            state.params.num_epochs,
-            format_metrics(train_metrics),
-            format_metrics(state.metrics),
-            time.perf_counter() - began,
-            rate,
-            "  best so far" if is_best else "",
-        )
-        timing: dict[str, Any] = {
-            "epoch": state.epoch,
-            "train_seconds": seconds,
-            "examples_per_second": finite_or_none(rate),
-            "seconds": time.perf_counter() - began,
-            "peak_memory_mb": runtime.peak_memory_mb(),
-        }
-        append_row(run.folder / "times.jsonl", timing)
+        timing = {"train_seconds": seconds, "seconds": time.perf_counter() - began, "share": share}
+        announce.epoch(state, run, train_metrics, timing, train_loader.num_examples, is_best)
 
 
 def save(state: State, run: Run, is_best: bool = False) -> None:
@@ -342,22 +313,11 @@ def begin(state: State, run: Run) -> None:
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model_dir", type=Path, default=Path("experiments/base_model"))
-    parser.add_argument("--data_dir", help="default: data_dir of the params, else the task's own")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="override a key of the params file for this run (repeatable)",
-    )
+    parser = common_parser(__doc__)
     parser.add_argument("--restore_file", help="start from the weights of this checkpoint")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with changed params or data")
     again.add_argument("--overwrite", action="store_true", help="remove the run's outputs first")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser.parse_args(argv)
 
 

@@ -1,6 +1,7 @@
 """What a run tells a person at its start and its end."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from core.batches import to_device
 from core.data import describe
 from core.monitor import monitored
 from core.order import seeded
-from core.records import format_metrics
+from core.records import append_row, finite_or_none, format_metrics
 from core.run import Run
 
 
@@ -65,6 +66,41 @@ def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:
     if trivial and state.step == 0:
         logging.info("First loss %.3f, chance %.3f", losses["loss"], trivial["loss"])
     return trivial
+
+
+def epoch(
+    state: Any,
+    run: Run,
+    train_metrics: dict[str, float],
+    timing: dict[str, float],
+    num_examples: int | None,
+    is_best: bool,
+) -> None:
+    """Log an epoch that has ended, and add what it took to times.jsonl.
+
+    Args:
+        state: of training, after the epoch.
+        run: whose log it is.
+        train_metrics: of the epoch.
+        timing: "train_seconds" without and "seconds" with the validation; "share" of the epoch
+            that was trained in them, less than 1 if it had begun in an earlier start.
+        num_examples: of the training split.
+        is_best: whether the epoch is the best so far.
+    """
+    rate = timing["share"] * (num_examples or math.nan) / timing["train_seconds"]
+    logging.info(
+        "Epoch %d/%d  train %s  val %s  (%.1f s, %.0f examples/s)%s",
+        state.epoch,
+        state.params.num_epochs,
+        format_metrics(train_metrics),
+        format_metrics(state.metrics),
+        timing["seconds"],
+        rate,
+        "  best so far" if is_best else "",
+    )
+    measured = timing | {"examples_per_second": finite_or_none(rate)}
+    row = {"epoch": state.epoch, **measured, "peak_memory_mb": runtime.peak_memory_mb()}
+    append_row(run.folder / "times.jsonl", row)
 
 
 def end(state: Any, run: Run, trivial: dict[str, float]) -> None:

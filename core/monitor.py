@@ -1,6 +1,9 @@
-"""Which validation metric picks the best epoch."""
+"""What is watched: the metric that picks the best epoch, and whether losses are finite."""
 
 import math
+
+import torch
+from torch import Tensor
 
 from core.errors import UsageError, did_you_mean
 from core.params import Params
@@ -35,3 +38,20 @@ def is_better(params: Params, new: dict[str, float], old: dict[str, float]) -> b
     if math.isnan(before):
         return not math.isnan(new[name])
     return new[name] > before if more else new[name] < before
+
+
+class LossCheck:
+    """Remembers the first step whose loss was not finite, without waiting for a GPU."""
+
+    def __init__(self) -> None:
+        self.bad: Tensor | None = None  # () of the first bad step, or -1
+
+    def note(self, loss: Tensor, step: int) -> None:
+        """Look at the loss () of a step."""
+        here = torch.where(loss.detach().isfinite(), -1, step)
+        self.bad = here if self.bad is None else torch.where(self.bad < 0, here, self.bad)
+
+    def first_bad(self) -> int | None:
+        """Return the first bad step since the last call, if there was one; waits for the GPU."""
+        bad, self.bad = -1 if self.bad is None else int(self.bad), None
+        return bad if bad >= 0 else None
