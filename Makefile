@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SIGNS := data/64x64_SIGNS
-
-.PHONY: setup train test test-all check
-
 # The packages that the tests last passed with; `make setup CONSTRAINTS=` takes the newest instead.
 CONSTRAINTS ?= -c constraints.txt
+TIMED = began=$$(date +%s) && $(1) && echo "make $@ took $$(( $$(date +%s) - began )) s"
+
+.PHONY: setup train test test-long test-all check
 
 .venv/.ready: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,20 +18,23 @@ setup: .venv/.ready
 $(SIGNS)/manifest.json: | .venv/.ready
 	$(BIN)/python data/signs/prepare.py --output $(SIGNS)
 
+# Draws the hand signs if there are none, trains on them, and evaluates on the test split.
 train: .venv/.ready $(SIGNS)/manifest.json
-	@began=$$(date +%s) && \
-	$(BIN)/python train.py --model_dir experiments/base_model && \
-	$(BIN)/python evaluate.py --model_dir experiments/base_model --split test && \
-	echo "make train took $$(( $$(date +%s) - began )) s"
+	@$(call TIMED,$(BIN)/python train.py --model_dir experiments/base_model && \
+	$(BIN)/python evaluate.py --model_dir experiments/base_model --split test)
 
 check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
+# Everything but the tests that take minutes.
 test: check
-	@began=$$(date +%s) && $(BIN)/python -m pytest -q -m "not slow" && \
-	echo "make test took $$(( $$(date +%s) - began )) s"
+	@$(call TIMED,$(BIN)/python -m pytest -q -m "not slow")
+
+# The long kill tests: 200 kills at random times, and one before every operation of a run.
+test-long: .venv/.ready
+	@$(call TIMED,$(BIN)/python -m pytest -q -s -m slow)
 
 test-all: check
-	$(BIN)/python -m pytest -q
+	@$(call TIMED,$(BIN)/python -m pytest -q)

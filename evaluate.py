@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from core import data, runtime
-from core.batches import exact, to_device
-from core.checkpoint import find_checkpoint, load_weights, read_checkpoint, without_marks
+from core.batches import fetch_loaders, to_device
+from core.checkpoint import find_checkpoint, load_weights, read_checkpoint
 from core.cli import common_parser
-from core.errors import DataError, reports_errors
+from core.errors import reports_errors
 from core.params import Params, check_names, check_values, parse_overrides, task_folder
 from core.predictions import report_classes, save_predictions
 from core.records import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
@@ -90,15 +90,11 @@ def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> A
     device = runtime.start(params)
     task = load_task(params.task)
     data_dir = data.find_data_dir(params, task)
-    from_loaders = without_marks(checkpoint.get("loader_params", {}))
-    params.dict.update(from_loaders)
-    loaders = task.fetch_dataloader([args.split], str(data_dir), params)
-    params.dict.update(from_loaders)  # what the net was built with, whatever the loader says today
-    if args.split not in loaders:
-        raise DataError(f"{data_dir}: the task's loader gives no split {args.split!r}")
+    kept = checkpoint.get("loader_params", {})
+    loaders, _ = fetch_loaders(task, [args.split], data_dir, params, kept, train=False)
     model = runtime.place(task.Net(params), params, device)
     load_weights(model, checkpoint["state_dict"], path)
-    return model, exact(loaders[args.split], params.seed), task, params, data_dir
+    return model, loaders[args.split], task, params, data_dir
 
 
 @reports_errors

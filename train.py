@@ -20,20 +20,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from core import announce, checkpoint, data, optim, runtime, snapshot
-from core.batches import exact, to_device
+from core.batches import fetch_loaders, to_device
 from core.cli import common_parser
-from core.errors import DataError, NumericError, Stopped, reports_errors
+from core.errors import NumericError, Stopped, reports_errors
 from core.interrupt import Stop, one_writer
 from core.monitor import LossCheck, is_better, monitored
 from core.params import Params, find_params_file, parse_overrides
 from core.predictions import save_predictions
-from core.records import (
-    LossAverage,
-    append_row,
-    cut_back,
-    finite_or_none,
-    logging_to,
-)
+from core.records import LossAverage, append_row, cut_back, logging_to, prefixed
 from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
 from core.task import Batch, Collected, Task, default_loss_weight
 from evaluate import evaluate
@@ -166,19 +160,13 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
         state.losses, state.summary = LossAverage(), Collected(state.task)
     state.model.train()
     batches = loader.epoch(state.epoch, state.batch)
-    progress: dict[str, Any] = {
-        "initial": state.batch,
-        "total": len(loader),
-        "leave": False,
-        "disable": None,
-    }
-    with tqdm(batches, f"epoch {state.epoch + 1}", **progress) as bar:
+    name, total = f"epoch {state.epoch + 1}", len(loader)
+    with tqdm(batches, name, total, leave=False, disable=None, initial=state.batch) as bar:
         for batch in bar:
             batch = to_device(batch, state.device, params)
             state.first_of_update = state.batch % params.grad_accumulation == 0
-            state.last_of_update = (state.batch + 1) % params.grad_accumulation == 0 or (
-                state.batch + 1 == len(loader)
-            )
+            done = state.batch + 1
+            state.last_of_update = done % params.grad_accumulation == 0 or done == total
             losses = step(state, batch)
 
             if state.last_of_update:
@@ -222,13 +210,8 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
         is_best = is_better(state.params, state.metrics, (state.best or {"metrics": {}})["metrics"])
         if is_best:
             state.best = {"epoch": state.epoch, "metrics": state.metrics}
-        row: dict[str, Any] = {
-            "epoch": state.epoch,
-            "step": state.step,
-            "learning_rate": learning_rate,
-        }
-        row |= {f"train_{name}": finite_or_none(value) for name, value in train_metrics.items()}
-        row |= {f"val_{name}": finite_or_none(value) for name, value in state.metrics.items()}
+        row = {"epoch": state.epoch, "step": state.step, "learning_rate": learning_rate}
+        row |= prefixed("train", train_metrics) | prefixed("val", state.metrics)
         state.log_bytes = append_row(run.folder / "metrics.jsonl", row)
         save(state, run, is_best)
 
@@ -265,16 +248,9 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
     """Make loaders, net, optimizers and schedulers, in this order, as the params say."""
     params, task = run.params, run.task
     device = runtime.start(params)
-    kept = checkpoint.without_marks(run.checkpoint["loader_params"]) if run.checkpoint else {}
-    before = dict(params.dict)
-    params.dict.update(kept)
-    loaders = task.fetch_dataloader(["train", "val"], str(data_dir), params)
-    if missing := [split for split in ("train", "val") if split not in loaders]:
-        raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}")
-    loaders = {s: exact(loaders[s], params.seed, train=s == "train") for s in ("train", "val")}
-    params.dict.update(kept)
-    from_loaders = checkpoint.storable(
-        {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}
+    kept = run.checkpoint["loader_params"] if run.checkpoint else {}
+    loaders, from_loaders = fetch_loaders(
+        task, ["train", "val"], data_dir, params, kept, train=True
     )
     model = runtime.place(task.Net(params), params, device)
     optimizers = optim.make_optimizers(task, model, params)

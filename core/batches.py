@@ -1,16 +1,19 @@
 """Batches from memory, the one face that every loader has, and moving a batch to the device."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from core.checkpoint import storable, without_marks
 from core.errors import DataError
 from core.loaders import ExactLoader, StreamLoader
 from core.order import epoch_order, generator, split_into_batches
 from core.params import Params
+from core.task import Task
 
 Transform = Callable[[Any, torch.Generator | None], Any]
 
@@ -163,6 +166,44 @@ class Batches:
                 draws = generator(self.seed, number, i) if self.train else None
                 inputs = self.transform(inputs, draws)
             yield inputs, labels
+
+
+def fetch_loaders(
+    task: Task,
+    splits: Sequence[str],
+    data_dir: Path,
+    params: Params,
+    kept: Mapping[str, Any],
+    *,
+    train: bool,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask a task for the loaders of some splits.
+
+    Args:
+        task: whose `fetch_dataloader` is called.
+        splits: their names.
+        data_dir: folder of the data.
+        params: on which the loaders may set keys.
+        kept: what loaders set when the checkpoint was made; that stays in force.
+        train: whether the split called "train" is to be trained on, so shuffled.
+
+    Returns:
+        The loaders, with the face of `Batches`, and what they set on `params`.
+
+    Raises:
+        DataError: the task gives no such split.
+    """
+    before = dict(params.dict)
+    params.dict.update(without_marks(kept))
+    loaders = task.fetch_dataloader(list(splits), str(data_dir), params)
+    params.dict.update(without_marks(kept))
+    if missing := [split for split in splits if split not in loaders]:
+        raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}")
+    new = {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}
+    exact_loaders = {
+        split: exact(loaders[split], params.seed, train and split == "train") for split in splits
+    }
+    return exact_loaders, storable(new)
 
 
 Loader = Batches | ExactLoader | StreamLoader  # or anything else with their face

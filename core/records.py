@@ -105,6 +105,11 @@ def save_dict_to_json(d: Mapping[str, Any], json_path: str | Path) -> None:
     write_json(json_path, {name: finite_or_none(float(value)) for name, value in d.items()})
 
 
+def prefixed(split: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Return metrics named "split_metric", for a row of metrics.jsonl."""
+    return {f"{split}_{name}": finite_or_none(value) for name, value in metrics.items()}
+
+
 def append_row(path: Path, row: Mapping[str, Any]) -> int:
     """Add one JSON object as a line at the end of a file; returns the file's new length."""
     with named(path), path.open("a", encoding="utf-8") as file:
