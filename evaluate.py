@@ -21,7 +21,7 @@ from core.checkpoint import find_checkpoint, load_weights, read_checkpoint
 from core.cli import common_parser
 from core.errors import reports_errors
 from core.params import Params, check_names, check_values, parse_overrides, task_folder
-from core.predictions import report_classes, save_predictions
+from core.predictions import report_classes, save_predictions, wants_predictions
 from core.records import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
 from core.run import machine_params
 from core.task import Collected, Task, load_task
@@ -67,7 +67,11 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = common_parser(__doc__)
     parser.add_argument("--split", default="test", help="train, val, test (default) or the task's")
     parser.add_argument("--restore_file", default="best", help="best (default), last or a path")
-    parser.add_argument("--save_predictions", action="store_true", help="write predictions_*.npz")
+    parser.add_argument(
+        "--save_predictions",
+        action="store_true",
+        help="write predictions_*.npz whatever their size",
+    )
     return parser.parse_args(argv)
 
 
@@ -109,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         made_up = data.describe(data_dir)
         if made_up:
             logging.info("Note: these are %s", made_up)
-        values, collected = evaluate(model, loader, task, params, keep=args.save_predictions)
+        keep = args.save_predictions or bool(params.save_predictions)
+        values, collected = evaluate(model, loader, task, params, keep)
         logging.info("%s, %s examples: %s", args.split, loader.num_examples, format_metrics(values))
 
         own = path.parent.resolve() == args.model_dir.resolve()
@@ -118,8 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         title = f"{args.split}, {path.name}" + ("\n(made-up data)" if made_up else "")
         report_classes(collected, params, title, args.model_dir / f"confusion_{name}.png")
         save_dict_to_json(values, args.model_dir / f"metrics_{name}.json")
-        if args.save_predictions:
-            target = args.model_dir / f"predictions_{args.split}.npz"
+        best = source == "best"
+        if args.save_predictions or (best and wants_predictions(params, collected)):
+            target = args.model_dir / f"predictions_{args.split if best else name}.npz"
             save_predictions(target, collected, loader.ids)
             logging.info("Predictions written to %s", target)
         row = {"split": args.split, "checkpoint": path.name, "epoch": checkpoint.get("epoch")}

@@ -26,13 +26,11 @@ from core.errors import NumericError, Stopped, reports_errors
 from core.interrupt import Stop, one_writer
 from core.monitor import LossCheck, is_better, monitored
 from core.params import Params, find_params_file, parse_overrides
-from core.predictions import save_predictions
+from core.predictions import save_predictions, wants_predictions
 from core.records import LossAverage, append_row, cut_back, logging_to, prefixed
 from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
 from core.task import Batch, Collected, Task, default_loss_weight
 from evaluate import evaluate
-
-AUTO_PREDICTIONS = 64 * 2**20  # bytes up to which `save_predictions: auto` keeps them
 
 
 @dataclass
@@ -231,14 +229,14 @@ def save(state: State, run: Run, is_best: bool = False) -> None:
 
 def finish(state: State, val_loader: Any, run: Run) -> None:
     """Write the best weights' predictions on the validation split, and note that all is done."""
-    wanted, path = state.params.save_predictions, run.folder / "best.pt"
-    if wanted is not False and state.best is not None:
+    path = run.folder / "best.pt"
+    if state.params.save_predictions and state.best is not None:
         net = copy.deepcopy(snapshot.averaged_or_own(state))
         checkpoint.load_weights(net, checkpoint.read_checkpoint(path)["state_dict"], path)
         _, collected = evaluate(
             net, val_loader, state.task, state.params, keep=True, watch=run.stop.watch
         )
-        if wanted is True or collected.nbytes <= AUTO_PREDICTIONS:
+        if wants_predictions(state.params, collected):
             save_predictions(run.folder / "predictions_val.npz", collected, val_loader.ids)
     state.finished = True
     save(state, run)

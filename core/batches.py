@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from core.checkpoint import storable, without_marks
 from core.errors import DataError
 from core.loaders import ExactLoader, StreamLoader
+from core.nested import apply, tensors
 from core.order import epoch_order, generator, split_into_batches
 from core.params import Params
 from core.task import Task
@@ -18,51 +19,29 @@ from core.task import Task
 Transform = Callable[[Any, torch.Generator | None], Any]
 
 
-def all_tensors(value: Any) -> list[Tensor]:
-    """Return the tensors inside tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    items = value.values() if isinstance(value, Mapping) else value
-    return [tensor for item in items for tensor in all_tensors(item)]
+def to_device(batch: Any, device: torch.device, params: Params) -> Any:
+    """Move a batch to the device, in the params' precision and memory format.
 
-
-def move(value: Any, device: torch.device) -> Any:
-    """Move the tensors inside tuples and dicts to a device."""
-    if isinstance(value, Mapping):
-        return {name: move(item, device) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(move(item, device) for item in value)
-    return value.to(device)
-
-
-def to_device(value: Any, device: torch.device, params: Params) -> Any:
-    """Move the tensors inside tuples, lists and dicts to the device, in the params' precision.
-
-    Floats become float64 where the precision says so; images (B, C, H, W) channels_last likewise.
+    Floats become float64 where `precision` says so, images (B, C, H, W) channels_last likewise.
+    Anything else that has a method `to`, such as a packed sequence, is moved by it.
     """
-    if isinstance(value, Tensor):
-        if not value.is_floating_point():
-            return value.to(device, non_blocking=True)
-        dtype = torch.float64 if params.precision == "float64" else value.dtype
-        images = params.channels_last and value.ndim == 4
+    if hasattr(batch, "to") and not isinstance(batch, Tensor):
+        return batch.to(device)
+
+    def moved(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x.to(device, non_blocking=True)
+        dtype = torch.float64 if params.precision == "float64" else x.dtype
+        images = params.channels_last and x.ndim == 4
         layout = torch.channels_last if images else torch.preserve_format
-        return value.to(device, dtype, non_blocking=True, memory_format=layout)
-    if isinstance(value, Mapping):
-        return {name: to_device(item, device, params) for name, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields") and not hasattr(value, "to"):
-        return type(value)(*(to_device(item, device, params) for item in value))
-    if type(value) in (tuple, list):
-        return type(value)(to_device(item, device, params) for item in value)
-    return value.to(device) if hasattr(value, "to") else value
+        return x.to(device, dtype, non_blocking=True, memory_format=layout)
+
+    return apply(moved, batch)
 
 
-def take(value: Any, index: Tensor, length: int | None = None) -> Any:
+def take(value: Any, index: Tensor, length: int | None) -> Any:
     """Gather the rows `index` of the tensors inside tuples and dicts, cut off behind `length`."""
-    if isinstance(value, Mapping):
-        return {name: take(item, index, length) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(take(item, index, length) for item in value)
-    return value[index] if length is None else value[index, :length]
+    return apply(lambda x: x[index] if length is None else x[index, :length], value)
 
 
 class Batches:
@@ -95,7 +74,7 @@ class Batches:
         ids: Sequence[str] | None = None,
         lengths: Tensor | None = None,
     ) -> None:
-        sizes = {len(part) for part in all_tensors((inputs, labels))}
+        sizes = {len(part) for part in tensors((inputs, labels))}
         if len(sizes) != 1:
             raise DataError(f"inputs and labels of {sorted(sizes)} examples, want as many of each")
         self.num_examples = sizes.pop()  # N
@@ -114,10 +93,9 @@ class Batches:
 
     def to(self, device: torch.device) -> "Batches":
         """Keep the examples on the device where they take at most a quarter of its free memory."""
-        size = sum(part.nbytes for part in all_tensors((self.inputs, self.labels)))
+        size = sum(part.nbytes for part in tensors((self.inputs, self.labels)))
         if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 4:
-            self.inputs = move(self.inputs, device)
-            self.labels = move(self.labels, device)
+            self.inputs, self.labels = apply(lambda x: x.to(device), (self.inputs, self.labels))
         return self
 
     def __len__(self) -> int:
@@ -157,11 +135,11 @@ class Batches:
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Yield the batches of one epoch, from the batch number `start` on."""
         batches = self.batches(number)
-        device = all_tensors(self.inputs)[0].device
+        device = tensors(self.inputs)[0].device
         for i in range(start, len(batches)):
             length = None if self.lengths is None else int(self.lengths[batches[i]].max())
             index = batches[i].to(device)
-            inputs, labels = take(self.inputs, index, length), take(self.labels, index, length)
+            inputs, labels = take((self.inputs, self.labels), index, length)
             if self.transform is not None:
                 draws = generator(self.seed, number, i) if self.train else None
                 inputs = self.transform(inputs, draws)

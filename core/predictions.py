@@ -12,6 +12,14 @@ from core.files import replacing
 from core.params import Params
 from core.task import Collected
 
+AUTO_BYTES = 64 * 2**20  # up to which `save_predictions: auto` keeps them
+
+
+def wants_predictions(params: Params, collected: Collected) -> bool:
+    """Tell whether `save_predictions` asks for predictions of this size."""
+    wanted = params.save_predictions
+    return collected.nbytes <= AUTO_BYTES if wanted == "auto" else bool(wanted)
+
 
 def save_predictions(path: Path, collected: Collected, ids: Sequence[Any] | None) -> None:
     """Write `ids`, `labels` and `outputs` of a split to a .npz file."""

@@ -1,5 +1,6 @@
 """The folder of a run: whether it is new, interrupted or complete, and what was asked of it."""
 
+import hashlib
 import platform
 import subprocess
 import sys
@@ -20,7 +21,14 @@ from core.interrupt import Stop
 from core.keys import KEYS
 from core.monitor import check_monitor
 from core.optim import check_optimizer_params, schedule_depends_on_length
-from core.params import ROOT, Params, find_params_file, load_params, read_mapping
+from core.params import (
+    ROOT,
+    Params,
+    find_params_file,
+    load_params,
+    read_mapping,
+    task_folder,
+)
 from core.records import save_dict_to_json
 from core.runtime import pick_device, usable_cores
 from core.task import Task, load_task
@@ -64,6 +72,7 @@ class Run:
     restore_file: str | None
     asked: dict[str, Any]
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    code_changed: list[str] = field(default_factory=list)
     stop: Stop = field(default_factory=Stop)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -171,6 +180,8 @@ def open_run(
     if checkpoint is not None:
         run.changed = changed_params(checkpoint["params"], run.asked)
         _check_length(run)
+    run.code_changed = code_changes(run)
+    warnings += [f"{name} has changed since the run was last started" for name in run.code_changed]
     if run.changed and not resume:
         refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in run.changed.items()])
     return run
@@ -219,6 +230,23 @@ def _git(*args: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def code_of(task: Task) -> dict[str, str]:
+    """Return a hash of every Python file of a task's package, by path."""
+    folder = task_folder(task.name, "task")
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(folder.glob("*.py"))
+    }
+
+
+def code_changes(run: Run) -> list[str]:
+    """Return the files of the task that have changed since the run was last started."""
+    if run.checkpoint is None:
+        return []
+    before, now = recorded(run.folder).get("code", {}), code_of(run.task)
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+
+
 def write_resolved(run: Run, data_dir: Path, fingerprint: dict[str, Any]) -> None:
     """Write params.resolved.json: everything in force, and what it ran on."""
     device = pick_device(run.params.device)
@@ -229,6 +257,8 @@ def write_resolved(run: Run, data_dir: Path, fingerprint: dict[str, Any]) -> Non
         "overrides": run.overrides,
         "restore_file": run.restore_file,
         "resumed_with": {name: new for name, (_, new) in run.changed.items()},
+        "code": code_of(run.task),
+        "code_changed": [*recorded(run.folder).get("code_changed", []), *run.code_changed],
         "data": {"folder": str(data_dir), **fingerprint, "made_up": describe(data_dir)},
         "device": gpu or device.type,
         "processor": platform.processor() or platform.machine(),

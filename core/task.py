@@ -4,7 +4,7 @@
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -15,19 +15,10 @@ from torch import Tensor, nn
 
 from core.classification import IGNORED
 from core.errors import DataError, UsageError
+from core.nested import apply, tensors
 from core.params import Params
 
 Batch = Any  # what a loader yields: (inputs, labels), or tuples, lists and dicts of tensors
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """Return the first tensor inside nested tuples, lists and dicts, or None."""
-    if isinstance(value, Tensor):
-        return value
-    items = value.values() if isinstance(value, Mapping) else value
-    if isinstance(items, str) or not hasattr(items, "__iter__"):
-        return None
-    return next((found for item in items if (found := first_tensor(item)) is not None), None)
 
 
 def is_integer(labels: Any) -> bool:
@@ -42,11 +33,10 @@ def default_loss_weight(outputs: Any, labels: Any) -> Tensor:
     if is_integer(labels):
         signed = labels.to(torch.int64) if labels.dtype is torch.uint8 else labels
         return ((signed != IGNORED[0]) & (signed != IGNORED[1])).sum()
-    found = first_tensor(labels)
-    found = first_tensor(outputs) if found is None else found
-    if found is None:
+    found = tensors(labels) or tensors(outputs)
+    if not found:
         return torch.tensor(1.0)
-    return torch.full((), len(found) if found.ndim else 1, device=found.device)
+    return torch.full((), len(found[0]) if found[0].ndim else 1, device=found[0].device)
 
 
 def default_collect(outputs: Any, labels: Any) -> tuple[Any, Any]:
@@ -136,13 +126,11 @@ def load_task(name: str) -> Task:
 
 def to_numpy(value: Any) -> Any:
     """Turn the tensors inside tuples, lists and dicts into NumPy arrays."""
-    if isinstance(value, Tensor):
-        return (value.float() if value.dtype is torch.bfloat16 else value).detach().cpu().numpy()
-    if isinstance(value, Mapping):
-        return {name: to_numpy(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(to_numpy(item) for item in value)
-    return value
+
+    def array(x: Tensor) -> Any:
+        return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
+
+    return apply(array, value)
 
 
 def join(parts: list[Any]) -> Any:
@@ -168,17 +156,6 @@ def join(parts: list[Any]) -> Any:
             f"outputs or labels of two batches do not join: shapes {shapes[0]} and {shapes[-1]}.\n"
             "Define collect(outputs, labels) in net.py: it says what is kept of a batch."
         ) from None
-
-
-def _nbytes(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.nbytes
-    items = value.values() if isinstance(value, Mapping) else value
-    return (
-        sum(map(_nbytes, items))
-        if isinstance(items, Iterable) and not isinstance(items, str)
-        else 0
-    )
 
 
 def _streams(metric: Any) -> bool:
@@ -222,7 +199,7 @@ class Collected:
     @property
     def nbytes(self) -> int:
         """Size of all that is kept."""
-        return sum(_nbytes(batch) for batch in self.batches)
+        return sum(part.nbytes for part in tensors(self.batches))
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""

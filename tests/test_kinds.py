@@ -1,13 +1,16 @@
 """Tasks that are no plain classification of images, and starts that fail."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import evaluate
 import train
-from tests.conftest import Folder, rows
+from tests.conftest import ROOT, Folder, rows
 
 
 def run(folder: Path, *more: str) -> int:
@@ -48,6 +51,25 @@ def test_ignored_labels_weigh_nothing_in_accumulated_updates(run_folder: Folder)
     assert run(large) == run(small) == 0
     for name in ("train_loss", "val_loss"):
         assert rows(small)[0][name] == pytest.approx(rows(large)[0][name], rel=1e-12)
+
+
+def test_changed_code_of_a_task_is_said_and_recorded(
+    run_folder: Folder, tmp_path: Path, signs: Path
+) -> None:
+    clone = tmp_path / "clone"  # a copy of the project, whose task is then edited
+    for name in ("core", "model"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("train.py", "evaluate.py", "utils.py"):
+        shutil.copy(ROOT / name, clone / name)
+    folder = run_folder(num_epochs=1)
+    command = [sys.executable, "train.py", "--model_dir", str(folder), "--data_dir", str(signs)]
+    subprocess.run(command, cwd=clone, check=True, capture_output=True)
+    with (clone / "model" / "net.py").open("a") as file:
+        file.write("# edited\n")
+    subprocess.run([*command, "--set", "num_epochs=2"], cwd=clone, check=True, capture_output=True)
+    assert "model/net.py has changed" in (folder / "train.log").read_text()
+    resolved = json.loads((folder / "params.resolved.json").read_text())
+    assert resolved["code_changed"] == ["model/net.py"]
 
 
 def test_a_schedule_of_the_tasks_own_needs_a_word_to_be_prolonged(
