@@ -33,6 +33,7 @@ def evaluate(
     task: Task,
     params: Params,
     keep: bool = False,
+    labelled: bool = True,
     watch: Callable[[Iterator[Any]], Iterator[Any]] = iter,
 ) -> tuple[dict[str, float], Collected]:
     """Run a net over a whole split.
@@ -43,21 +44,22 @@ def evaluate(
         task: whose forward, loss, collect and metrics are used.
         params: `precision` and `channels_last` are used.
         keep: whether outputs and labels are wanted even if no metric needs them.
+        labelled: whether the net was trained with labels; a batch without any is then not scored.
         watch: what the batches pass through; a run's `Stop.watch` ends it between two batches.
 
     Returns:
         Every metric and every loss of the whole split, and the outputs and labels as kept.
     """
     device = next(model.parameters(), torch.empty(0)).device
-    losses, collected = LossAverage(), Collected(task, keep)
+    losses, collected = LossAverage(), Collected(task, keep, labelled)
     model.eval()
     with torch.no_grad():
         for batch in watch(loader.epoch(0)):
             batch = to_device(batch, device, params)
             with runtime.autocast(params, device):
                 outputs, labels = task.forward(model, batch, params)
-                if (batch_losses := task.losses_if_any(outputs, labels)) is not None:
-                    losses.add(batch_losses, task.loss_weight(outputs, labels))
+                if labels is not None or not labelled:
+                    losses.add(task.losses(outputs, labels), task.loss_weight(outputs, labels))
             collected.add(outputs, labels)
     return collected.metrics() | losses.means(), collected
 
@@ -114,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if made_up:
             logging.info("Note: these are %s", made_up)
         keep = args.save_predictions or bool(params.save_predictions)
-        values, collected = evaluate(model, loader, task, params, keep)
+        labelled = checkpoint.get("labelled", True)
+        values, collected = evaluate(model, loader, task, params, keep, labelled)
         logging.info("%s, %s examples: %s", args.split, loader.num_examples, format_metrics(values))
 
         own = path.parent.resolve() == args.model_dir.resolve()

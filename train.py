@@ -56,8 +56,9 @@ class State:
     seen: tuple[Any, Any] | None = None
     best: dict[str, Any] | None = None  # epoch and validation metrics of the best epoch
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
-    losses: LossAverage = field(default_factory=LossAverage)  # of the epoch in progress
+    losses: LossAverage = field(init=False)  # of the epoch in progress
     summary: Collected = field(init=False)  # likewise: what training metrics are taken from
+    labelled: bool = True  # whether losses and metrics need labels
     finished: bool = False  # nothing is left to do, predictions included
     log_bytes: int = 0  # length of metrics.jsonl
     data: dict[str, Any] = field(default_factory=dict)  # its fingerprint
@@ -70,7 +71,12 @@ class State:
     loss_check: LossCheck = field(default_factory=LossCheck)
 
     def __post_init__(self) -> None:
-        self.summary = Collected(self.task)
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Forget what was summed up over the last epoch."""
+        self.losses = LossAverage()
+        self.summary = Collected(self.task, labelled=self.labelled)
 
     @property
     def stopped_early(self) -> bool:
@@ -155,7 +161,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
     """
     params, step = state.params, state.task.train_step or train_step
     if state.batch == 0:
-        state.losses, state.summary = LossAverage(), Collected(state.task)
+        state.begin_epoch()
     state.model.train()
     batches = loader.epoch(state.epoch, state.batch)
     name, total = f"epoch {state.epoch + 1}", len(loader)
@@ -192,20 +198,22 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
 
 def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
     """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
-    run.stop.training = True
-    while state.epoch < state.params.num_epochs and not state.stopped_early:
+    task, params, run.stop.training = state.task, state.params, True
+    while state.epoch < params.num_epochs and not state.stopped_early:
         began, done_before = time.perf_counter(), state.batch
         train_metrics = train(state, train_loader, run)
         seconds = time.perf_counter() - began
         learning_rate = state.learning_rate
         net = snapshot.averaged_or_own(state)
-        state.metrics, _ = evaluate(net, val_loader, state.task, state.params, watch=run.stop.watch)
+        state.metrics, _ = evaluate(
+            net, val_loader, task, params, labelled=state.labelled, watch=run.stop.watch
+        )
         share = 1 - done_before / len(train_loader)
         state.epoch, state.batch = state.epoch + 1, 0
-        name, _ = monitored(state.params, state.metrics)
+        name, _ = monitored(params, state.metrics)
         value = state.metrics[name]
         optim.step_after_epoch(state.schedulers.values(), value, state.per_update)
-        is_best = is_better(state.params, state.metrics, (state.best or {"metrics": {}})["metrics"])
+        is_best = is_better(params, state.metrics, (state.best or {"metrics": {}})["metrics"])
         if is_best:
             state.best = {"epoch": state.epoch, "metrics": state.metrics}
         row = {"epoch": state.epoch, "step": state.step, "learning_rate": learning_rate}
@@ -234,7 +242,7 @@ def finish(state: State, val_loader: Any, run: Run) -> None:
         net = copy.deepcopy(snapshot.averaged_or_own(state))
         checkpoint.load_weights(net, checkpoint.read_checkpoint(path)["state_dict"], path)
         _, collected = evaluate(
-            net, val_loader, state.task, state.params, keep=True, watch=run.stop.watch
+            net, val_loader, state.task, state.params, True, state.labelled, run.stop.watch
         )
         if wants_predictions(state.params, collected):
             save_predictions(run.folder / "predictions_val.npz", collected, val_loader.ids)

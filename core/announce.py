@@ -55,6 +55,7 @@ def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:
     ):
         batch = to_device(loaders["val"].first_batch(), state.device, state.params)
         outputs, labels = state.task.forward(state.model, batch, state.params)
+        state.labelled = labels is not None
         losses = state.task.losses(outputs, labels)
         monitored(state.params, dict.fromkeys([*state.task.metrics, *losses], 0.0))
         trivial = baseline(state.task, loaders["train"], loaders["val"], outputs, labels)

@@ -78,6 +78,7 @@ def take_best(state: Any, run: Run) -> dict[str, Any]:
             "step": state.step,
             "state_dict": averaged_or_own(state).state_dict(),
             "metrics": state.metrics,
+            "labelled": state.labelled,
             "data": state.data,
             "params": run.asked | {"data_dir": run.params.data_dir},
             "loader_params": with_arrays(state.loader_params),

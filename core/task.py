@@ -87,15 +87,6 @@ class Task:
             )
         return dict(losses)
 
-    def losses_if_any(self, outputs: Any, labels: Any) -> dict[str, Tensor] | None:
-        """Return the losses; None where labels are absent and the loss cannot do without them."""
-        if labels is not None:
-            return self.losses(outputs, labels)
-        try:
-            return self.losses(outputs, None)
-        except (AttributeError, TypeError):
-            return None
-
 
 def load_task(name: str) -> Task:
     """Import the package `name`; UsageError if a name that every task must have is missing."""
@@ -171,13 +162,15 @@ class Collected:
         task: says what is kept, and which metrics there are.
         keep: False if batches need not be kept for any but the metrics: those with update(),
             compute() and reset() then see each batch as it comes, and can do without the whole.
+        labelled: whether metrics need labels; they are then not taken of batches without.
     """
 
-    def __init__(self, task: Task, keep: bool = True) -> None:
-        self.task = task
+    def __init__(self, task: Task, keep: bool = True, labelled: bool = True) -> None:
+        self.task, self.labelled = task, labelled
         self.streaming = {name: m for name, m in task.metrics.items() if _streams(m)}
         self.keep = keep or len(self.streaming) < len(task.metrics)
         self.batches: list[tuple[Any, Any]] = []
+        self.scored = False
         for metric in self.streaming.values():
             metric.reset()
 
@@ -186,8 +179,10 @@ class Collected:
         self._take(*self.task.collect(outputs, labels))
 
     def _take(self, outputs: Any, labels: Any) -> None:
-        for metric in self.streaming.values():
-            metric.update(outputs, labels)
+        if labels is not None or not self.labelled:
+            self.scored = True
+            for metric in self.streaming.values():
+                metric.update(outputs, labels)
         if self.keep:
             self.batches.append((outputs, labels))
 
@@ -206,17 +201,11 @@ class Collected:
         return to_numpy(join(self.batches)) if self.batches else (None, None)
 
     def metrics(self) -> dict[str, float]:
-        """Return every metric of all that was taken in; without labels, those that need none."""
-        if self.keep and not self.batches:
+        """Return every metric of all that was taken in; {} if there was nothing to score."""
+        if not self.scored:
             return {}
         outputs, labels = self.arrays()
-        values = {}
-        for name, metric in self.task.metrics.items():
-            try:
-                value = metric.compute() if name in self.streaming else metric(outputs, labels)
-            except (AttributeError, TypeError):
-                if labels is not None or name in self.streaming:
-                    raise
-            else:
-                values[name] = float(value)
-        return values
+        return {
+            name: float(metric.compute() if name in self.streaming else metric(outputs, labels))
+            for name, metric in self.task.metrics.items()
+        }

@@ -1,0 +1,1 @@
+"""Batches that are dicts, with a mask that says which numbers count."""

@@ -1,0 +1,1 @@
+"""Two outputs, two losses: a class and a number."""

@@ -1,0 +1,1 @@
+"""Regression: the best epoch has the smallest error."""

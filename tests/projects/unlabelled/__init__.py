@@ -1,0 +1,1 @@
+"""A test split without labels, of which only predictions are wanted."""

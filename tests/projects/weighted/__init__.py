@@ -1,0 +1,1 @@
+"""A loss of one's own with class weights, which are part of the mean."""
