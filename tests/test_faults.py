@@ -130,6 +130,7 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE")  # else it hides the load
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("kind", ["sealed", "zip", "legacy", "tar", "module"])
 def test_malicious_checkpoints_run_nothing(
@@ -168,7 +169,7 @@ def test_a_compressed_bomb_is_refused_before_it_is_inflated(tmp_path: Path) -> N
         for _ in range(512):
             file.write(bytes(2**20))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError, match="compressed"):
+    with pytest.raises(CheckpointError, match="holds compressed data"):
         read_checkpoint(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
