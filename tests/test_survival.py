@@ -211,18 +211,38 @@ def test_files_are_synced_before_and_folders_after_every_rename(
     assert child.wait() == 0
     tracer.wait()
     synced: set[str] = set()
-    waiting = renames = 0  # renames that no sync of the folder has followed yet
+    waiting: set[str] = set()  # folders that no sync has followed the last rename in
+    renames = 0
     for line in log.read_text().splitlines():
         if match := re.search(r"fsync\(\d+<(.*?)>\)", line):
             synced.add(match[1])
-            waiting = 0 if match[1] == str(folder) else waiting
+            waiting.discard(match[1])
         elif match := re.search(r'rename\("(.*?)", "(.*?)"\)', line):
             renames += 1
-            waiting += 1
             assert match[1] in synced or "/previous.pt" in match[2], line
-            assert waiting == 1, f"no sync of the folder before {line}"
+            assert not waiting, f"no sync of the folder before {line}"
+            waiting.add(str(Path(match[2]).parent))
     assert renames > 10
-    assert waiting == 0
+    assert not waiting
+
+
+def test_rows_are_synced_before_the_checkpoint_that_counts_them(
+    warm: Warm, run_folder: Folder, data: Path, tmp_path: Path
+) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    folder, log = run_folder(num_epochs=2), tmp_path / "trace"
+    child = begin(warm, folder, data, held=True)
+    tracer = trace(child, log)
+    assert child.wait() == 0
+    tracer.wait()
+    written, synced = 0, True
+    for line in log.read_text().splitlines():
+        if re.search(r"write\(\d+<.*/metrics\.jsonl>", line):
+            written, synced = written + 1, False
+        synced |= bool(re.search(r"fsync\(\d+<.*/metrics\.jsonl>", line))
+        assert synced or "rename(" not in line or "/last.pt" not in line, line
+    assert written == 2
 
 
 def test_temporary_names_never_meet(tmp_path: Path) -> None:
