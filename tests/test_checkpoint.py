@@ -71,6 +71,13 @@ def test_the_previous_checkpoint_takes_the_place_of_a_damaged_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
 
 
+def test_the_best_weights_are_in_place_before_the_save_counts(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").mkdir()  # so it cannot be written
+    with pytest.raises(OSError, match=r"best\.pt"):
+        commit(tmp_path, CONTENT, CONTENT)
+    assert not (tmp_path / "last.pt").exists()
+
+
 def test_a_checkpoint_holds_plain_values_only() -> None:
     copied = plain({"a": np.float64(2.5), "b": Path("x"), "c": (np.arange(3), [None, True])})
     assert copied["a"] == 2.5

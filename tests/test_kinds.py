@@ -22,6 +22,7 @@ def run(folder: Path, *more: str) -> int:
     [
         "autoencoder",
         "cache_writer",
+        "drawing",
         "ignored",
         "multilabel",
         "namedtuple",

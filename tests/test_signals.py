@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.checkpoint import read_newest
-from tests.conftest import ROOT, Folder, write_signs
+from tests.conftest import ROOT, Folder, rows, write_signs
 from tests.test_survival import RECIPE, assert_same, begin
 from tests.warm import Child, Warm
 
@@ -109,6 +109,23 @@ def test_signals_at_any_moment_from_the_start_are_obeyed(
     assert codes <= {143, 0}
     assert begin(warm, stopped, data).wait() == 0
     assert_same(stopped, whole)
+
+
+def test_a_signal_amid_accumulated_batches_waits_for_their_update(
+    warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    common = {"task": "tests.kinds", "batch_size": 2, "grad_accumulation": 2}
+    whole = run_folder("whole", **common, kind="plain")
+    stopped = run_folder("stopped", **common, kind="stopping")
+    empty = tmp_path / "data"
+    empty.mkdir()
+    assert begin(warm, whole, empty).wait() == 0
+    for start in range(1, 6):  # 12 updates, two in every start: the second one begins with a signal
+        assert begin(warm, stopped, empty).wait() == 143
+        assert read_newest(stopped, [])["step"] == 2 * start  # type: ignore[index]
+    assert begin(warm, stopped, empty).wait() == 143  # before the last epoch is validated
+    assert begin(warm, stopped, empty).wait() == 0
+    assert rows(stopped) == rows(whole)
 
 
 def test_a_second_interrupt_quits_at_once(warm: Warm, run_folder: Folder, data: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import torch
 import evaluate
 import train
 from core.checkpoint import read_checkpoint
+from core.errors import NumericError
 from core.monitor import is_better
 from core.params import Params
+from core.runtime import usable_cores
 from tests.conftest import Folder, rows, write_signs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,6 +138,47 @@ def test_the_same_command_says_that_a_complete_run_is_complete(
     assert before == ((folder / "last.pt").read_bytes(), (folder / "metrics.jsonl").read_bytes())
 
 
+def test_results_that_a_kill_left_unwritten_are_written_by_the_next_start(
+    run_folder: Folder, signs: Path
+) -> None:
+    folder = run_folder(task="tests.linear", optimizer="SGD", num_epochs=1)
+    run(folder, signs)
+    paths = [folder / f"metrics_val_{which}_weights.json" for which in ("last", "best")]
+    before = [path.read_bytes() for path in paths]
+    too_fast = ["--resume", "--set", "num_epochs=2", "--set", "learning_rate=1e38"]
+    for more, code in ([], 0), (too_fast, 1):  # complete; goes on, but fails before the next save
+        for path in paths:
+            path.unlink()
+        assert run(folder, signs, *more) == code
+        assert [path.read_bytes() for path in paths] == before
+
+
+def test_rows_that_no_checkpoint_knows_of_are_cut_off(run_folder: Folder, signs: Path) -> None:
+    folder = run_folder(task="tests.linear", num_epochs=1)
+    run(folder, signs)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "step": 6}\n{"epo')
+    assert run(folder, signs, "--set", "num_epochs=3") == 0
+    assert [row["epoch"] for row in rows(folder)] == [1, 2, 3]
+    assert all("val_loss" in row for row in rows(folder))
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
+def test_a_run_goes_on_with_the_number_of_threads_it_began_with(
+    run_folder: Folder, signs: Path
+) -> None:
+    folder = run_folder(task="tests.linear", num_threads=None, num_epochs=1)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert run(folder, signs) == 0
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert run(folder, signs, "--set", "num_epochs=2") == 0
+    assert len(rows(folder)) == 2
+    assert read_checkpoint(folder / "last.pt")["params"]["num_threads"] == 1
+
+
 def test_changed_params_are_refused_resumed_or_overwritten(
     run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +275,18 @@ def test_averaged_weights_are_what_is_validated_and_kept(run_folder: Folder, sig
     assert check(folder, "--split", "val") == values
 
 
+def test_averaged_weights_are_kept_with_the_newest_statistics_of_batch_norm(
+    run_folder: Folder, signs: Path
+) -> None:
+    folder = run_folder(ema_decay=0.5, num_epochs=1)
+    run(folder, signs)
+    best, last = weights(folder, "best.pt"), weights(folder)
+    statistics = [name for name in last if "running_" in name or "num_batches" in name]
+    assert statistics
+    assert all(torch.equal(best[name], last[name]) for name in statistics)
+    assert not equal(best, last)
+
+
 def test_early_stopping_ends_a_run_that_no_longer_improves(run_folder: Folder, signs: Path) -> None:
     folder = run_folder(learning_rate=1e-30, num_epochs=9, early_stopping_patience=2)
     run(folder, signs)
@@ -292,6 +348,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     assert "learning rate 1e+38" in said
     for path in folder.glob("*.pt"):
         assert all(value.isfinite().all() for value in weights(folder, path.name).values())
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were() -> None:
+    from core.task import load_task
+
+    params = Params.of({}, "params.json")
+    model = torch.nn.Linear(3, 1)
+    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers = {"main": torch.optim.SGD(model.parameters(), 0.1)}
+    device, before = torch.device("cpu"), [weight.clone() for weight in model.parameters()]
+    state = train.State(load_task("tests.linear"), params, device, model, optimizers, {})
+    with pytest.raises(NumericError):
+        state.update(model(torch.tensor([[1.0, 2.0, math.inf]])).sum())
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
 
 def test_one_cycle_fills_in_its_length_and_ends_with_the_run(

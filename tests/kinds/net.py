@@ -1,3 +1,6 @@
+import os
+import random
+import signal
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ class Net(nn.Module):
     def __init__(self, params: Params) -> None:
         super().__init__()
         self.kind = params.kind
+        self.calls = 0
         self.dense: nn.Module = nn.Linear(4, 4 if self.kind == "autoencoder" else 3)
         if self.kind == "segmentation":
             self.dense = nn.Conv2d(3, 2, 1)
@@ -21,6 +25,12 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "numpy_params":
             x = x - self.means
+        if self.kind == "drawing" and self.training:
+            x = x + 0.1 * (torch.rand(()) + np.random.rand() + random.random())
+        if self.kind == "stopping" and self.training:  # in the third batch of every start
+            self.calls += 1
+            if self.calls == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
         return self.dense(x)
 
 
