@@ -1,5 +1,7 @@
 """Stopping a run between two steps when a signal asks for it, and one writer at a time."""
 
+import atexit
+import multiprocessing.util  # whose own handler at exit has to run after ours
 import os
 import signal
 import socket
@@ -10,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 from core.errors import Stopped, UsageError
 
@@ -75,11 +78,26 @@ def signals_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    running = multiprocessing.active_children()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _deaf.update(set(multiprocessing.active_children()).difference(running))
+
+
+_deaf: WeakSet[Any] = WeakSet()  # processes that no SIGTERM ends
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Kill the workers an error left running: multiprocessing would wait for them for ever."""
+    left = _deaf.intersection(multiprocessing.active_children())
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise that one was killed
+    for process in left:
+        process.kill()
 
 
 def ignore_signals() -> None:

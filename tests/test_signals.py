@@ -168,6 +168,17 @@ def test_the_second_writer_is_told_who_the_first_one_is(
     assert third.wait() == 0
 
 
+def test_a_fault_of_the_task_ends_the_run_and_its_workers(run_folder: Folder, data: Path) -> None:
+    folder = run_folder(task="tests.kinds", kind="failing", num_workers=2)
+    process = start_alone(folder, data)
+    try:
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "a fault of the task" in said
+
+
 def test_evaluation_needs_no_lock(warm: Warm, run_folder: Folder, data: Path) -> None:
     folder = run_folder(**RECIPE | {"num_epochs": 2000})
     training: Child = begin(warm, folder, data)

@@ -54,6 +54,7 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
             Examples(kind, SIZES[split]),
             batch_size=params.batch_size,
             shuffle=split == "train",
+            num_workers=params.num_workers,
         )
         for split in splits
     }
