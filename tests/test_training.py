@@ -353,7 +353,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
 def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were() -> None:
     from core.task import load_task
 
-    params = Params.of({}, "params.json")
+    params = Params.of({"grad_clip": None}, "params.json")
     model = torch.nn.Linear(3, 1)
     optimizers: dict[str, torch.optim.Optimizer]
     optimizers = {"main": torch.optim.SGD(model.parameters(), 0.1)}
