@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.checkpoint import read_newest
+from core.interrupt import one_writer
 from tests.conftest import ROOT, Folder, rows, write_signs
 from tests.test_survival import RECIPE, assert_same, begin
 from tests.warm import Child, Warm
@@ -166,6 +167,31 @@ def test_the_second_writer_is_told_who_the_first_one_is(
     )
     third = begin(warm, folder, data)
     assert third.wait() == 0
+
+
+LEAVES_A_CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from core.interrupt import one_writer
+with one_writer(Path(sys.argv[1])):
+    if child := os.fork():
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_killed_run_is_free_though_its_children_live(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LEAVES_A_CHILD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.wait()
+        try:
+            with one_writer(tmp_path):
+                assert os.path.exists(f"/proc/{child}")
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_fault_of_the_task_ends_the_run_and_its_workers(run_folder: Folder, data: Path) -> None:
