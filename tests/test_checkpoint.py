@@ -83,6 +83,7 @@ def test_a_checkpoint_holds_plain_values_only() -> None:
     assert copied["a"] == 2.5
     assert type(copied["a"]) is float
     assert copied["b"] == "x"
+    assert isinstance(copied["c"][0], torch.Tensor)
     assert copied["c"][0].tolist() == [0, 1, 2]
     with pytest.raises(TypeError, match=r"checkpoint\['extra'\]\[0\] is object"):
         plain({"extra": [object()]})
