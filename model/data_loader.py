@@ -20,10 +20,10 @@ data_dir = "data/64x64_SIGNS"
 IMAGE_SIZE = (64, 64)
 # The largest change of a training image in either direction; a params file may set its own.
 AUGMENTATION = {
-    "rotate": 15,  # degrees
-    "scale": 0.15,  # share of the size
-    "shift": 0.1,  # share of the width or height
-    "brighten": 0.2,  # share of the way from mid-grey to white
+    "rotate": 10,  # degrees
+    "scale": 0.1,  # share of the size
+    "shift": 0.06,  # share of the width or height
+    "brighten": 0.15,  # share of the way from mid-grey to white
 }
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
