@@ -1,0 +1,164 @@
+"""The contract of a task, held against every task of the project.
+
+To put a task of your own through it, write a function that makes tiny data and returns the params,
+and add it to TASKS.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import evaluate
+import train
+from core.batches import to_device
+from core.data import fingerprint
+from core.nested import tensors
+from core.run import open_run
+from core.task import is_integer
+from tests.conftest import Folder, write_signs
+from tests.test_survival import assert_same, begin
+from tests.warm import Warm
+
+
+def hand_signs(folder: Path) -> dict[str, Any]:
+    """Write 24, 12 and 8 pictures."""
+    write_signs(folder, {"train": 24, "val": 12, "test": 8})
+    return {"task": "model", "num_channels": 4, "dropout_rate": 0.2, "learning_rate": 0.01}
+
+
+TASKS: dict[str, Callable[[Path], dict[str, Any]]] = {"signs": hand_signs}
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    server = Warm()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=TASKS)
+def case(
+    request: pytest.FixtureRequest, run_folder: Folder, tmp_path: Path
+) -> Callable[..., tuple[Path, Path]]:
+    """Return a function that makes a run's folder for the task, beside the folder of its data."""
+    data = tmp_path / "data"
+    data.mkdir()
+    params = {"batch_size": 8, "checkpoint_minutes": 0} | TASKS[request.param](data)
+
+    def make(name: str = "run", **more: Any) -> tuple[Path, Path]:
+        return run_folder(name, **params | more), data
+
+    return make
+
+
+Case = Callable[..., tuple[Path, Path]]
+
+
+def built(case: Case, **more: Any) -> tuple[train.State, dict[str, Any]]:
+    """Return the state before the first step, and the loaders."""
+    folder, data = case(**more)
+    run = open_run(folder, {"data_dir": str(data)})
+    state, loaders = train.build(run, data)
+    state.data = fingerprint(data, folder)
+    return state, loaders
+
+
+def outputs_of(state: train.State, batch: Any) -> Any:
+    batch = to_device(batch, state.device, state.params)
+    return state.task.forward(state.model, batch, state.params)
+
+
+def test_the_loss_is_finite_and_its_gradient_reaches_every_weight(case: Case) -> None:
+    state, loaders = built(case)
+    outputs, labels = outputs_of(state, loaders["train"].first_batch())
+    loss = state.task.losses(outputs, labels)["loss"]
+    assert loss.isfinite()
+    assert loss.shape == ()
+    loss.backward()
+    for name, weight in state.model.named_parameters():
+        if weight.requires_grad:
+            assert weight.grad is not None, name
+            assert weight.grad.isfinite().all(), name
+
+
+def test_the_net_learns_one_batch_by_heart(case: Case) -> None:
+    state, loaders = built(case, dropout_rate=0.0, lr_scheduler=None)
+    step = state.task.train_step or train.train_step
+    batch = loaders["train"].first_batch()
+    state.model.train()
+    losses = [step(state, batch)["loss"].item() for _ in range(150)]
+    assert losses[-1] < 0.5 * losses[0]
+    state.model.eval()
+    outputs, labels = outputs_of(state, batch)
+    if isinstance(outputs, Tensor) and is_integer(labels):
+        outputs, labels = state.task.collect(outputs, labels)
+        right = outputs.argmax(-1) == labels
+        assert right[labels >= 0].float().mean() > 0.9
+
+
+def test_no_example_depends_on_its_neighbours_in_eval_mode(case: Case) -> None:
+    state, loaders = built(case)
+    state.model.eval()
+    with torch.no_grad():
+        whole, _ = outputs_of(state, loaders["val"].first_batch())
+        inputs, labels = loaders["val"].first_batch()
+        for i in range(len(labels)):
+            one = tuple(_row(part, i) for part in (inputs, labels))
+            alone, _ = outputs_of(state, one)
+            for a, b in zip(tensors(alone), tensors(whole), strict=True):
+                share = len(b) // len(labels)  # rows an example, where tokens are merged
+                assert torch.allclose(a, b[i * share : (i + 1) * share], atol=1e-5)
+
+
+def _row(value: Any, i: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _row(item, i) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(_row(item, i) for item in value)
+    return value[i : i + 1]
+
+
+def test_evaluation_repeats_training_and_no_number_depends_on_the_batch_size(
+    warm: Warm, case: Case
+) -> None:
+    folder, data = case()
+    assert begin(warm, folder, data).wait() == 0, (folder / "printed.txt").read_text()
+    argv = ["--model_dir", str(folder), "--split", "val"]
+    assert evaluate.main(argv) == 0
+    best = json.loads((folder / "metrics_val_best_weights.json").read_text())
+    assert json.loads((folder / "metrics_val_best.json").read_text()) == best
+    for size in (1, 2, 1000):
+        assert evaluate.main([*argv, "--set", f"batch_size={size}"]) == 0
+        found = json.loads((folder / "metrics_val_best.json").read_text())
+        assert found == pytest.approx(best, abs=1e-6)
+
+
+def test_a_killed_and_resumed_run_ends_bit_equal(warm: Warm, case: Case) -> None:
+    (whole, data), (killed, _) = case("whole"), case("killed")
+    assert begin(warm, whole, data).wait() == 0, (whole / "printed.txt").read_text()
+    child = begin(warm, killed, data, slow=0.005)
+    while not (killed / "previous.pt").exists():
+        time.sleep(0.001)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert begin(warm, killed, data).wait() == 0
+    assert_same(killed, whole)
+
+
+def test_a_net_is_made_of_params_and_kept_in_eval_mode(case: Case) -> None:
+    state, loaders = built(case)
+    assert isinstance(state.model, nn.Module)
+    values, collected = evaluate.evaluate(state.model, loaders["val"], state.task, state.params)
+    assert not state.model.training
+    assert {*state.task.metrics, "loss"} <= values.keys()
+    assert all(np.isfinite(value) for value in values.values())
+    assert collected.arrays()[1] is not None
