@@ -1,0 +1,116 @@
+"""Named entities: one tag for every word of a sentence, by an LSTM over embeddings.
+
+The net of the CS230 project template's NLP half, and what has become usual since: both directions
+(Huang et al. 2015) and spelling (Lample et al. 2016; here affixes and word shapes).
+Shapes: B sentences, T tokens, F features of a word, E embedding, H hidden, K tags, N tokens of a
+whole split.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.ner.data_loader import FIRST, IGNORED, PADDING
+from utils import Params
+
+
+class Net(nn.Module):
+    """Score the tags of every token; padding changes nothing."""
+
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        sizes = [len(values) + FIRST for values in params.vocabulary]  # of F features
+        dims = [params.embedding_dim] + [params.feature_dim] * (len(sizes) - 1)
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(size, dim, padding_idx=PADDING)
+            for size, dim in zip(sizes, dims, strict=True)
+        )
+        width, hidden = sum(dims), params.lstm_hidden_dim
+        self.forwards, self.backwards = nn.ModuleList(), nn.ModuleList()
+        for _ in range(params.num_layers):
+            self.forwards.append(nn.LSTM(width, hidden, batch_first=True))
+            if params.bidirectional:
+                self.backwards.append(nn.LSTM(width, hidden, batch_first=True))
+            width = 2 * hidden if params.bidirectional else hidden
+        self.dropout = nn.Dropout(params.dropout_rate)
+        self.scores = nn.Linear(width, len(class_names(params)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, T, F) features of words to (B, T, K) logits."""
+        parts = [table(features[..., i]) for i, table in enumerate(self.embeddings)]
+        x = torch.cat(parts, dim=-1)  # (B, T, E)
+        # The LSTM that reads backwards gets every sentence reversed, the padding still behind it:
+        # so neither meets padding before it is done. Twice as fast here as packed sequences.
+        places = torch.arange(features.shape[1], device=features.device)  # (T,)
+        lengths = (features[..., 0] != PADDING).sum(dim=1, keepdim=True)  # (B, 1)
+        mirror = torch.where(places < lengths, lengths - 1 - places, places).unsqueeze(-1)
+        for i, forwards in enumerate(self.forwards):
+            x = self.dropout(x)
+            outputs = forwards(x)[0]  # (B, T, H)
+            if self.backwards:
+                reverse = self.backwards[i](x.take_along_dim(mirror, dim=1))[0]  # (B, T, H)
+                outputs = torch.cat([outputs, reverse.take_along_dim(mirror, dim=1)], dim=-1)
+            x = outputs  # (B, T, H) or (B, T, 2H)
+        return self.scores(self.dropout(x))  # (B, T, K)
+
+
+def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy () over the tokens, of logits (B, T, K) and labels (B, T)."""
+    return F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+def class_names(params: Params) -> list[str]:
+    """Return the K tags; entity scores rely on this order: O, then B and I of every type."""
+    return ["O", *(f"{place}-{name}" for name in params.entity_types for place in "BI")]
+
+
+def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of right tags among the tokens not ignored; logits (N, K), labels (N,)."""
+    counted = labels != IGNORED
+    return float(np.mean(outputs.argmax(axis=1)[counted] == labels[counted]))
+
+
+def find_entities(tags: np.ndarray) -> np.ndarray:
+    """Mark the entities among class numbers (N,) by the rules of conlleval (Tjong Kim Sang 2003).
+
+    An entity begins at a B, or at an I behind anything but a B or I of its type.
+
+    Returns:
+        (N, 2): type (from 1 on) and end of the entity that begins at a token, 0 where none does.
+    """
+    types = (tags + 1) // 2  # 0 where the tag is O
+    goes_on = np.zeros(len(tags), bool)
+    goes_on[1:] = (tags[1:] > 0) & (tags[1:] % 2 == 0) & (types[1:] == types[:-1])
+    stops = np.append(np.flatnonzero(~goes_on), len(tags))
+    begins = np.flatnonzero(~goes_on & (tags > 0))
+    found = np.zeros((len(tags), 2), np.int64)
+    found[begins, 0] = types[begins]
+    found[begins, 1] = stops[np.searchsorted(stops, begins, side="right")]
+    return found
+
+
+def entity_scores(outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    """Return precision, recall and F1 of whole entities, for logits (N, K) and labels (N,).
+
+    An entity counts as found if its type, first and last token are right. A score is 0 where its
+    quotient would be 0/0.
+    """
+    ignored = labels == IGNORED
+    predicted = find_entities(np.where(ignored, 0, outputs.argmax(axis=1)))
+    present = find_entities(np.where(ignored, 0, labels))
+    right = int(((predicted == present).all(axis=1) & (present[:, 0] > 0)).sum())
+    num_predicted, num_present = int((predicted[:, 0] > 0).sum()), int((present[:, 0] > 0).sum())
+    return (
+        right / max(num_predicted, 1),
+        right / max(num_present, 1),
+        2 * right / max(num_predicted + num_present, 1),
+    )
+
+
+metrics = {
+    "accuracy": accuracy,
+    "precision": lambda outputs, labels: entity_scores(outputs, labels)[0],
+    "recall": lambda outputs, labels: entity_scores(outputs, labels)[1],
+    "f1": lambda outputs, labels: entity_scores(outputs, labels)[2],
+}
