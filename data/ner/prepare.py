@@ -130,9 +130,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--source", type=Path, help="a file, or a folder; without it, made up")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
-    parser.add_argument(
-        "--count", type=int, help=f"sentences to make up, default: {NUM_SENTENCES}"
-    )
+    parser.add_argument("--count", type=int, help=f"sentences to make up, default: {NUM_SENTENCES}")
     args = parser.parse_args(argv)
     if args.seed < 0:
         parser.error(f"--seed: found {args.seed}, want 0 or more")

@@ -83,10 +83,7 @@ def list_vocabulary(sentences: Sequence[Sentence], params: Params) -> list[list[
     for word, count in words.items():
         for counter, value in zip(counters, word_features(word, params.affix_length), strict=True):
             counter[value] += count
-    return [
-        sorted((v for v, n in c.items() if n >= params.min_count), key=lambda v, c=c: (-c[v], v))
-        for c in counters
-    ]
+    return [[v for v, n in c.most_common() if n >= params.min_count] for c in counters]
 
 
 def encode_words(sentences: Sequence[Sentence], params: Params) -> Tensor:

@@ -1,8 +1,8 @@
 """Reading sentences whose words are tagged `O`, `B-type` or `I-type`, in either of two layouts.
 
-    {split}/sentences.txt, {split}/labels.txt   one sentence a line, single spaces between words
-    {split}.conll                               one word a line: word and tag in the first and last
-                                                column, a blank line between sentences
+{split}/sentences.txt, {split}/labels.txt   one sentence a line, single spaces between words
+{split}.conll                               one word a line: word and tag in the first and last
+                                            column, a blank line between sentences
 """
 
 import re
@@ -87,8 +87,9 @@ def read_conll(path: Path) -> list[Sentence]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a UTF-8 file without blank ones at its end; characters such as U+0085
-    or U+2028, at which str.splitlines would cut, are left in their words.
+    """Return the lines of a UTF-8 file, without blank ones at its end.
+
+    Unlike str.splitlines this cuts at ends of lines only, not at U+0085 or U+2028 inside a word.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
