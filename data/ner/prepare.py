@@ -29,7 +29,7 @@ from data.ner.sentences import make_sentences
 from model.ner.reading import SPLITS, Sentence, bad_tags, checked, read_conll
 
 SCRIPT = "data/ner/prepare.py"
-OUTPUT = Path("data/NER")
+OUTPUT = Path("data/entities")
 SEED = 230
 NUM_SENTENCES, FEWEST = 4000, 20
 COLUMNS = ("Sentence #", "Word", "Tag")

@@ -18,7 +18,7 @@ from torch import Tensor
 from model.ner.reading import SPLITS, Sentence, has_split, read_split
 from utils import Batches, DataError, Params, listed
 
-data_dir = "data/NER"
+data_dir = "data/entities"
 
 PADDING, UNKNOWN, FIRST = 0, 1, 2  # numbers of feature values; the vocabulary's begin at FIRST
 IGNORED = -1  # the label of padding
