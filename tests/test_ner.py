@@ -18,7 +18,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 import evaluate
 import train
 from data.ner.sentences import make_sentences
-from model.ner.data_loader import UNKNOWN, fetch_dataloader, hide_words, word_features
+from model.ner.data_loader import UNKNOWN, fetch_dataloader, word_features
 from model.ner.net import Net, class_names, entity_scores, find_entities, loss_fn
 from model.ner.reading import read_split
 from tests.conftest import ROOT, Folder, rows
@@ -30,7 +30,6 @@ TINY = {
     "monitor": "f1",
     "learning_rate": 0.02,
     "min_count": 2,
-    "unknown_rate": 0.1,
     "affix_length": 2,
     "embedding_dim": 8,
     "feature_dim": 4,
@@ -164,7 +163,7 @@ def test_the_loss_is_the_mean_over_the_words(data: Path) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
 def test_every_sentence_comes_once_whatever_the_batch_size(data: Path, batch_size: int) -> None:
-    settings = params(batch_size=batch_size, unknown_rate=0)
+    settings = params(batch_size=batch_size)
     loaders = fetch_dataloader(["train", "val"], str(data), settings)
     for loader in loaders.values():
         expected = Counter(
@@ -227,19 +226,6 @@ def test_words_have_the_features_of_their_spelling() -> None:
     assert word_features("Iraq", 0) == ["Iraq"]
 
 
-def test_words_are_hidden_in_training_only_and_padding_never(data: Path) -> None:
-    settings = params(unknown_rate=0.5)
-    loaders = fetch_dataloader(["train", "val"], str(data), settings)
-    plain = loaders["train"].inputs
-    hidden = hide_words(plain, torch.Generator().manual_seed(0), 0.5)
-    assert torch.equal(hidden[..., 1:], plain[..., 1:])
-    assert torch.equal(hidden[..., 0] == 0, plain[..., 0] == 0)
-    known = plain[..., 0] > UNKNOWN
-    assert 0.4 < (hidden[..., 0][known] == UNKNOWN).float().mean() < 0.6
-    unknown = sum(int((inputs == UNKNOWN).sum()) for inputs, _ in loaders["val"].epoch(0))
-    assert unknown == int((loaders["val"].inputs == UNKNOWN).sum())
-
-
 def test_a_type_of_another_split_is_a_class_of_its_own(
     run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +242,12 @@ def test_a_type_of_another_split_is_a_class_of_its_own(
     message = capsys.readouterr().err
     assert f"{tmp_path}/test/labels.txt, line 2: tag 'B-body'" in message
     assert "geo, per, tim" in message
+    for path in (tmp_path / "test").iterdir():
+        path.unlink()
+    (tmp_path / "test").rmdir()
+    (tmp_path / "test.conll").write_text("Ann B-per\n\nhit O\nMars B-body\n")
+    assert evaluate.main(argv) == 1
+    assert "test.conll, sentence from line 3: tag 'B-body'" in capsys.readouterr().err
 
 
 # --- faults in files
@@ -291,7 +283,7 @@ def test_faulty_pairs_of_files_are_told_by_file_and_line(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a O\nb\n", r"train.conll, line 2: a single column"),
+        ("a O\nb\n", r"train.conll, line 2: no tag in a second column"),
         ("a O\n\nb NN B\n", r"train.conll, line 3: tag 'B'"),
         ("a\tO\n\tO\n", r"train.conll, line 2: no word in the first column"),
         ("", r"train.conll: the file is empty"),

@@ -203,7 +203,7 @@ def test_faults_in_conll_files_are_told_by_file_and_line(
     with (tmp_path / "all.txt").open("a") as file:
         file.write("a O\nb\n")
     assert prepare(tmp_path / "out", "--source", tmp_path / "all.txt") == 1
-    assert "all.txt, line 62: a single column" in capsys.readouterr().err
+    assert "all.txt, line 62: no tag in a second column" in capsys.readouterr().err
 
 
 # --- made-up sentences

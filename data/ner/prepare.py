@@ -90,7 +90,7 @@ def read_folder(folder: Path) -> Splits:
     splits = {}
     for split, words in NAMES.items():
         pattern = re.compile(f"(?<![a-z])({words})(?![a-z])")
-        found = [name for name in names if pattern.search(name.lower().replace("wnut17", ""))]
+        found = [name for name in names if pattern.search(name.lower())]
         if len(found) != 1:
             wanted = words.replace("|", ", ")
             raise DataError(

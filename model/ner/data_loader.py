@@ -8,12 +8,11 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.ner.reading import SPLITS, Sentence, has_split, read_split
 from utils import Batches, DataError, Params, listed
@@ -35,7 +34,7 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
     Args:
         splits: some of "train", "val", "test".
         data_dir: the folder that holds the files, see `reading.py`.
-        params: `batch_size`, `seed`, `min_count`, `affix_length`, `unknown_rate`.
+        params: `batch_size`, `seed`, `min_count`, `affix_length`.
     """
     folder = Path(data_dir)
     found = {split: read_split(folder, split) for split in splits}
@@ -47,19 +46,17 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         everything = [*found.values(), *(read_split(folder, split) for split in others)]
         tags = {tag for sentence in itertools.chain(*everything) for tag in sentence.tags}
         params.entity_types = sorted({tag[2:] for tag in tags if tag != "O"})
-    loaders = {}
-    for split, sentences in found.items():
-        lengths = torch.tensor([len(sentence.words) + 1 for sentence in sentences])
-        loaders[split] = Batches(
+    return {
+        split: Batches(
             encode_words(sentences, params),
             encode_tags(sentences, params.entity_types),
             batch_size=params.batch_size,
             seed=params.seed,
             train=split == "train",
-            transform=partial(hide_words, rate=params.unknown_rate),
-            lengths=lengths,
+            lengths=torch.tensor([len(sentence.words) + 1 for sentence in sentences]),
         )
-    return loaders
+        for split, sentences in found.items()
+    }
 
 
 def word_features(word: str, affix_length: int) -> list[str]:
@@ -93,21 +90,18 @@ def encode_words(sentences: Sequence[Sentence], params: Params) -> Tensor:
     for word in {word for sentence in sentences for word in sentence.words}:
         features = word_features(word, params.affix_length)
         known[word] = [n.get(v, UNKNOWN) for n, v in zip(numbers, features, strict=True)]
-    longest = max(len(sentence.words) for sentence in sentences)
-    table = np.full((len(sentences), longest + 1, len(numbers)), PADDING, np.int32)
-    for row, sentence in zip(table, sentences, strict=True):
-        row[: len(sentence.words)] = [known[word] for word in sentence.words]
-    return torch.from_numpy(table)
+    padding = [PADDING] * len(numbers)
+    rows = [[*(known[word] for word in sentence.words), padding] for sentence in sentences]
+    return pad(rows, PADDING).int()
 
 
 def encode_tags(sentences: Sequence[Sentence], types: Sequence[str]) -> Tensor:
-    """Return labels (N, T): 0 for O, 2k + 1 and 2k + 2 for B and I of type k, -1 for padding.
+    """Return labels (N, T), the numbers of the tags, and -1 for padding.
 
     Raises:
         DataError: a tag is of a type that is not in `types`.
     """
-    tags = ["O", *(f"{place}-{name}" for name in types for place in "BI")]
-    numbers = {tag: number for number, tag in enumerate(tags)}
+    numbers = {tag: number for number, tag in enumerate(tag_names(types))}
     if faults := [
         f"{sentence.place}: tag {tag!r}, known types are {', '.join(types)}"
         for sentence in sentences
@@ -115,24 +109,15 @@ def encode_tags(sentences: Sequence[Sentence], types: Sequence[str]) -> Tensor:
         if tag not in numbers
     ]:
         raise DataError(f"{len(faults)} tags of types not known in training:\n{listed(faults)}")
-    longest = max(len(sentence.tags) for sentence in sentences)
-    labels = np.full((len(sentences), longest + 1), IGNORED)
-    for row, sentence in zip(labels, sentences, strict=True):
-        row[: len(sentence.tags)] = [numbers[tag] for tag in sentence.tags]
-    return torch.from_numpy(labels)
+    return pad([[*(numbers[t] for t in s.tags), IGNORED] for s in sentences], IGNORED)
 
 
-def hide_words(features: Tensor, generator: torch.Generator | None, rate: float) -> Tensor:
-    """Make words of training unknown at random, their other features stay.
+def pad(rows: Sequence[Any], value: int) -> Tensor:
+    """Return rows of different lengths as one tensor (N, T, ...), filled up with `value`."""
+    tensors = [torch.tensor(row) for row in rows]
+    return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
 
-    Args:
-        features: (B, T, F).
-        generator: where training draws from; None outside of training.
-        rate: share of the words, as after training some more will be unknown.
-    """
-    if generator is None or rate == 0:
-        return features
-    hidden = torch.rand(features.shape[:2], generator=generator).to(features.device) < rate
-    words = features[..., 0]
-    words = torch.where(hidden & (words != PADDING), UNKNOWN, words)
-    return torch.cat([words.unsqueeze(-1), features[..., 1:]], dim=-1)
+
+def tag_names(types: Sequence[str]) -> list[str]:
+    """Return the tags by number: O, then B and I of every type, an order that scores rely on."""
+    return ["O", *(f"{place}-{name}" for name in types for place in "BI")]

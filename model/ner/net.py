@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.ner.data_loader import FIRST, IGNORED, PADDING
+from model.ner.data_loader import FIRST, IGNORED, PADDING, tag_names
 from utils import Params
 
 
@@ -61,8 +61,8 @@ def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_names(params: Params) -> list[str]:
-    """Return the K tags; entity scores rely on this order: O, then B and I of every type."""
-    return ["O", *(f"{place}-{name}" for name in params.entity_types for place in "BI")]
+    """Return the K tags."""
+    return tag_names(params.entity_types)
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -72,9 +72,10 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def find_entities(tags: np.ndarray) -> np.ndarray:
-    """Mark the entities among class numbers (N,) by the rules of conlleval (Tjong Kim Sang 2003).
+    """Mark the entities among tags (N,) by the rules of conlleval (Tjong Kim Sang et al. 2003).
 
-    An entity begins at a B, or at an I behind anything but a B or I of its type.
+    An entity begins at a B, or at an I behind anything but a B or I of its type. Tag 0 is O, odd
+    ones are B, even ones I, as `tag_names` numbers them.
 
     Returns:
         (N, 2): type (from 1 on) and end of the entity that begins at a token, 0 where none does.

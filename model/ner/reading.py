@@ -16,7 +16,7 @@ TAG = re.compile(r"O|[BI]-.+")
 
 
 class Sentence(NamedTuple):
-    """The words of a sentence, their tags, and where it was found, such as "labels.txt, line 7"."""
+    """The words of a sentence, their tags, and where they stand, such as "labels.txt, line 7"."""
 
     words: list[str]
     tags: list[str]
@@ -51,17 +51,16 @@ def read_pair(words_path: Path, tags_path: Path) -> list[Sentence]:
             f"{words_path} has {len(lines)} sentences, but {tags_path} has {len(tag_lines)}"
         )
     sentences, faults = [], []
-    for number, (words, tags) in enumerate(zip(lines, tag_lines, strict=True), start=1):
-        sentence = Sentence(words.split(" "), tags.split(" "), f"{tags_path}, line {number}")
-        sentences.append(sentence)
-        if "" in sentence.words or "" in sentence.tags:
-            name = words_path if "" in sentence.words else tags_path
-            faults.append(f"{name}, line {number}: a blank line, or a space too many")
-        elif len(sentence.words) != len(sentence.tags):
-            found = f"{len(sentence.words)} words, but {len(sentence.tags)} tags"
-            faults.append(f"{tags_path}, line {number}: {found}")
+    for number, texts in enumerate(zip(lines, tag_lines, strict=True), start=1):
+        words, tags = (text.split(" ") for text in texts)
+        sentences.append(Sentence(words, tags, f"{tags_path}, line {number}"))
+        if "" in words or "" in tags:
+            path = words_path if "" in words else tags_path
+            faults.append(f"{path}, line {number}: a blank line, or a space too many")
+        elif len(words) != len(tags):
+            faults.append(f"{tags_path}, line {number}: {len(words)} words, but {len(tags)} tags")
         else:
-            faults += [f"{sentence.place}: {fault}" for fault in bad_tags(sentence.tags)]
+            faults += [f"{tags_path}, line {number}: {fault}" for fault in bad_tags(tags)]
     return checked(sentences, faults, tags_path.parent)
 
 
@@ -73,15 +72,16 @@ def read_conll(path: Path) -> list[Sentence]:
     for number, line in enumerate([*read_lines(path), ""], start=1):
         if not line.strip(" \t") or line.startswith("-DOCSTART-"):
             if words:
-                sentences.append(Sentence(words, tags, f"{path}, line {number - len(words)}"))
+                place = f"{path}, sentence from line {number - len(words)}"
+                sentences.append(Sentence(words, tags, place))
             words, tags = [], []
             continue
         columns = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
         words.append(columns[0].strip(" "))
         tags.append(columns[-1].strip(" "))
-        found = bad_tags(tags[-1:]) if len(columns) > 1 else ["a single column"]
-        if not words[-1]:
-            found = ["no word in the first column"]
+        found = bad_tags(tags[-1:])
+        if len(columns) == 1 or not words[-1]:
+            found = ["no tag in a second column" if words[-1] else "no word in the first column"]
         faults += [f"{path}, line {number}: {fault}" for fault in found]
     return checked(sentences, faults, path)
 
