@@ -33,7 +33,7 @@ class Net(nn.Module):
             if params.bidirectional:
                 self.backwards.append(nn.LSTM(width, hidden, batch_first=True))
             width = 2 * hidden if params.bidirectional else hidden
-        self.dropout = nn.Dropout(params.dropout_rate)
+        self.dropout = nn.Dropout1d(params.dropout_rate)
         self.scores = nn.Linear(width, len(class_names(params)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -46,13 +46,21 @@ class Net(nn.Module):
         lengths = (features[..., 0] != PADDING).sum(dim=1, keepdim=True)  # (B, 1)
         mirror = torch.where(places < lengths, lengths - 1 - places, places).unsqueeze(-1)
         for i, forwards in enumerate(self.forwards):
-            x = self.dropout(x)
+            x = self.drop(x)
             outputs = forwards(x)[0]  # (B, T, H)
             if self.backwards:
                 reverse = self.backwards[i](x.take_along_dim(mirror, dim=1))[0]  # (B, T, H)
                 outputs = torch.cat([outputs, reverse.take_along_dim(mirror, dim=1)], dim=-1)
             x = outputs  # (B, T, H) or (B, T, 2H)
-        return self.scores(self.dropout(x))  # (B, T, K)
+        return self.scores(self.drop(x))  # (B, T, K)
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Drop values of (B, T, E), the same ones in all words of a sentence.
+
+        Then the LSTM cannot make up for them from a neighbouring word (Gal and Ghahramani 2016).
+        Drawing for every word took a fifth of a step's time on a CPU, and was no better.
+        """
+        return self.dropout(x.transpose(1, 2)).transpose(1, 2)
 
 
 def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
