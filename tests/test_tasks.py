@@ -24,6 +24,7 @@ from core.data import fingerprint
 from core.nested import tensors
 from core.run import open_run
 from core.task import is_integer
+from data.ner.prepare import main as make_entities
 from tests.conftest import Folder, write_signs
 from tests.test_survival import assert_same, begin
 from tests.warm import Warm
@@ -35,7 +36,18 @@ def hand_signs(folder: Path) -> dict[str, Any]:
     return {"task": "model", "num_channels": 4, "dropout_rate": 0.2, "learning_rate": 0.01}
 
 
-TASKS: dict[str, Callable[[Path], dict[str, Any]]] = {"signs": hand_signs}
+def named_entities(folder: Path) -> dict[str, Any]:
+    """Make up 42, 9 and 9 sentences."""
+    assert make_entities(["--output", str(folder), "--count", "60"]) == 0
+    sizes = {"embedding_dim": 16, "feature_dim": 8, "lstm_hidden_dim": 16, "num_layers": 2}
+    spelling = {"min_count": 1, "affix_length": 2, "bidirectional": True}
+    return {"task": "model.ner", "learning_rate": 0.02, "monitor": "f1", **sizes, **spelling}
+
+
+TASKS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "signs": hand_signs,
+    "entities": named_entities,
+}
 
 
 @pytest.fixture(scope="module")
