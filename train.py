@@ -254,7 +254,7 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
     """Make loaders, net, optimizers and schedulers, in this order, as the params say."""
     params, task = run.params, run.task
     device = runtime.start(params)
-    kept = run.checkpoint["loader_params"] if run.checkpoint else {}
+    kept = (run.checkpoint or run.restored or {}).get("loader_params", {})
     loaders, from_loaders = fetch_loaders(
         task, ["train", "val"], data_dir, params, kept, train=True
     )
@@ -286,10 +286,8 @@ def begin(state: State, run: Run) -> None:
     if run.checkpoint is not None:
         snapshot.put_back(state, run)
         write_results(run.folder, run.checkpoint)
-    elif run.restore_file is not None:
-        path = checkpoint.find_checkpoint(run.folder, run.restore_file)
-        weights = checkpoint.read_checkpoint(path)["state_dict"]
-        snapshot.start_from(state, path, weights)
+    elif run.restored is not None:
+        snapshot.start_from(state, run)
     cut_back(run.folder / "metrics.jsonl", state.log_bytes)
 
 

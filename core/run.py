@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint import find_checkpoint, read_newest
+from core.checkpoint import find_checkpoint, read_checkpoint, read_newest
 from core.data import describe
 from core.errors import UsageError, listed
 from core.files import remove_leftovers, write_json
@@ -70,6 +70,7 @@ class Run:
     warnings: list[str]
     checkpoint: dict[str, Any] | None
     restore_file: str | None
+    restored: dict[str, Any] | None  # what that file holds, for a run that begins with it
     asked: dict[str, Any]
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     code_changed: list[str] = field(default_factory=list)
@@ -159,8 +160,10 @@ def open_run(
             f"{folder}: this run has begun already, so --restore_file would discard what it did.\n"
             "Start in a folder of its own, or add --overwrite."
         )
+    restored = None
     if checkpoint is None and (name := restore_file or began_from) is not None:
         found = find_checkpoint(folder, name)
+        restored = read_checkpoint(found)
         if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
             raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
     if params.num_threads is None:
@@ -175,6 +178,7 @@ def open_run(
         warnings=warnings,
         checkpoint=checkpoint,
         restore_file=restore_file or began_from,
+        restored=restored,
         asked=deciding(params.dict),
     )
     if checkpoint is not None:

@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -151,9 +150,10 @@ def _put_back_schedulers(state: Any, last: dict[str, Any], run: Run) -> None:
         logging.warning("The schedule was rebuilt: the result is not that of one long run.")
 
 
-def start_from(state: Any, path: Path, weights: dict[str, Any]) -> None:
-    """Start from the weights of another checkpoint (fine-tuning)."""
-    load_weights(state.model, weights, path)
+def start_from(state: Any, run: Run) -> None:
+    """Start from the weights of the checkpoint that the run restores (fine-tuning)."""
+    assert run.restored is not None
+    load_weights(state.model, run.restored["state_dict"], run.restore_file or "")
     if state.ema is not None:
-        state.ema.module.load_state_dict(weights)
-    logging.info("Starts from the weights of %s, with a new optimizer.", path)
+        state.ema.module.load_state_dict(run.restored["state_dict"])
+    logging.info("Starts from the weights of %s, with a new optimizer.", run.restore_file)

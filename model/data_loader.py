@@ -23,7 +23,7 @@ AUGMENTATION = {
     "rotate": 10,  # degrees
     "scale": 0.1,  # share of the size
     "shift": 0.06,  # share of the width or height
-    "brighten": 0.15,  # share of the way from mid-grey to white
+    "brighten": 0.3,  # share of the brightness
 }
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -107,4 +107,4 @@ def augment(images: Tensor, generator: torch.Generator, params: Params) -> Tenso
     affine = torch.stack(rows, dim=1).view(-1, 2, 3)  # (B, 2, 3), from output to input places
     places = F.affine_grid(affine, list(images.shape), align_corners=False)  # (B, H, W, 2)
     x = F.grid_sample(images, places, padding_mode="border", align_corners=False)
-    return x + (draw[5] * 2 * most["brighten"]).view(-1, 1, 1, 1)
+    return (x + 1) * (1 + draw[5] * most["brighten"]).view(-1, 1, 1, 1) - 1
