@@ -1,0 +1,146 @@
+"""CIFAR-10: batches of 32x32 images, held in memory and augmented a whole batch at a time.
+
+The data are the official binary version (https://www.cs.toronto.edu/~kriz/cifar.html): a record is
+a label byte and 3072 pixel bytes, the red, green and blue plane, each row by row.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils import Batches, DataError, Params, listed
+
+data_dir = "data/cifar-10-batches-bin"
+
+TRAIN_FILES = [f"data_batch_{number}.bin" for number in range(1, 6)]
+TEST_FILES = ["test_batch.bin"]
+NAMES_FILE = "batches.meta.txt"
+SHAPE = (3, 32, 32)
+RECORD = 1 + 3 * 32 * 32  # bytes
+NUM_CLASSES = 10
+VAL_SHARE = 50  # the last of every 50 training images validate: 1,000 of the official 50,000
+CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer"]
+CLASS_NAMES += ["dog", "frog", "horse", "ship", "truck"]
+# Of the channels of the 50,000 official training images in 0..1, over all their pixels (constants,
+# so that every split and every copy of the data is scaled alike). The (0.2023, 0.1994, 0.2010) that
+# the notebook and many others divide by are the means of the images' own deviations.
+MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Batches]:
+    """Return a loader of (images (B, 3, 32, 32) float, labels (B,)) for each split.
+
+    Args:
+        splits: some of "train", "val", "test".
+        data_dir: the folder of the binary version.
+        params: `batch_size`, `seed`; `flip` and `shift` change training images, see `augment`.
+            `class_names` is set on it.
+    """
+    params.class_names = read_names(Path(data_dir) / NAMES_FILE)
+    loaders = {}
+    for split in splits:
+        images, labels, ids = read_split(Path(data_dir), split)
+        loaders[split] = Batches(
+            images,
+            labels,
+            batch_size=params.batch_size,
+            seed=params.seed,
+            train=split == "train",
+            transform=partial(transform, params=params),
+            ids=ids,
+        )
+    return loaders
+
+
+def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor, list[str]]:
+    """Return the images (N, 3, 32, 32) uint8 of a split, their labels (N,) and their names.
+
+    Validation is the last fiftieth of the training files, as in the notebook: of the official data
+    49,000 images train, 1,000 validate and 10,000 test.
+    """
+    names = TEST_FILES if split == "test" else TRAIN_FILES
+    files = [read_records(folder / name) for name in names]
+    total = sum(map(len, files))
+    end = total - total // VAL_SHARE
+    chosen = {"train": slice(0, end), "val": slice(end, total), "test": slice(total)}[split]
+    records = np.concatenate(files)[chosen]  # (N, 3073)
+    ids = [f"{name}:{i}" for name, file in zip(names, files, strict=True) for i in range(len(file))]
+    labels = torch.from_numpy(records[:, 0].astype(np.int64))
+    images = torch.from_numpy(np.ascontiguousarray(records[:, 1:])).view(-1, *SHAPE)
+    return images, labels, ids[chosen]
+
+
+def read_records(path: Path) -> np.ndarray:
+    """Map a file of records into memory, (N, 3073) bytes.
+
+    Raises:
+        DataError: the file is missing, not of whole records, or holds a label above 9.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file (data/cifar10/prepare.py makes the data)")
+    size = path.stat().st_size
+    if size == 0 or size % RECORD:
+        raise DataError(f"{path}: {size} bytes, want a multiple of {RECORD}: is the file whole?")
+    records = np.memmap(path, np.uint8, mode="r").reshape(-1, RECORD)
+    if len(wrong := np.flatnonzero(records[:, 0] >= NUM_CLASSES)):
+        faults = [f"record {i}: label {records[i, 0]}" for i in wrong.tolist()]
+        raise DataError(f"{path}: labels above {NUM_CLASSES - 1}:\n{listed(faults, 3)}")
+    return records
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the ten class names, one a line; those of CIFAR-10 if there is no such file."""
+    if not path.is_file():
+        return CLASS_NAMES
+    names = path.read_text(encoding="utf-8").split()
+    if len(names) != NUM_CLASSES:
+        raise DataError(f"{path}: {len(names)} class names, want {NUM_CLASSES}")
+    return names
+
+
+def transform(images: Tensor, generator: torch.Generator | None, params: Params) -> Tensor:
+    """Map uint8 images (B, 3, H, W) to floats of mean 0 and deviation 1 a channel.
+
+    Args:
+        images: the images of a batch, on any device.
+        generator: where training draws from; None outside of training.
+        params: see `augment`.
+    """
+    if generator is not None:
+        flip, shift = params.dict.get("flip", False), params.dict.get("shift", 0)
+        images = augment(images, generator, flip, shift) if flip or shift else images
+    mean = torch.tensor(MEAN, device=images.device).view(-1, 1, 1) * 255
+    deviation = torch.tensor(DEVIATION, device=images.device).view(-1, 1, 1) * 255
+    return (images.float() - mean) / deviation
+
+
+def augment(images: Tensor, generator: torch.Generator, flip: bool, shift: int) -> Tensor:
+    """Mirror and shift images (B, C, H, W), each image by its own choice.
+
+    Args:
+        images: of any type, on any device.
+        generator: on the CPU, so that the choices are the same whatever the device.
+        flip: whether every other image, on average, is mirrored.
+        shift: the most pixels by which an image moves in each direction.
+
+    Returns:
+        (B, C, H, W); what moves in from outside is the image's mirror image.
+    """
+    count, channels, height, width = images.shape
+    coins = torch.randint(2, (count,), generator=generator).bool()
+    moves = torch.randint(-shift, shift + 1, (2, count, 1), generator=generator)
+    rows = moves[0] + torch.arange(height)  # (B, H)
+    columns = moves[1] + torch.arange(width)  # (B, W)
+    if flip:
+        columns = torch.where(coins[:, None], columns.flip(1), columns)
+    rows, columns = (
+        (size - 1 - (size - 1 - places.abs()).abs()).to(images.device)
+        for places, size in ((rows, height), (columns, width))
+    )
+    image = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
