@@ -224,7 +224,7 @@ def test_every_experiment_trains_an_epoch_in_small(
 ) -> None:
     written = json.loads(path.read_text())
     small = {name: SMALL[name] for name in set(SMALL) & {*written, "num_threads"}}
-    small |= {"num_epochs": 1, "batch_size": 64, "compile": False, "num_channels": 1}
+    small |= {"num_epochs": 1, "batch_size": 64, "compile": False}
     folder = run_folder(**written | small)
     assert train.main(["--model_dir", str(folder), "--data_dir", str(images)]) == 0
     assert 0 <= rows(folder)[0]["val_accuracy"] <= 1

@@ -8,6 +8,7 @@ A file is records of 3073 bytes: the label, then the red, green and blue plane o
 """
 
 import argparse
+import gzip
 import hashlib
 import http.client
 import shutil
@@ -15,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Sequence
@@ -45,6 +47,7 @@ MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as on https://www.cs.toronto.edu/~kr
 FOLDER = "cifar-10-batches-bin"  # in the archive
 FILES = [*TRAIN_FILES, *TEST_FILES]
 SECONDS = 60  # without a byte before a download is given up
+FAILURES = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
 def download(url: str, md5: str, path: Path) -> None:
@@ -61,7 +64,7 @@ def download(url: str, md5: str, path: Path) -> None:
                     file.write(part)
                     digest.update(part)
                     bar.update(len(part))
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ValueError) as error:
+    except (*FAILURES, ValueError) as error:
         raise DataError(
             f"{url}: {error}\nFetch it in another way, and give the file as --source."
         ) from error
@@ -88,7 +91,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 assert source is not None
                 with source, (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: not a whole tar archive ({error})") from error
 
 
