@@ -250,11 +250,11 @@ def test_a_seed_decides_every_byte(tmp_path: Path) -> None:
     assert len(images) == 5
 
 
-def test_a_linear_classifier_of_the_pixels_finds_less_than_three_in_ten(tmp_path: Path) -> None:
+def test_a_linear_classifier_of_the_pixels_finds_less_than_half(tmp_path: Path) -> None:
     assert prepare(tmp_path / "out", "--count", 3000) == 0
     data = [np.array(read_records(tmp_path / "out" / name)) for name in FILES]
     train, test = torch.from_numpy(np.concatenate(data[:-1])), torch.from_numpy(data[-1])
     x, y = train[:, 1:].float() / 255 - 0.5, torch.eye(10)[train[:, 0].long()] - 0.1
     weights = torch.linalg.solve(x.T @ x + 300 * torch.eye(x.shape[1]), x.T @ y)
     right = ((test[:, 1:].float() / 255 - 0.5) @ weights).argmax(dim=1) == test[:, 0]
-    assert 0.1 < right.float().mean().item() < 0.3
+    assert 0.2 < right.float().mean().item() < 0.5

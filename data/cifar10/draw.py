@@ -1,4 +1,4 @@
-"""Drawn stand-ins for CIFAR-10: ten shapes in any colour, place, size and angle, amid clutter."""
+"""Drawn stand-ins for CIFAR-10: ten shapes of many colours, places, sizes and angles in clutter."""
 
 import numpy as np
 
@@ -41,8 +41,8 @@ def draw(label: int, seed: int, index: int) -> np.ndarray:
         angle, place = rng.uniform(0, np.pi), rng.uniform(-12, 12)
         away = (x - SIZE / 2) * np.cos(angle) + (y - SIZE / 2) * np.sin(angle) - place
         image = np.where(abs(away) < rng.uniform(0.5, 1.5), rng.uniform(0, 255, (3, 1, 1)), image)
-    angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(6, 11)
-    dx, dy = x - rng.uniform(11, 21), y - rng.uniform(11, 21)
+    angle, radius = rng.uniform(-0.5, 0.5), rng.uniform(7, 11)
+    dx, dy = x - rng.uniform(12, 20), y - rng.uniform(12, 20)
     u = (dx * np.cos(angle) + dy * np.sin(angle)) / radius
     v = (dy * np.cos(angle) - dx * np.sin(angle)) / radius
     image = np.where(inside(SHAPES[label], u, v), front[:, None, None], image)
@@ -51,8 +51,8 @@ def draw(label: int, seed: int, index: int) -> np.ndarray:
 
 
 def two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw two colours (3,) that can be told apart."""
+    """Draw two colours (3,), the second clearly brighter."""
     while True:
         back, front = rng.uniform(20, 235, (2, 3))
-        if np.linalg.norm(back - front) > 80:
+        if front.sum() - back.sum() > 120:
             return back, front
