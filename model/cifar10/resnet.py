@@ -49,7 +49,7 @@ class ResNet(nn.Module):
         self.stage1 = nn.Sequential(conv_bn(c // 2, c, pool=True), Residual(c))
         self.stage2 = nn.Sequential(conv_bn(c, 2 * c, pool=True), Residual(2 * c))
         self.stage3 = nn.Sequential(conv_bn(2 * c, 4 * c, pool=True), Residual(4 * c))
-        self.pool = nn.AdaptiveMaxPool2d(1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.scores = nn.Linear(4 * c, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
