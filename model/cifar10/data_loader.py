@@ -113,8 +113,10 @@ def transform(images: Tensor, generator: torch.Generator | None, params: Params)
     if generator is not None:
         flip, shift = params.dict.get("flip", False), params.dict.get("shift", 0)
         images = augment(images, generator, flip, shift) if flip or shift else images
-    mean = torch.tensor(MEAN, device=images.device).view(-1, 1, 1) * 255
-    deviation = torch.tensor(DEVIATION, device=images.device).view(-1, 1, 1) * 255
+    mean, deviation = (
+        (255 * torch.tensor(values)).view(-1, 1, 1).to(images.device, non_blocking=True)
+        for values in (MEAN, DEVIATION)
+    )
     return (images.float() - mean) / deviation
 
 
@@ -130,17 +132,18 @@ def augment(images: Tensor, generator: torch.Generator, flip: bool, shift: int) 
     Returns:
         (B, C, H, W); what moves in from outside is the image's mirror image.
     """
-    count, channels, height, width = images.shape
-    coins = torch.randint(2, (count,), generator=generator).bool()
+    (count, channels, height, width), device = images.shape, images.device
+    coins = torch.randint(2, (count, 1), generator=generator).bool()
     moves = torch.randint(-shift, shift + 1, (2, count, 1), generator=generator)
-    rows = moves[0] + torch.arange(height)  # (B, H)
-    columns = moves[1] + torch.arange(width)  # (B, W)
+    coins, moves = (draws.to(device, non_blocking=True) for draws in (coins, moves))
+    rows = moves[0] + torch.arange(height, device=device)  # (B, H)
+    columns = moves[1] + torch.arange(width, device=device)  # (B, W)
     if flip:
-        columns = torch.where(coins[:, None], columns.flip(1), columns)
+        columns = torch.where(coins, columns.flip(1), columns)
     rows, columns = (
-        (size - 1 - (size - 1 - places.abs()).abs()).to(images.device)
+        size - 1 - (size - 1 - places.abs()).abs()  # -1 is 1, and so on
         for places, size in ((rows, height), (columns, width))
     )
-    image = torch.arange(count, device=images.device)[:, None, None, None]
-    channel = torch.arange(channels, device=images.device)[:, None, None]
+    image = torch.arange(count, device=device)[:, None, None, None]
+    channel = torch.arange(channels, device=device)[:, None, None]
     return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
