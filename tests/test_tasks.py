@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from core.data import fingerprint
 from core.nested import tensors
 from core.run import open_run
 from core.task import is_integer
+from data.cifar10.prepare import main as make_images
 from data.ner.prepare import main as make_entities
 from tests.conftest import Folder, write_signs
 from tests.test_survival import assert_same, begin
@@ -44,9 +46,21 @@ def named_entities(folder: Path) -> dict[str, Any]:
     return {"task": "model.ner", "learning_rate": 0.02, "monitor": "f1", **sizes, **spelling}
 
 
+def cifar10(folder: Path, net: str, level: str) -> dict[str, Any]:
+    """Write 98, 2 and 20 drawn images."""
+    assert make_images(["--output", str(folder), "--count", "120"]) == 0
+    sizes = {"channel_1": 6, "channel_2": 4, "width": 8, "flip": True, "shift": 2}
+    params = {"task": "model.cifar10", "net": net, "level": level, "optimizer": "SGD"}
+    return params | sizes | {"learning_rate": 0.01}
+
+
 TASKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "signs": hand_signs,
     "entities": named_entities,
+    "cifar10_bare": partial(cifar10, net="three_layer_convnet", level="bare"),
+    "cifar10_module": partial(cifar10, net="three_layer_convnet", level="module"),
+    "cifar10_sequential": partial(cifar10, net="three_layer_convnet", level="sequential"),
+    "cifar10_resnet": partial(cifar10, net="resnet", level="module"),
 }
 
 
