@@ -353,6 +353,7 @@ def test_every_augmented_image_is_a_mirrored_and_shifted_crop_of_its_own(images:
                     if torch.equal(wide[:, dy : dy + 32, dx : dx + 32], after.float()):
                         found.append((flip, dy, dx))
     assert len(found) == 40
+    assert len(set(found)) > 20  # of 2 * 5 * 5 choices
     assert {flip for flip, _, _ in found} == {False, True}
     assert {dy for _, dy, _ in found} == {dx for _, _, dx in found} == set(range(5))
 
