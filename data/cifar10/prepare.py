@@ -1,6 +1,6 @@
 """Makes the CIFAR-10 data set: the official binary version, or images drawn in its format.
 
-    python data/cifar10/prepare.py --download              # 163 MB from its author's page
+    python data/cifar10/prepare.py --download              # 162 MB from its author's page
     python data/cifar10/prepare.py --source ARCHIVE        # or a folder: what you have already
     python data/cifar10/prepare.py                         # draws shapes instead
 
