@@ -1,5 +1,6 @@
 """Batches from memory, the one face that every loader has, and moving a batch to the device."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from core.checkpoint import storable, without_marks
 from core.errors import DataError
-from core.loaders import ExactLoader, StreamLoader
+from core.loaders import ExactLoader, StreamLoader, subset
 from core.nested import apply, tensors
 from core.order import epoch_order, generator, split_into_batches
 from core.params import Params
@@ -83,7 +84,7 @@ class Batches:
         self.inputs, self.labels, self.lengths = inputs, labels, lengths
         self.batch_size, self.seed, self.train = batch_size, seed, train
         self.transform = transform
-        self.names = ids
+        self.names: Sequence[Any] | None = ids
 
     @property
     def ids(self) -> list[Any]:
@@ -97,6 +98,15 @@ class Batches:
         if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 4:
             self.inputs, self.labels = apply(lambda x: x.to(device), (self.inputs, self.labels))
         return self
+
+    def subset(self, index: Tensor) -> "Batches":
+        """Return the same of the examples (M,) only."""
+        chosen = copy.copy(self)
+        chosen.inputs, chosen.labels = take((self.inputs, self.labels), index, None)
+        chosen.lengths = None if self.lengths is None else self.lengths[index]
+        chosen.names = index.tolist() if self.names is None else [self.names[i] for i in index]
+        chosen.num_examples = len(index)
+        return chosen
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -146,6 +156,23 @@ class Batches:
             yield inputs, labels
 
 
+def split_off(loader: Any, params: Params) -> tuple[Any, Any]:
+    """Divide a training loader into two, of the share `1 - val_split` and `val_split` of it.
+
+    Which examples go where depends on `seed` alone. Examples of a DataLoader's dataset are read
+    for validation as they are for training.
+    """
+    count = loader.num_examples if isinstance(loader, Batches) else len(loader.dataset)
+    held_out = round(count * params.val_split)
+    if not 0 < held_out < count:
+        raise DataError(f"'val_split' is {params.val_split}: of {count} examples one part is empty")
+    order = torch.randperm(count, generator=generator(params.seed))
+    parts = order[held_out:].sort().values, order[:held_out].sort().values
+    if isinstance(loader, Batches):
+        return loader.subset(parts[0]), loader.subset(parts[1])
+    return subset(loader, parts[0]), subset(loader, parts[1])
+
+
 def fetch_loaders(
     task: Task,
     splits: Sequence[str],
@@ -173,8 +200,11 @@ def fetch_loaders(
     """
     before = dict(params.dict)
     params.dict.update(without_marks(kept))
-    loaders = task.fetch_dataloader(list(splits), str(data_dir), params)
+    asked = ["train" if params.val_split and s == "val" else s for s in splits]
+    loaders = dict(task.fetch_dataloader(list(dict.fromkeys(asked)), str(data_dir), params))
     params.dict.update(without_marks(kept))
+    if params.val_split and "train" in loaders:
+        loaders["train"], loaders["val"] = split_off(loaders["train"], params)
     if missing := [split for split in splits if split not in loaders]:
         raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}")
     new = {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}

@@ -97,6 +97,15 @@ _KEYS = [
     Key("monitor", str, None, "validation metric that picks the best; null: accuracy, else loss"),
     Key("monitor_mode", str, None, "null: min for loss, else max", choices=("max", "min")),
     Key(
+        "val_split",
+        float,
+        0.0,
+        "share of the training split to validate on; 0: the task's own",
+        0,
+        1,
+        open_high=True,
+    ),
+    Key(
         "precision",
         str,
         "float32",

@@ -11,6 +11,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     Subset,
@@ -202,6 +203,26 @@ def known_labels(dataset: Any) -> Tensor | None:
     except (TypeError, ValueError, RuntimeError):
         return None
     return labels if is_integer(labels) and len(labels) == len(dataset) else None
+
+
+def subset(loader: DataLoader[Any], index: Tensor) -> DataLoader[Any]:
+    """Return a DataLoader like another over the examples (M,) of its dataset only."""
+    if isinstance(loader.dataset, IterableDataset) or not _has_standard_sampler(loader):
+        raise DataError("val_split needs a map-style dataset, in order or shuffled by shuffle=True")
+    return DataLoader(
+        Subset(loader.dataset, index.tolist()),
+        batch_size=loader.batch_size,
+        shuffle=isinstance(loader.sampler, RandomSampler),
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        drop_last=loader.drop_last,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )
 
 
 class StreamLoader:

@@ -151,3 +151,22 @@ def test_a_split_without_labels_is_predicted(warm: Warm, run_folder: Folder) -> 
     assert saved["ids"].tolist() == list(range(11))
     assert "labels" not in saved
     assert json.loads((folder / "metrics_test_best.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("task", ["weighted", "unlabelled"])  # utils.Batches, and a DataLoader
+def test_a_share_of_the_training_split_is_held_out(
+    warm: Warm, run_folder: Folder, task: str
+) -> None:
+    folder = trained(warm, run_folder(**recipe(task, val_split=0.2)))
+    log = (folder / "train.log").read_text()
+    assert "train: 24 examples" in log
+    assert "val: 6 examples" in log
+    assert evaluate.main(["--model_dir", str(folder), "--split", "val"]) == 0
+    best = json.loads((folder / "metrics_val_best_weights.json").read_text())
+    assert json.loads((folder / "metrics_val_best.json").read_text()) == best
+    held_out = np.load(folder / "predictions_val.npz")
+    assert evaluate.main(["--model_dir", str(folder), "--split", "train"]) == 0
+    used = np.load(folder / "predictions_train.npz")
+    if task == "weighted":
+        assert sorted([*held_out["ids"], *used["ids"]]) == list(range(30))
+    assert len(used["labels"]) == 24
