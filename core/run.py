@@ -117,8 +117,9 @@ def machine_params(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
     if not stored:
         return load_params(find_params_file(folder), {})[0].dict
     last_used = recorded(folder).get("params", {})
-    machine = {n: last_used.get(n, key.default) for n, key in KEYS.items() if key.machine}
-    return machine | stored
+    defaults = {name: key.default for name, key in KEYS.items()}
+    machine = {n: last_used[n] for n, key in KEYS.items() if key.machine and n in last_used}
+    return defaults | machine | stored
 
 
 def remove_outputs(folder: Path) -> None:
@@ -192,7 +193,9 @@ def open_run(
 
 
 def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the keys whose values differ; a key that is absent counts as None."""
+    """Return the keys whose values differ; a key that is absent has its default, else None."""
+    defaults = {name: key.default for name, key in KEYS.items()}
+    old, new = defaults | old, defaults | new
     names = [*old, *(name for name in new if name not in old)]
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 
