@@ -11,7 +11,9 @@ What every task defines:
                                                                    batches (inputs, labels)
 
 `splits` is a list such as ["train", "val"]; a loader is a `torch.utils.data.DataLoader` or a
-`utils.Batches`. What a loader sets on `params` (the size of a vocabulary, say) reaches `Net`, which
+`utils.Batches`. A metric too large for a whole split may be an object with update(outputs, labels),
+compute() and reset(). Inputs, labels and outputs may be tensors, tuples, lists or dicts of tensors;
+labels may be None where the loss needs none. What a loader sets on `params` (the size of a vocabulary, say) reaches `Net`, which
 is built after the loaders, and is kept in the checkpoint.
 
 What a task may define; absent means the default:
@@ -22,9 +24,11 @@ What a task may define; absent means the default:
                         metrics; default: everything, sequences as one row a token
                     forward(model, batch, params) -> (outputs, labels)     for other batches
                     train_step(state, batch) -> dict[str, Tensor]  instead of forward, backward and
-                        step; it calls state.update(loss) once for each optimizer
+                        step; it calls state.update(loss, optimizer="main") once for each
+                        optimizer, and may set state.seen = (outputs, labels) for the metrics
                     make_optimizer(model, params)                  an optimizer, or a dict of them
-                    make_scheduler(optimizer, params, steps_per_epoch)     a scheduler or None
+                    make_scheduler(optimizer, params, steps_per_epoch)     a scheduler or None; it
+                        steps per update unless `lr_scheduler_interval` says otherwise
                     class_names(params) -> list[str]               for tables and plots
     data_loader.py  data_dir = "data/..."                          where the data lie if neither the
                         command line nor the params file says so
