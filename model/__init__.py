@@ -13,8 +13,9 @@ What every task defines:
 `splits` is a list such as ["train", "val"]; a loader is a `torch.utils.data.DataLoader` or a
 `utils.Batches`. Inputs, labels and outputs may be tensors, or tuples, lists and dicts of them;
 labels may be None where the loss needs none. What a loader sets on `params` (the size of a
-vocabulary, say) reaches `Net`, which is built after the loaders, and is kept in the checkpoint. A metric too large
-for a whole split may be an object with update(outputs, labels), compute() and reset().
+vocabulary, say) reaches `Net`, which is built after the loaders, and is kept in the checkpoint. A
+metric too large for a whole split may be an object with update(outputs, labels), compute() and
+reset().
 
 What a task may define; absent means the default:
 
