@@ -17,7 +17,7 @@ from torch import nn
 
 from core import data, runtime
 from core.batches import fetch_loaders, to_device
-from core.checkpoint import find_checkpoint, load_weights, read_checkpoint
+from core.checkpoint import find_checkpoint, kept_weights, load_weights, read_checkpoint
 from core.cli import common_parser
 from core.errors import reports_errors
 from core.params import Params, check_names, check_values, parse_overrides, task_folder
@@ -99,7 +99,7 @@ def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> A
     kept = checkpoint.get("loader_params", {})
     loaders, _ = fetch_loaders(task, [args.split], data_dir, params, kept, train=False)
     model = runtime.place(task.Net(params), params, device)
-    load_weights(model, checkpoint["state_dict"], path)
+    load_weights(model, kept_weights(checkpoint), path)
     return model, loaders[args.split], task, params, data_dir
 
 

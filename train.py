@@ -89,7 +89,8 @@ class State:
         """How often the schedulers have been stepped."""
         if not self.per_update:
             return self.epoch
-        return self.epoch * self.updates_per_epoch + self.batch // self.params.grad_accumulation
+        updates = math.ceil(self.batch / self.params.grad_accumulation)  # the last may be of fewer
+        return self.epoch * self.updates_per_epoch + updates
 
     @property
     def learning_rate(self) -> float:

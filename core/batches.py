@@ -162,7 +162,11 @@ def split_off(loader: Any, params: Params) -> tuple[Any, Any]:
     Which examples go where depends on `seed` alone. Examples of a DataLoader's dataset are read
     for validation as they are for training.
     """
-    count = loader.num_examples if isinstance(loader, Batches) else len(loader.dataset)
+    if not isinstance(loader, Batches | DataLoader) or (
+        isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset)
+    ):
+        raise DataError("'val_split' needs utils.Batches, or a DataLoader of a map-style dataset")
+    count = loader.num_examples if isinstance(loader, Batches) else len(loader.dataset)  # type: ignore[arg-type]
     held_out = round(count * params.val_split)
     if not 0 < held_out < count:
         raise DataError(f"'val_split' is {params.val_split}: of {count} examples one part is empty")

@@ -237,6 +237,13 @@ def find_checkpoint(folder: Path, name: str) -> Path:
     )
 
 
+def kept_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights that were validated: the averaged ones (`ema_decay`) if there are any."""
+    averaged = content.get("ema_dict") or {}
+    own = {name.removeprefix("module."): w for name, w in averaged.items() if name != "n_averaged"}
+    return own or content["state_dict"]
+
+
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
     """Put weights into a model that they fit in name, shape and type.
 

@@ -123,8 +123,7 @@ class ExactLoader:
         """The dataset's `filenames`, or numbers, where examples come in the dataset's order."""
         if self.own_order or self.train:
             return None
-        names = getattr(self.loader.dataset, "filenames", None)
-        return list(names) if names is not None else list(range(self.num_examples))
+        return known_ids(self.loader.dataset)
 
     @property
     def labels(self) -> Tensor | None:
@@ -188,6 +187,15 @@ def _has_standard_sampler(loader: DataLoader[Any]) -> bool:
     if type(sampler) is RandomSampler:
         return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
     return type(sampler) is SequentialSampler
+
+
+def known_ids(dataset: Any) -> list[Any]:
+    """Return a dataset's `filenames`, or the numbers of its examples; of a part, the whole's."""
+    if isinstance(dataset, Subset):
+        whole = known_ids(dataset.dataset)
+        return [whole[i] for i in dataset.indices]
+    names = getattr(dataset, "filenames", None)
+    return list(names) if names is not None else list(range(len(dataset)))
 
 
 def known_labels(dataset: Any) -> Tensor | None:

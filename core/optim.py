@@ -185,5 +185,6 @@ def build_scheduler(
         args["mode"] = monitored_mode(params, params.monitor or default_monitor)
     try:
         return scheduler(optimizer, **args)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"'lr_scheduler_args': {params.lr_scheduler}: {error}") from error
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        where = f"'lr_scheduler_args': {params.lr_scheduler}, for a run of {length} steps"
+        raise UsageError(f"{where}: {error}") from error

@@ -110,7 +110,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def machine_params(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the params of a checkpoint, with the machine's keys as the run last used them.
+    """Return the params of a checkpoint, with machine and data folder as the run last used them.
 
     A checkpoint that holds no params, such as one of the CS230 template, takes those of the file.
     """
@@ -118,7 +118,11 @@ def machine_params(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
         return load_params(find_params_file(folder), {})[0].dict
     last_used = recorded(folder).get("params", {})
     defaults = {name: key.default for name, key in KEYS.items()}
-    machine = {n: last_used[n] for n, key in KEYS.items() if key.machine and n in last_used}
+    machine = {
+        n: last_used[n]
+        for n, key in KEYS.items()
+        if (key.machine or n == "data_dir") and n in last_used
+    }
     return defaults | machine | stored
 
 

@@ -93,20 +93,24 @@ def put_back(state: Any, run: Run) -> None:
     load_weights(state.model, last["state_dict"], path)
     if state.ema is not None:
         load_weights(state.ema, last["ema_dict"] or _as_averaged(state, last), path)
+    new_batches = bool(NEW_BATCHES & run.changed.keys()) or last["data"] != state.data
+    # A schedule that counts updates stands elsewhere if an epoch has more or begins again.
+    rebuilt = bool(REBUILDING & run.changed.keys()) or (new_batches and state.per_update)
     if not {"optimizer", "task"} & run.changed.keys():
         states = {"main": last["optim_dict"], **last["other_optim_dicts"]}
         for name, optimizer in state.optimizers.items():
             fresh = [dict(group) for group in optimizer.param_groups]
             optimizer.load_state_dict(states[name])
-            _put_in_force(optimizer, fresh, state.schedulers, run)
+            if rebuilt:
+                _put_in_force(optimizer, fresh, state.schedulers, run)
     for name in ("epoch", "batch", "step", "best", "metrics", "extra", "log_bytes"):
         setattr(state, name, last[name])
     state.losses.load_state_dict(last["losses"], state.device)
     state.summary.restore(last["seen"])
-    if state.batch and (NEW_BATCHES & run.changed.keys() or last["data"] != state.data):
+    if state.batch and new_batches:
         logging.warning("The epoch in progress starts again, because its batches have changed.")
         state.batch = 0
-    _put_back_schedulers(state, last, run)
+    _put_back_schedulers(state, last, run, rebuilt)
     set_random_states(last["random_states"])
 
 
@@ -125,20 +129,17 @@ def _put_in_force(
     optimizer: Any, fresh: list[dict[str, Any]], schedulers: dict[str, Any], run: Run
 ) -> None:
     """Give the optimizer the settings of the params in place of those it was saved with."""
-    if not REBUILDING & run.changed.keys():
-        return
     keep = {"params"} if "learning_rate" in run.changed or not _on_plateau(schedulers) else PLACE
     for group, new in zip(optimizer.param_groups, fresh, strict=True):
         group.update({name: value for name, value in new.items() if name not in keep})
 
 
-def _put_back_schedulers(state: Any, last: dict[str, Any], run: Run) -> None:
+def _put_back_schedulers(state: Any, last: dict[str, Any], run: Run, rebuilt: bool) -> None:
     """Restore the schedulers, or bring rebuilt ones to the current step if the schedule changed."""
-    rebuilt = REBUILDING & run.changed.keys()
     fresh_plateau = {"learning_rate", "optimizer", "task", "lr_scheduler", "lr_scheduler_args"}
     for name, scheduler in state.schedulers.items():
         follows = isinstance(scheduler, ReduceLROnPlateau)
-        restored = not (fresh_plateau & rebuilt) if follows else not rebuilt
+        restored = not (fresh_plateau & run.changed.keys()) if follows else not rebuilt
         if restored and name in last["scheduler_dicts"]:
             scheduler.load_state_dict(last["scheduler_dicts"][name])
         elif not follows:

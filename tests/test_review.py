@@ -1,0 +1,101 @@
+"""Changes on --resume in mid-epoch, evaluation of the last checkpoint, and val_split."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import evaluate
+import train
+from core.batches import exact, split_off
+from core.errors import DataError, Stopped
+from core.params import Params
+from tests.conftest import Folder, rows, write_signs
+
+
+def run(folder: Path, data: Path, *more: str) -> int:
+    return train.main(["--model_dir", str(folder), "--data_dir", str(data), *more])
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """Let the next start stop after so many batches of training."""
+    left = iter([None] * (batch - 1))
+
+    def check(self: object) -> None:
+        if next(left, 0) == 0:
+            raise Stopped(15)
+
+    monkeypatch.setattr("core.interrupt.Stop.check", check)
+
+
+@pytest.mark.parametrize("change", ["seed=4", "val_split=0.2", "data"])
+def test_one_cycle_is_resumed_in_mid_epoch_with_other_batches(
+    run_folder: Folder, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    folder = run_folder(task="tests.linear", lr_scheduler="OneCycleLR")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        assert run(folder, signs) == 128 + 15
+    more, data = ["--set", change], signs
+    if change == "data":
+        more, data = [], write_signs(tmp_path / "more", {"train": 70, "val": 20})
+    assert run(folder, data, "--resume", *more) == 0
+    assert len(rows(folder)) == 2
+
+
+def test_updates_of_fewer_batches_count_in_the_schedule() -> None:
+    params = SimpleNamespace(grad_accumulation=2)
+    state = SimpleNamespace(per_update=True, epoch=1, batch=3, updates_per_epoch=2, params=params)
+    assert train.State.schedule_steps.__get__(state) == 4
+
+
+def test_the_last_checkpoint_is_evaluated_on_the_runs_data_with_averaged_weights(
+    run_folder: Folder, signs: Path
+) -> None:
+    folder = run_folder(task="tests.linear", ema_decay=0.9, learning_rate=0.1)
+    assert run(folder, signs) == 0
+    argv = ["--model_dir", str(folder), "--restore_file", "last", "--split", "val"]
+    assert evaluate.main(argv) == 0
+    wanted = json.loads((folder / "metrics_val_last_weights.json").read_text())
+    assert json.loads((folder / "metrics_val_last.json").read_text()) == wanted
+
+
+class Named(Dataset[int]):
+    filenames = tuple("abcdefghij")
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def test_a_part_split_off_keeps_the_names_of_its_examples() -> None:
+    params = Params.of({"val_split": 0.3, "seed": 1}, "test")
+    _, part = split_off(DataLoader(Named(), batch_size=4, shuffle=True), params)
+    loader = exact(part, seed=1)
+    numbers = torch.cat(list(loader.epoch(0))).tolist()
+    assert loader.ids == [Named.filenames[i] for i in numbers]
+
+
+def test_val_split_of_another_loader_is_a_clear_error() -> None:
+    params = Params.of({"val_split": 0.3, "seed": 1}, "test")
+    with pytest.raises(DataError, match="val_split"):
+        split_off(object(), params)
+
+
+def test_a_schedule_that_torch_cannot_make_is_a_usage_error(
+    run_folder: Folder, signs: Path
+) -> None:
+    args = {"pct_start": 0.25}
+    folder = run_folder(
+        task="tests.linear",
+        lr_scheduler="OneCycleLR",
+        lr_scheduler_args=args,
+        batch_size=24,
+        num_epochs=2,
+    )
+    assert run(folder, signs) == 2
