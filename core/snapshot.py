@@ -31,6 +31,8 @@ REBUILDING = {
     "optimizer_args",
     "task",
 }
+# Keys that decide what the validation metric is.
+NEW_SCORES = {"val_split", "monitor", "monitor_mode", "task"}
 PLACE = {"params", "lr", "initial_lr"}  # where a schedule stands
 
 
@@ -107,6 +109,9 @@ def put_back(state: Any, run: Run) -> None:
         setattr(state, name, last[name])
     state.losses.load_state_dict(last["losses"], state.device)
     state.summary.restore(last["seen"])
+    if NEW_SCORES & run.changed.keys() or last["data"] != state.data:
+        logging.warning("The best epoch is looked for anew, because scores are not comparable.")
+        state.best = None
     if state.batch and new_batches:
         logging.warning("The epoch in progress starts again, because its batches have changed.")
         state.batch = 0

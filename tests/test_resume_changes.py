@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 import evaluate
 import train
 from core.batches import exact, split_off
+from core.checkpoint import read_checkpoint
 from core.errors import DataError, Stopped
 from core.params import Params
 from tests.conftest import Folder, rows, write_signs
@@ -99,3 +100,13 @@ def test_a_schedule_that_torch_cannot_make_is_a_usage_error(
         num_epochs=2,
     )
     assert run(folder, signs) == 2
+
+
+def test_scores_of_other_validation_data_do_not_compete(run_folder: Folder, signs: Path) -> None:
+    folder = run_folder(task="tests.linear", num_epochs=1)
+    assert run(folder, signs) == 0
+    more = ["--resume", "--set", "num_epochs=2", "--set", "val_split=0.25"]
+    assert run(folder, signs, *more) == 0
+    assert read_checkpoint(folder / "best.pt")["epoch"] == 2
+    best = json.loads((folder / "metrics_val_best_weights.json").read_text())
+    assert best["loss"] == rows(folder)[1]["val_loss"]
