@@ -235,7 +235,9 @@ def write_results(folder: Path, last: Mapping[str, Any]) -> None:
 
 def _git(*args: str) -> str | None:
     try:
-        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=20)
+        # Without optional locks: killed in the middle, git would leave one behind in the repository.
+        command = ["git", "--no-optional-locks", *args]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
