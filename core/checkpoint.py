@@ -31,33 +31,39 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, not one of ours, or does not fit the net."""
 
 
-def plain(value: Any, where: str = "checkpoint") -> Any:
+def plain(value: Any, where: str = "checkpoint", strings: dict[str, str] | None = None) -> Any:
     """Copy nested containers of tensors and plain Python values, so that equal values write equal.
 
     Tensors are copied to the CPU. Containers are built anew and strings interned, because pickle
     writes an object that it has met before differently from an equal one that it has not.
 
+    Args:
+        value: what is to be kept.
+        where: what an error calls it.
+        strings: the one object for every equal string, among the containers of one call.
+
     Raises:
         TypeError: something is neither a tensor nor plain Python: it could not be loaded safely.
     """
+    strings = {} if strings is None else strings
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True).contiguous()
-    if isinstance(value, str):
-        return sys.intern(str(value))
+    if isinstance(value, str | Path):
+        text = str(value)  # of one character there can be two interned objects (Python 3.12)
+        return strings.setdefault(text, chr(ord(text)) if len(text) == 1 else sys.intern(text))
     if isinstance(value, np.generic):  # before float, which np.float64 is a kind of
         return value.item()
     if value is None or isinstance(value, bool | int | float | complex | bytes):
         return value
     if isinstance(value, np.ndarray) and value.dtype != object:
         return torch.from_numpy(value.copy())
-    if isinstance(value, Path):
-        return sys.intern(str(value))
     if isinstance(value, Mapping):
         return {
-            plain(name, where): plain(item, f"{where}[{name!r}]") for name, item in value.items()
+            plain(name, where, strings): plain(item, f"{where}[{name!r}]", strings)
+            for name, item in value.items()
         }
     if isinstance(value, list | tuple):
-        items = [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        items = [plain(item, f"{where}[{i}]", strings) for i, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     raise TypeError(f"{where} is {type(value).__name__}, want tensors and plain Python values only")
 

@@ -235,7 +235,7 @@ def write_results(folder: Path, last: Mapping[str, Any]) -> None:
 
 def _git(*args: str) -> str | None:
     try:
-        # Without optional locks: killed in the middle, git would leave one behind in the repository.
+        # Without optional locks: killed in the middle, git would leave one in the repository.
         command = ["git", "--no-optional-locks", *args]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
