@@ -1,13 +1,15 @@
 """Small data and runs that the tests share."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.warm import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
 Folder = Callable[..., Path]
@@ -56,3 +58,17 @@ def run_folder(tmp_path: Path) -> Folder:
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of a run's metrics.jsonl."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Return the process that starts runs in milliseconds."""
+    server = Warm()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hand-signs data of 36 and 12 images, for runs that are killed or stopped."""
+    return write_signs(tmp_path_factory.mktemp("data"), {"train": 36, "val": 12})

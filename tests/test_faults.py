@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,11 @@ import pytest
 import torch
 
 from core.checkpoint import CheckpointError, plain, read_checkpoint, read_newest, write_checkpoint
-from tests.conftest import Folder, write_signs
+from tests.conftest import Folder
 from tests.test_survival import RECIPE, assert_same, begin, trace
 from tests.warm import Warm
 
 PAGE = 4096
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    server = Warm()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_signs(tmp_path_factory.mktemp("data"), {"train": 36, "val": 12})
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,6 @@ PROJECTS: dict[str, dict[str, Any]] = {
     "weighted": {"class_weights": True},
     "unlabelled": {},
 }
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    server = Warm()
-    yield server
-    server.close()
 
 
 def recipe(name: str, **more: Any) -> dict[str, Any]:

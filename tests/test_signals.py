@@ -8,30 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.checkpoint import read_newest
 from core.interrupt import one_writer
-from tests.conftest import ROOT, Folder, rows, write_signs
+from tests.conftest import ROOT, Folder, rows
 from tests.test_survival import RECIPE, assert_same, begin
 from tests.warm import Child, Warm
 
 WORKERS = {"task": "tests.original", "num_workers": 2, "num_channels": 2, "num_epochs": 3}
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    server = Warm()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_signs(tmp_path_factory.mktemp("data"), {"train": 36, "val": 12})
 
 
 def wait_for(true: Callable[[], bool], seconds: float = 60) -> None:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from core.checkpoint import read_newest
 from core.files import temporary
-from tests.conftest import Folder, write_signs
+from tests.conftest import Folder
 from tests.warm import Child, Warm
 
 RESULTS = (
@@ -37,18 +37,6 @@ RECIPE = {  # everything that a checkpoint has to remember, and a save after eve
     "checkpoint_minutes": 0,
     "save_summary_steps": 2,
 }
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    server = Warm()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_signs(tmp_path_factory.mktemp("data"), {"train": 36, "val": 12})
 
 
 def begin(warm: Warm, folder: Path, data: Path, **job: object) -> Child:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,6 @@ TASKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "cifar10_sequential": partial(cifar10, net="three_layer_convnet", level="sequential"),
     "cifar10_resnet": partial(cifar10, net="resnet", level="module"),
 }
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    server = Warm()
-    yield server
-    server.close()
 
 
 @pytest.fixture(params=TASKS)
