@@ -1,41 +1,41 @@
-"""Search hyperparameters: one folder and one `train.py` for every point of a grid.
+"""Search hyperparameters: one folder for every trial, which is a run like any other.
 
-    python search_hyperparams.py --parent_dir experiments/learning_rate
+    python search_hyperparams.py --parent_dir experiments/learning_rate --jobs 2
 
 `parent_dir` holds the base `params.json` and a `search.yaml` such as
 
-    method: grid
-    space: {learning_rate: [1e-4, 1e-3, 1e-2]}
+    method: random            # grid, random, qmc, tpe or cmaes
+    trials: 20
+    space:
+      learning_rate: {low: 1e-4, high: 1e-1, log: true}
+      batch_size: [16, 32, 64]
 
-Every trial can be trained, resumed or evaluated by hand, since it is a run like any other. The same
-command again goes on with what is not finished, and adds what is new.
+The same command again goes on where a search was stopped or killed, and adds what is new in the
+space. Started twice at once, the two share the trials; docs/search.md tells more.
 """
 
 import argparse
-import itertools
-import re
+import math
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
-from core.errors import UsageError, did_you_mean, reports_errors
-from core.params import (
-    ROOT,
-    Params,
-    check_names,
-    check_values,
-    find_params_file,
-    load_params,
-    read_mapping,
-)
+from core.errors import UsageError, UserError, reports_errors
+from core.interrupt import Stop, end_workers
+from core.keys import KEYS
+from core.params import ROOT, Params, find_params_file, load_params, read_mapping
+from core.search import Settings, read_settings
+from core.study import Claim, Study, storage_errors
+from core.trials import Job, Launcher, Screen, enter, make_folder, stop_all
 
 
 def launch_training_job(
     parent_dir: str | Path, data_dir: str | Path | None, job_name: str, params: Params
 ) -> int:
-    """Train `parent_dir/job_name` with `params`, or go on with it.
+    """Train `parent_dir/job_name` with `params` in a process of its own, or go on with it.
 
     Args:
         parent_dir: folder of the search.
@@ -47,76 +47,215 @@ def launch_training_job(
         The exit code of `train.py`.
     """
     model_dir = Path(parent_dir) / job_name
-    model_dir.mkdir(parents=True, exist_ok=True)
-    if not any((model_dir / name).exists() for name in ("params.json", "params.yaml")):
-        params.save(model_dir / "params.json")
-    elif read_mapping(find_params_file(model_dir)) != params.dict:
-        raise UsageError(
-            f"{model_dir}: its params are not those of this trial; rename or remove it"
-        )
+    make_folder(model_dir, params)
     command = [sys.executable, str(ROOT / "train.py"), "--model_dir", str(model_dir)]
     if data_dir is not None:
         command += ["--data_dir", str(data_dir)]
     return subprocess.run(command, check=False).returncode
 
 
-def read_grid(path: Path, base: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read the points of a search.yaml: every combination of the values of its space.
+def train_trial(folder: Path, data_dir: str | None, gpu: str | None) -> None:
+    """Train one run in a process that a search started; never returns."""
+    enter(folder, gpu)
+    import train
 
-    Raises:
-        UsageError: a key or value could not stand in a params file, or the method is unknown.
+    try:
+        where = [] if data_dir is None else ["--data_dir", data_dir]
+        sys.exit(train.main(["--model_dir", str(folder), *where]))
+    finally:
+        end_workers()
+
+
+class Search:
+    """The trials that this process runs, `jobs` of them at once.
+
+    Args:
+        args: the command line.
+        base: the params that all trials share.
+        settings: what search.yaml says.
+        study: the record of the search.
+        metric: name of the validation metric that is judged.
+        launcher: starts the processes.
     """
-    settings = read_mapping(path)
-    for name in settings:
-        if name not in ("method", "space"):
-            hint = did_you_mean(name, ("method", "space"))
-            raise UsageError(f"{path}: unknown key {name!r}{hint}")
-    if settings.get("method", "grid") != "grid":
-        raise UsageError(f"{path}: 'method' is {settings['method']!r}, want grid")
-    space = settings.get("space")
-    if not (isinstance(space, dict) and space and all(isinstance(v, list) for v in space.values())):
-        raise UsageError(f"{path}: 'space' is {space!r}, want a list of values for each key")
-    if empty := [name for name, values in space.items() if not values]:
-        raise UsageError(f"{path}: 'space' holds no values for {empty[0]!r}")
-    if warnings := check_names(space, base.get("task", "model"), str(path), base):
-        raise UsageError(warnings[0])
-    points = [
-        dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())
-    ]
-    return [check_values(point, str(path)) for point in points]
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        base: Params,
+        settings: Settings,
+        study: Study,
+        metric: str,
+        launcher: Launcher,
+    ) -> None:
+        from core.runtime import usable_cores
+
+        self.args, self.base, self.settings, self.study = args, base, settings, study
+        self.metric, self.launcher, self.screen = metric, launcher, Screen()
+        self.num_threads = self.base.dict.get("num_threads") or max(1, usable_cores() // args.jobs)
+        self.running: dict[int, Job] = {}  # by slot
+        self.ended = {"complete": 0, "pruned": 0, "failed": 0}
+
+    def run(self, stop: Stop) -> None:
+        """Run trials until none is left; Stopped, after they have saved, if a signal comes."""
+        try:
+            while True:
+                stop.check()
+                self.study.locks.check()
+                for slot in range(self.args.jobs):
+                    if slot not in self.running and (claim := self.study.claim()):
+                        self.begin(slot, claim)
+                if not self.running:
+                    if self.study.done():
+                        return
+                    time.sleep(1)  # the last trials are in the hands of another search
+                wait([job.process.sentinel for job in self.running.values()], timeout=0.5)
+                for slot, job in list(self.running.items()):
+                    if self.look_after(job):
+                        del self.running[slot]
+                self.screen.table(self.table())
+                if (
+                    self.ended["failed"] >= 3
+                    and not sum(self.ended.values()) > self.ended["failed"]
+                ):
+                    raise UserError("the first three trials all failed; see above why")
+        finally:
+            stop_all(list(self.running.values()))
+
+    def begin(self, slot: int, claim: Claim) -> None:
+        """Make the folders of a trial, and start its first run."""
+        seed = self.base.dict.get("seed", KEYS["seed"].default)
+        seeds = [seed + i for i in range(self.settings.repeats)]
+        names = [claim.name] if len(seeds) == 1 else [f"{claim.name}-seed_{s}" for s in seeds]
+        folders = [self.args.parent_dir / name for name in names]
+        params = self.base.dict | {"num_threads": self.num_threads} | claim.point
+        gpu = self.args.gpus[slot % len(self.args.gpus)] if self.args.gpus else None
+        epochs = params.get("num_epochs", KEYS["num_epochs"].default)
+        job = Job(claim, folders, gpu, epochs)
+        try:
+            for folder, number in zip(folders, seeds, strict=True):
+                repeat = {"seed": number} if len(seeds) > 1 else {}
+                make_folder(folder, Params.of(params | repeat, folder))
+        except (UsageError, OSError) as error:
+            self.fail(job, str(error))
+            return
+        job.start(self.launcher, self.args.data_dir)
+        self.running[slot] = job
+
+    def look_after(self, job: Job) -> bool:
+        """See how far a trial is; returns whether it has ended."""
+        code = job.process.exitcode
+        if self.settings.prune is not None:
+            job.read()
+            if self.is_to_be_pruned(job):
+                stop_all([job])
+                self.study.prune(job.claim)
+                self.ended["pruned"] += 1
+                self.screen.event(f"{job.claim.name}: stopped after epoch {len(job.rows)}, pruned")
+                return True
+        elif self.screen.live:
+            job.read()
+        if code is None:
+            return False
+        if code < 0 or code > 2:  # a signal ended it, or its fork server died
+            if job.gives_up():
+                self.fail(job, f"killed {job.kills} times without progress, last exit code {code}")
+                return True
+            job.start(self.launcher, self.args.data_dir)
+            return False
+        if code:
+            self.fail(job, job.last_lines() or f"exit code {code}")
+            return True
+        job.values.append(job.result(self.metric))
+        if len(job.values) < len(job.folders):
+            job.start(self.launcher, self.args.data_dir)
+            return False
+        self.study.finish(job.claim, job.values)
+        self.ended["complete"] += 1
+        shown = " ".join(f"{value:.4f}" for value in job.values)
+        self.screen.event(f"{job.claim.name}: {self.metric} {shown}")
+        return True
+
+    def is_to_be_pruned(self, job: Job) -> bool:
+        """Compare the first seed's epochs so far with those of the other trials."""
+        if job.values:
+            return False
+        values = [row.get(f"val_{self.metric}") for row in job.rows]
+        return any(
+            self.study.is_to_be_pruned(job.claim, epoch, value)
+            for epoch, value in enumerate(values, start=1)
+            if value is not None and math.isfinite(value)
+        )
+
+    def fail(self, job: Job, why: str) -> None:
+        """Note and print why a trial failed; its folder stays."""
+        self.study.fail(job.claim, why)
+        self.ended["failed"] += 1
+        indented = why.replace("\n", "\n    ")
+        self.screen.event(f"{job.claim.name}: failed, {job.folder / 'console.log'}\n    {indented}")
+
+    def table(self) -> Iterator[str]:
+        """Yield the lines that tell how far the search is."""
+        trials = self.study.trials()
+        ended = [t for t in trials if t.state.is_finished()]
+        yield f"{len(ended)} of {self.study.size(trials)} trials have ended"
+        for job in self.running.values():
+            yield job.line(self.metric)
+        values = {t.value: t.user_attrs["name"] for t in ended if t.state.name == "COMPLETE"}
+        if values:
+            best = max(values) if self.study.more_is_better else min(values)
+            yield f"  best so far: {self.metric} {best:.4f}  {values[best]}"
 
 
-def trial_name(point: dict[str, Any]) -> str:
-    """Return the folder's name of a point: "learning_rate_0.001-batch_size_32"."""
-    return "-".join(f"{name}_{re.sub('[^A-Za-z0-9_.+]', '_', str(point[name]))}" for name in point)
+def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parent_dir", type=Path, default=Path("experiments/learning_rate"))
+    parser.add_argument("--data_dir", help="default: what the params or the task say")
+    parser.add_argument("--jobs", type=int, help="trials at once; default: one, or one a GPU")
+    parser.add_argument("--gpus", default="", help="numbers of GPUs that the trials share: 0,1")
+    parser.add_argument("--storage", help="postgresql://..., to search from several machines")
+    parser.add_argument("--report", action="store_true", help="only tell what the search has found")
+    parser.add_argument("--retry_failed", action="store_true", help="run failed trials again")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    args = parser.parse_args(argv)
+    args.gpus = [gpu for gpu in args.gpus.split(",") if gpu]
+    args.jobs = max(1, len(args.gpus)) if args.jobs is None else args.jobs
+    if args.jobs < 1:
+        raise UsageError(f"--jobs is {args.jobs}, want at least 1")
+    return args
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns 1 if a trial failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parent_dir", type=Path, default=Path("experiments/learning_rate"))
-    parser.add_argument("--data_dir", help="default: what the params or the task say")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    args = parser.parse_args(argv)
-
+    args = get_args(argv)
     base_path = find_params_file(args.parent_dir)
-    load_params(base_path, {})
-    base = read_mapping(base_path)
-    points = read_grid(args.parent_dir / "search.yaml", base)
-    names = [trial_name(point) for point in points]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"{args.parent_dir}: two points are both named {min(repeated)!r}")
-    failed = []
-    for number, (name, point) in enumerate(zip(names, points, strict=True), start=1):
-        print(f"Trial {number} of {len(points)}: {name}", flush=True)
-        params = Params.of(base | point, args.parent_dir / name)
-        if code := launch_training_job(args.parent_dir, args.data_dir, name, params):
-            failed.append(f"{name} (exit code {code})")
-    print(f"{len(points) - len(failed)} of {len(points)} trials are complete.")
-    if failed:
-        print(f"Failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    params, _ = load_params(base_path, {})
+    base = Params(base_path)
+    settings = read_settings(args.parent_dir / "search.yaml", read_mapping(base_path))
+    # torch._dynamo: building an optimizer imports it.
+    modules = ["train", "torch._dynamo", f"{params.task}.net", f"{params.task}.data_loader"]
+    launcher = None if args.report else Launcher(train_trial, modules)
+
+    from core.monitor import check_monitor, monitored_mode  # imports torch, as the launcher does
+    from core.search_report import report
+    from core.task import load_task
+
+    task = load_task(params.task)
+    check_monitor(params, task)
+    metric = params.monitor or ("accuracy" if "accuracy" in task.metrics else "loss")
+    more_is_better = monitored_mode(params, metric) == "max"
+    with storage_errors(args.storage):
+        study = Study(args.parent_dir, args.storage, settings, base.dict, more_is_better)
+        if launcher is not None:
+            if args.retry_failed:
+                study.try_again()
+            stop = Stop()
+            stop.training = True  # signals are noted, and looked at between two steps
+            with stop.handling_signals():
+                Search(args, base, settings, study, metric, launcher).run(stop)
+        print(report(study, metric, args.parent_dir))
+        return int(any(t.state.name == "FAIL" for t in study.trials()))
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ _deaf: WeakSet[Any] = WeakSet()  # processes that no SIGTERM ends
 
 
 @atexit.register
-def _end_workers() -> None:
+def end_workers() -> None:
     """Kill the workers an error left running: multiprocessing would wait for them for ever."""
     left = _deaf.intersection(multiprocessing.active_children())
     if left:

@@ -48,6 +48,7 @@ OUTPUTS = (
     "confusion_*.png",
     "evaluations.jsonl",
     "evaluate.log",
+    "console.log",
 )
 RESOLVED = "params.resolved.json"
 

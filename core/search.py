@@ -1,0 +1,318 @@
+"""The space of a search: what search.yaml says, the points it asks for, the names of their runs."""
+
+import hashlib
+import itertools
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import UsageError, did_you_mean
+from core.keys import KEYS
+from core.params import check_names, check_values, read_mapping
+
+Point = dict[str, Any]  # a value for every key of the space
+
+METHODS = ("grid", "random", "qmc", "tpe", "cmaes")
+RANGE = ("low", "high", "log", "step")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """What one key may be: one of `choices`, or a number from `low` to `high`, both included."""
+
+    name: str
+    choices: tuple[Any, ...] | None = None
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are allowed."""
+        return isinstance(self.low, int)
+
+    def steps(self) -> list[Any]:
+        """Return all values, for a grid."""
+        if self.choices is not None:
+            return list(self.choices)
+        step = self.step or 1
+        count = int((self.high - self.low) / step + 1e-9) + 1
+        # 0.1 + 2 * 0.1 is 0.30000000000000004, which nobody asked for.
+        values = [float(f"{self.low + i * step:.12g}") for i in range(count)]
+        return [int(v) for v in values] if self.whole else values
+
+    def distribution(self, others: Iterable[Any] = ()) -> Any:
+        """Return the dimension as Optuna knows it; choices are written as JSON texts.
+
+        Args:
+            others: further values, which earlier trials have had.
+        """
+        from optuna import distributions
+
+        if self.choices is not None:
+            texts = dict.fromkeys(json.dumps(value) for value in (*self.choices, *others))
+            return distributions.CategoricalDistribution(list(texts))
+        low, high = min([self.low, *others]), max([self.high, *others])
+        if self.whole:
+            step = 1 if self.step is None else int(self.step)
+            return distributions.IntDistribution(int(low), int(high), log=self.log, step=step)
+        return distributions.FloatDistribution(low, high, log=self.log, step=self.step)
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is one of this dimension."""
+        if self.choices is not None:
+            return value in self.choices
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search.yaml says.
+
+    `prune` is (epochs before the first comparison, one of how many goes on), or None.
+    """
+
+    method: str
+    space: dict[str, Dimension]
+    trials: int
+    seed: int
+    repeats: int
+    prune: tuple[int, int] | None
+
+
+def read_settings(path: Path, base: dict[str, Any]) -> Settings:
+    """Read a search.yaml.
+
+    Args:
+        path: the file.
+        base: the params that all trials share.
+
+    Raises:
+        UsageError: a key or value is not one of a search, or could not stand in a params file.
+    """
+    written = read_mapping(path)
+    known = ("method", "space", "trials", "seed", "repeats", "prune")
+    _refuse_unknown(written, known, str(path))
+    method = written.get("method", "grid")
+    if method not in METHODS:
+        hint = did_you_mean(str(method), METHODS)
+        raise UsageError(f"{path}: 'method' is {method!r}{hint}, want one of {', '.join(METHODS)}")
+    space = _read_space(path, written.get("space"), base)
+    size = 1
+    for dimension in space.values():
+        if method == "grid" and not (dimension.choices or dimension.step or dimension.whole):
+            raise UsageError(f"{path}: a grid needs a 'step' for {dimension.name!r}, or choices")
+        size *= len(dimension.steps()) if method == "grid" else 1
+    if method == "grid" and "trials" in written:
+        raise UsageError(f"{path}: 'trials' does not go with a grid, which has {size} points")
+    if method != "grid" and "trials" not in written:
+        raise UsageError(f"{path}: 'trials' is missing: how many points may method {method} try?")
+    if method == "cmaes" and all(d.choices is not None for d in space.values()):
+        raise UsageError(f"{path}: cmaes needs a key with 'low' and 'high'; choices it cannot use")
+    repeats = _whole(path, written, "repeats", 1, 1)
+    if repeats > 1 and "seed" in space:
+        raise UsageError(f"{path}: 'repeats' sets the seeds, so 'seed' cannot be in the space")
+    return Settings(
+        method=method,
+        space=space,
+        trials=_whole(path, written, "trials", size, 1),
+        seed=_whole(path, written, "seed", KEYS["seed"].default, 0),
+        repeats=repeats,
+        prune=_read_prune(path, written.get("prune")),
+    )
+
+
+def _refuse_unknown(values: Iterable[str], known: Sequence[str], where: str) -> None:
+    for name in values:
+        if name not in known:
+            hint = did_you_mean(name, known) or f", want one of {', '.join(known)}"
+            raise UsageError(f"{where}: unknown key {name!r}{hint}")
+
+
+def _whole(path: Path, written: dict[str, Any], name: str, default: int, low: int) -> int:
+    value = written.get(name, default)
+    if type(value) is not int or value < low:
+        raise UsageError(f"{path}: {name!r} is {value!r}, want a whole number of at least {low}")
+    return value
+
+
+def _read_space(path: Path, space: Any, base: dict[str, Any]) -> dict[str, Dimension]:
+    if not (isinstance(space, dict) and space):
+        raise UsageError(f"{path}: 'space' is {space!r}, want keys with their values")
+    if warnings := check_names(space, base.get("task", "model"), str(path), base):
+        raise UsageError(warnings[0])
+    return {name: _read_dimension(path, name, values) for name, values in space.items()}
+
+
+def _read_dimension(path: Path, name: str, values: Any) -> Dimension:
+    where = f"{path}: space of {name!r}"
+    if isinstance(values, list):
+        if not values:
+            raise UsageError(f"{where} holds no values")
+        choices = [check_values({name: value}, str(path))[name] for value in values]
+        if len({json.dumps(choice) for choice in choices}) < len(choices):
+            raise UsageError(f"{where} holds a value twice")
+        return Dimension(name, tuple(choices))
+    if not (isinstance(values, dict) and {"low", "high"} <= set(values)):
+        raise UsageError(f"{where} is {values!r}, want a list or {{low, high, log, step}}")
+    _refuse_unknown(values, RANGE, where)
+    ends = [check_values({name: values[end]}, str(path))[name] for end in ("low", "high")]
+    if not all(type(end) in (int, float) for end in ends):
+        raise UsageError(f"{where}: 'low' and 'high' are {ends}, want numbers")
+    whole = all(type(end) is int for end in ends)
+    low, high = ends if whole else map(float, ends)
+    log, step = values.get("log", False), values.get("step")
+    if type(log) is not bool or (log and low <= 0) or low >= high:
+        raise UsageError(f"{where}: want low < high, and 0 < low where log is true")
+    if step is not None and (type(step) not in ((int,) if whole else (int, float)) or step <= 0):
+        raise UsageError(f"{where}: 'step' is {step!r}, want a number above 0 like low and high")
+    if step is not None and log:
+        raise UsageError(f"{where}: 'log' and 'step' do not go together")
+    return Dimension(name, None, low, high, log, step)
+
+
+def _read_prune(path: Path, prune: Any) -> tuple[int, int] | None:
+    if prune is None:
+        return None
+    if not (isinstance(prune, dict) and set(prune) <= {"after", "keep"}):
+        raise UsageError(f"{path}: 'prune' is {prune!r}, want {{after: epochs, keep: share}}")
+    after, keep = prune.get("after", 1), prune.get("keep", 0.5)
+    if type(after) is not int or after < 1:
+        raise UsageError(f"{path}: prune 'after' is {after!r}, want epochs of at least 1")
+    if type(keep) is not float or not 0 < keep <= 0.5 or abs(1 / keep - round(1 / keep)) > 0.05:
+        raise UsageError(f"{path}: prune 'keep' is {keep!r}, want 0.5, 0.33, 0.25, 0.2 ...")
+    return after, round(1 / keep)
+
+
+def planned_points(settings: Settings) -> list[Point] | None:
+    """Return the points of a method that needs no results: those of N trials begin those of more.
+
+    Points that come again are left out, so a small space may hold fewer than were asked for.
+
+    Returns:
+        The points, or None for a method that learns from results.
+    """
+    if settings.method == "grid":
+        values = [dimension.steps() for dimension in settings.space.values()]
+        return [dict(zip(settings.space, v, strict=True)) for v in itertools.product(*values)]
+    if settings.method not in ("random", "qmc"):
+        return None
+    points: dict[str, Point] = {}
+    for point in itertools.islice(_drawn(settings), 20 * settings.trials):
+        points.setdefault(json.dumps(point), point)
+        if len(points) == settings.trials:
+            break
+    return list(points.values())
+
+
+def _drawn(settings: Settings) -> Iterator[Point]:
+    study = _scratch_study(settings.method, settings.seed, "minimize")
+    space = _distributions(settings)
+    while True:
+        trial = study.ask(space)
+        yield as_point(settings, trial.params)
+        study.tell(trial, 0.0)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What is known of an earlier trial: its point, value if it has one, and sampler's notes."""
+
+    point: Point
+    value: float | None
+    notes: dict[str, Any]
+
+
+def next_point(
+    settings: Settings, history: Sequence[Tried], more_is_better: bool
+) -> tuple[Point, dict[str, Any]]:
+    """Return what a method that learns from results tries next, and its notes for later calls.
+
+    A pure function of its arguments, so that a search that was killed goes on with the points that
+    it would have had. A point that has been tried is asked for again up to 20 times.
+    """
+    from optuna.trial import TrialState, create_trial
+
+    from core.order import mixed_seed  # imports torch
+
+    direction = "maximize" if more_is_better else "minimize"
+    space, tried = _distributions(settings), [earlier.point for earlier in history]
+    for attempt in range(20):
+        seed = mixed_seed(settings.seed, len(history), attempt)
+        study = _scratch_study(settings.method, seed, direction)
+        for earlier in history:
+            if all(dimension.holds(earlier.point[n]) for n, dimension in settings.space.items()):
+                state = TrialState.RUNNING if earlier.value is None else TrialState.COMPLETE
+                params = as_params(settings, earlier.point)
+                study.add_trial(
+                    create_trial(
+                        state=state,
+                        value=earlier.value,
+                        params=params,
+                        distributions=space,
+                        system_attrs=earlier.notes,
+                    )
+                )
+        trial = study.ask(space)
+        point = as_point(settings, trial.params)
+        if point not in tried:
+            break
+    return point, study.get_trials(deepcopy=False)[-1].system_attrs
+
+
+def _distributions(settings: Settings) -> dict[str, Any]:
+    return {name: dimension.distribution() for name, dimension in settings.space.items()}
+
+
+def _scratch_study(method: str, seed: int, direction: Any) -> Any:
+    import optuna
+    from optuna import samplers
+
+    quiet: dict[str, Any] = {"warn_independent_sampling": False}
+    make: dict[str, Callable[[], Any]] = {
+        "random": lambda: samplers.RandomSampler(seed=seed),
+        "qmc": lambda: samplers.QMCSampler(scramble=True, seed=seed, **quiet),
+        "tpe": lambda: samplers.TPESampler(seed=seed, constant_liar=True),
+        "cmaes": lambda: samplers.CmaEsSampler(seed=seed, **quiet),
+    }
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of QMCSampler
+        return optuna.create_study(sampler=make[method](), direction=direction)
+
+
+def as_params(settings: Settings, point: Point) -> dict[str, Any]:
+    """Return a point as Optuna knows it: choices are JSON texts."""
+    return {
+        name: point[name] if dimension.choices is None else json.dumps(point[name])
+        for name, dimension in settings.space.items()
+    }
+
+
+def as_point(settings: Settings, params: dict[str, Any]) -> Point:
+    """Return the point that Optuna's params stand for; numbers are rounded to six digits."""
+    point: Point = {}
+    for name, dimension in settings.space.items():
+        if dimension.choices is not None:
+            point[name] = json.loads(params[name])
+        else:
+            value = params[name] if dimension.whole else float(f"{params[name]:.6g}")
+            point[name] = min(max(value, dimension.low), dimension.high)
+    return point
+
+
+def trial_name(point: Point) -> str:
+    """Return the folder's name of a point: "learning_rate_0.001-batch_size_32".
+
+    Where a value holds other characters than such names can have, or the name is long, a few digits
+    of the point's hash keep different points apart.
+    """
+    name = "-".join(f"{key}_{value}" for key, value in point.items())
+    clean = re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:120]
+    digest = hashlib.sha256(json.dumps(point).encode()).hexdigest()[:8]
+    return clean if clean == name else f"{clean}-{digest}"
