@@ -28,7 +28,7 @@ from core.interrupt import Stop, end_workers
 from core.keys import KEYS
 from core.params import ROOT, Params, find_params_file, load_params, read_mapping
 from core.search import Settings, read_settings
-from core.study import Claim, Study, storage_errors
+from core.study import Claim, Study, open_study, storage_errors
 from core.trials import Job, Launcher, Screen, enter, make_folder, stop_all
 
 
@@ -245,8 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_monitor(params, task)
     metric = params.monitor or ("accuracy" if "accuracy" in task.metrics else "loss")
     more_is_better = monitored_mode(params, metric) == "max"
-    with storage_errors(args.storage):
-        study = Study(args.parent_dir, args.storage, settings, base.dict, more_is_better)
+    with (
+        storage_errors(args.storage),
+        open_study(args.parent_dir, args.storage, settings, base.dict, more_is_better) as study,
+    ):
         if launcher is not None:
             if args.retry_failed:
                 study.try_again()

@@ -36,6 +36,9 @@ class Locks(Protocol):
     def check(self) -> None:
         """Raise an error if the locks may have been lost."""
 
+    def close(self) -> None:
+        """Give all locks back."""
+
 
 class FileLocks:
     """Byte 0 of one file is the record's lock, byte n + 1 that of trial n (POSIX `lockf`)."""
@@ -72,6 +75,10 @@ class FileLocks:
 
     def check(self) -> None:
         """Do nothing: these locks live as long as the process."""
+
+    def close(self) -> None:
+        """Give all locks back."""
+        self.file.close()
 
     def _lock(self, kind: str, byte: int, wait: bool = True) -> bool:
         try:
@@ -133,6 +140,10 @@ class DatabaseLocks:
         """Raise psycopg.OperationalError if the connection, and with it every lock, is lost."""
         self.connection.execute("SELECT 1")
 
+    def close(self) -> None:
+        """Give all locks back."""
+        self.connection.close()
+
     def _call(self, function: str, number: int) -> bool:
         row = self.connection.execute(f"SELECT {function}(%s, %s)", (self.key, number)).fetchone()
         return bool(row and row[0])
@@ -149,51 +160,13 @@ class Claim:
 
 
 class Study:
-    """The trials of one search.
+    """The trials of one search; `open_study` makes it."""
 
-    Args:
-        parent_dir: folder of the search; its name is the study's.
-        storage: "postgresql://...", or None for a file in `parent_dir`.
-        settings: what search.yaml says.
-        base: the params that all trials share.
-        more_is_better: direction of the monitored metric.
+    def __init__(self, study: Any, locks: Locks, settings: Settings, more_is_better: bool) -> None:
+        self.study, self.locks, self.settings = study, locks, settings
+        self.more_is_better, self.planned = more_is_better, planned_points(settings)
 
-    Raises:
-        UsageError: the storage cannot be used, or the trials there had other base params.
-    """
-
-    def __init__(
-        self,
-        parent_dir: Path,
-        storage: str | None,
-        settings: Settings,
-        base: dict[str, Any],
-        more_is_better: bool,
-    ) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.settings, self.more_is_better = settings, more_is_better
-        self.planned = planned_points(settings)
-        name = parent_dir.resolve().name
-        self.locks: Locks
-        if storage is None:
-            self.locks = FileLocks(parent_dir / ".search.lock")
-        else:
-            self.locks = _database_locks(storage, name)
-        with self.alone():
-            pruner = settings.prune and optuna.pruners.SuccessiveHalvingPruner(*settings.prune)
-            self.study = optuna.create_study(
-                storage=_open(parent_dir / JOURNAL, storage, self.locks),
-                study_name=name,
-                sampler=optuna.samplers.RandomSampler(),  # not asked for points
-                pruner=pruner or optuna.pruners.NopPruner(),
-                direction="maximize" if more_is_better else "minimize",
-                load_if_exists=True,
-            )
-            self._check_base(parent_dir, base)
-
-    def _check_base(self, parent_dir: Path, base: dict[str, Any]) -> None:
+    def check_base(self, parent_dir: Path, base: dict[str, Any]) -> None:
         """Refuse to mix trials of different base params in one record."""
         shared = {n: v for n, v in base.items() if n not in KEYS or not KEYS[n].machine}
         shared |= {"repeats": self.settings.repeats}
@@ -319,7 +292,50 @@ class Study:
         self.locks.give_back(claim.number)
 
 
-def _open(path: Path, storage: str | None, locks: Locks) -> Any:
+@contextmanager
+def open_study(
+    parent_dir: Path,
+    storage: str | None,
+    settings: Settings,
+    base: dict[str, Any],
+    more_is_better: bool,
+) -> Iterator[Study]:
+    """Open the record of a search, or begin it.
+
+    Args:
+        parent_dir: folder of the search; its name is the study's.
+        storage: "postgresql://...", or None for a file in `parent_dir`.
+        settings: what search.yaml says.
+        base: the params that all trials share.
+        more_is_better: direction of the monitored metric.
+
+    Raises:
+        UsageError: the storage cannot be used, or the trials there had other base params.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    name, locks = parent_dir.resolve().name, _open_locks(parent_dir, storage)
+    pruner = settings.prune and optuna.pruners.SuccessiveHalvingPruner(*settings.prune)
+    try:
+        locks.acquire()
+        study = optuna.create_study(
+            storage=_open_storage(parent_dir / JOURNAL, storage, locks),
+            study_name=name,
+            sampler=optuna.samplers.RandomSampler(),  # not asked for points
+            pruner=pruner or optuna.pruners.NopPruner(),
+            direction="maximize" if more_is_better else "minimize",
+            load_if_exists=True,
+        )
+        opened = Study(study, locks, settings, more_is_better)
+        opened.check_base(parent_dir, base)
+        locks.release()
+        yield opened
+    finally:
+        locks.close()
+
+
+def _open_storage(path: Path, storage: str | None, locks: Locks) -> Any:
     """Open Optuna's storage; half a line that a crash left in the file is cut off."""
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
@@ -355,14 +371,16 @@ def storage_errors(storage: str | None) -> Iterator[None]:
         ) from error
 
 
-def _database_locks(storage: str, name: str) -> Locks:
+def _open_locks(parent_dir: Path, storage: str | None) -> Locks:
+    if storage is None:
+        return FileLocks(parent_dir / ".search.lock")
     if not storage.startswith(("postgresql://", "postgres://")):
         raise UsageError(
             f"--storage: found {storage!r}, want postgresql://USER:PASSWORD@HOST/DATABASE.\n"
             "(SQLite is not safe for several workers; without --storage a file is used.)"
         )
     try:
-        return DatabaseLocks(storage, name)
+        return DatabaseLocks(storage, parent_dir.resolve().name)
     except ImportError as error:
         raise UsageError(
             f"--storage needs psycopg: pip install 'psycopg[binary]' ({error})"

@@ -1,11 +1,11 @@
 """The processes that train the trials of a search: started warm, watched, brought to an end."""
 
-import ctypes
 import json
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +20,7 @@ from core.records import read_rows
 from core.study import Claim
 
 CONSOLE = "console.log"  # what a trial prints
+GRACE = 30.0  # seconds that a run may take to save
 FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is given up
 
 
@@ -69,11 +70,7 @@ class Launcher:
 
 def enter(folder: Path, gpu: str | None) -> None:
     """Prepare the process of a trial: its end, its output, its GPU, the lock of its folder."""
-    with suppress(OSError, AttributeError):  # Linux: SIGTERM when the server, thus the search, dies
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        sys.exit(143)
+    threading.Thread(target=_end_with_search, daemon=True).start()
     handle = os.open(folder / CONSOLE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
         os.dup2(handle, standard)
@@ -84,6 +81,16 @@ def enter(folder: Path, gpu: str | None) -> None:
         with suppress(UsageError), one_writer(folder):
             return
         time.sleep(0.1)
+
+
+def _end_with_search() -> None:
+    """Stop the run, so that it saves, when the search that started it is no more."""
+    search = multiprocessing.parent_process()
+    assert search is not None
+    search.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass
@@ -153,12 +160,12 @@ class Job:
         return f"  {self.folder.name[:60]:60}  epoch {epoch:>7}  {metric} {value}  {left} left"
 
 
-def stop_all(jobs: Sequence[Job], grace: float = 30.0) -> None:
-    """Let runs save and end; those that take longer than `grace` seconds are killed."""
+def stop_all(jobs: Sequence[Job]) -> None:
+    """Let runs save and end; those that take too long are killed."""
     for job in jobs:
         with suppress(OSError):
             job.process.terminate()
-    until = time.monotonic() + grace
+    until = time.monotonic() + GRACE
     for job in jobs:
         job.process.join(max(0.0, until - time.monotonic()))
         if job.process.is_alive():

@@ -1,0 +1,188 @@
+"""Searches that really train: going on, repeats, pruning, failures, signals, several processes."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import train
+from search_hyperparams import launch_training_job
+from tests.conftest import SMALL, rows
+from tests.searching import LINEAR, alive, descendants, results, search, start, trials, write_search
+from utils import Params
+
+GRID = "space: {learning_rate: [1e-4, 1e-3]}"
+
+
+def wait_for_two_trials(running: "subprocess.Popen[str]", folder: Path) -> list[int]:
+    """Wait until two trials have finished an epoch; returns the processes of the search."""
+    while len(list(folder.glob("*/metrics.jsonl"))) < 2:
+        assert running.poll() is None
+        time.sleep(0.05)
+    return descendants(running.pid)
+
+
+def wait_for_the_end(family: list[int]) -> None:
+    """Wait until none of these processes is alive."""
+    until = time.monotonic() + 60
+    while any(map(alive, family)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_grid_trains_one_folder_a_point_and_adds_only_what_is_new(
+    tmp_path: Path, data: Path
+) -> None:
+    folder = write_search(tmp_path / "a space; $(echo x) 'quoted'", GRID)
+    assert search(folder, data, "--jobs", "2") == 0
+    assert trials(folder) == ["learning_rate_0.0001", "learning_rate_0.001"]
+    before = results(folder)
+    changed = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    (folder / "search.yaml").write_text("space: {learning_rate: [1e-3, 1e-2]}")
+    assert search(folder, data) == 0
+    assert trials(folder) == ["learning_rate_0.0001", "learning_rate_0.001", "learning_rate_0.01"]
+    assert {path: path.stat().st_mtime_ns for path in changed} == changed
+    assert before.items() <= results(folder).items()
+
+
+def test_a_trial_is_a_run_that_train_goes_on_with_and_ends_as_a_cold_start_does(
+    tmp_path: Path, data: Path
+) -> None:
+    folder = write_search(tmp_path / "s", GRID, **(SMALL | {"task": "model"}))
+    assert search(folder, data, "--jobs", "2") == 0
+    for name in trials(folder):
+        alone = tmp_path / "alone" / name
+        params = Params(folder / name / "params.json")
+        assert launch_training_job(alone.parent, data, name, params) == 0
+        for file in ("metrics.jsonl", "last.pt", "best.pt"):
+            assert (alone / file).read_bytes() == (folder / name / file).read_bytes()
+        assert train.main(["--model_dir", str(folder / name), "--data_dir", str(data)]) == 0
+
+
+def test_every_point_is_trained_with_several_seeds_and_the_mean_is_judged(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(tmp_path / "s", f"repeats: 3\n{GRID}", seed=7, num_epochs=2)
+    assert search(folder, data, "--jobs", "2") == 0
+    names = [f"learning_rate_{rate}-seed_{s}" for rate in ("0.0001", "0.001") for s in (7, 8, 9)]
+    assert trials(folder) == names
+    best = [max(row["val_accuracy"] for row in rows(folder / name)) for name in names]
+    means = sorted((sum(best[:3]) / 3, sum(best[3:]) / 3), reverse=True)
+    said = capsys.readouterr().out
+    assert f"  {means[0]:.4f} ± " in said
+    assert f"  {means[1]:.4f} ± " in said
+
+
+def test_a_bad_trial_is_stopped_early_and_the_search_says_so(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "prune: {after: 2, keep: 0.5}\nspace: {learning_rate: [1e-1, 1e-9, 1e-8]}"
+    folder = write_search(tmp_path / "s", text, num_epochs=4, monitor="loss")
+    assert search(folder, data) == 0
+    assert "1 of 3 trials complete, 2 pruned" in capsys.readouterr().out
+    assert len(rows(folder / "learning_rate_0.1")) == 4
+    assert len(rows(folder / "learning_rate_1e-09")) >= 2
+    assert search(folder, data) == 0  # nothing is left to do
+
+
+def test_a_failed_trial_is_told_with_its_last_lines_and_does_not_stop_the_others(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(tmp_path / "s", "space: {learning_rate: [1e38, 1e-3]}")
+    assert search(folder, data) == 1
+    said = capsys.readouterr().out
+    assert "1 of 2 trials complete, 1 failed" in said
+    assert "the loss is not finite in epoch 1" in said
+    assert search(folder, data) == 1  # it is not run again
+    assert "learning_rate_1e+38: failed" not in capsys.readouterr().out
+    assert search(folder, data, "--retry_failed") == 1
+    assert "learning_rate_1e+38: failed" in capsys.readouterr().out
+
+
+def test_a_search_whose_first_three_trials_fail_stops_and_says_why(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(tmp_path / "s", "space: {learning_rate: [1e-1, 1e-2, 1e-3, 1e-4]}")
+    assert search(folder, tmp_path / "none") == 1
+    said = capsys.readouterr()
+    assert "the first three trials all failed" in said.err
+    assert said.out.count("no such folder of data") == 3
+    assert search(folder, data, "--retry_failed") == 0
+    assert len(trials(folder)) == 4
+
+
+def test_base_params_that_changed_are_refused_and_machine_keys_may_change(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(tmp_path / "s", GRID)
+    assert search(folder, data) == 0
+    write_search(folder, GRID, num_epochs=2)
+    assert search(folder, data) == 2
+    assert "'num_epochs' changed since the search began" in capsys.readouterr().err
+    write_search(folder, GRID, checkpoint_minutes=1.0)
+    assert search(folder, data) == 0
+
+
+def test_the_share_of_threads_stays_as_it_was_when_a_trial_was_made(
+    tmp_path: Path, data: Path
+) -> None:
+    folder = write_search(tmp_path / "s", GRID)
+    params = {name: value for name, value in LINEAR.items() if name != "num_threads"}
+    (folder / "params.json").write_text(json.dumps(params))
+    name = "learning_rate_0.0001"
+    (folder / name).mkdir()
+    trial = params | {"num_threads": 3, "learning_rate": 1e-4}
+    (folder / name / "params.json").write_text(json.dumps(trial))
+    assert search(folder, data, "--jobs", "1000") == 0
+    threads = [Params(folder / n / "params.json").num_threads for n in trials(folder)]
+    assert threads == [3, 1]
+
+
+def test_a_report_needs_no_training_and_a_lost_record_only_looks_at_the_folders(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(
+        tmp_path / "s", "method: random\ntrials: 3\nspace: {learning_rate: [1, 2, 3]}"
+    )
+    assert search(folder, data) == 0
+    before, said = results(folder), capsys.readouterr().out
+    assert search(folder, data, "--report") == 0
+    assert capsys.readouterr().out in said
+    (folder / "search.journal").unlink()
+    assert search(folder, data) == 0
+    assert results(folder) == before
+    assert "3 of 3 trials complete" in capsys.readouterr().out
+
+
+def test_a_signal_lets_the_trials_save_and_the_same_command_goes_on(
+    tmp_path: Path, data: Path
+) -> None:
+    slow = {"num_epochs": 150, "checkpoint_minutes": None}
+    folder = write_search(tmp_path / "s", GRID, **slow)
+    with start(folder, data, "--jobs", "2") as running:
+        family = wait_for_two_trials(running, folder)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 143
+    wait_for_the_end(family)
+    done = {path: len(path.read_text().splitlines()) for path in folder.glob("*/metrics.jsonl")}
+    assert all(0 < count < 150 for count in done.values())
+    assert all((path.parent / "last.pt").exists() for path in done)
+    assert search(folder, data, "--jobs", "2") == 0
+    assert all("goes on" in (path.parent / "train.log").read_text() for path in done)
+
+
+def test_children_die_with_a_search_that_is_killed(tmp_path: Path, data: Path) -> None:
+    folder = write_search(tmp_path / "s", GRID, num_epochs=100_000)
+    with start(folder, data, "--jobs", "2") as running:
+        family = wait_for_two_trials(running, folder)
+        running.kill()
+    wait_for_the_end(family)
+
+
+def test_a_job_of_the_original_call_is_a_run_like_any_other(tmp_path: Path, signs: Path) -> None:
+    params = Params.of(SMALL | {"num_epochs": 1}, "base")
+    assert launch_training_job(str(tmp_path), str(signs), "job 'one'", params) == 0
+    assert len(rows(tmp_path / "job 'one'")) == 1
