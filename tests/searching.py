@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ def search(folder: Path, data: Path, *more: str) -> int:
     return search_hyperparams.main(["--parent_dir", str(folder), "--data_dir", str(data), *more])
 
 
-def start(folder: Path, data: Path, *more: str) -> "subprocess.Popen[str]":
-    """Start a search as a process group of its own."""
+def start(
+    folder: Path, data: Path, *more: str, enter: Sequence[str] = ()
+) -> "subprocess.Popen[str]":
+    """Start a search as a process group of its own; `enter` is a command to put before it."""
     command = [sys.executable, "search_hyperparams.py", "--parent_dir", str(folder)]
     return subprocess.Popen(
-        [*command, "--data_dir", str(data), *more],
+        [*enter, *command, "--data_dir", str(data), *more],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,

@@ -43,16 +43,18 @@ def test_two_searches_share_300_trials_and_none_runs_twice(tmp_path: Path, data:
     share(tmp_path / "s", data, 300)
 
 
-def kill_and_go_on(tmp_path: Path, data: Path, text: str, kills: int, most: float) -> None:
+def kill_and_go_on(
+    tmp_path: Path, data: Path, text: str, kills: int, most: float, *more: str
+) -> None:
     """Kill a trial, the search or all its processes at random; compare with a quiet search."""
     rng = random.Random(0)
     params = {"task": "model", "optimizer": "AdamW", "num_channels": 2, "dropout_rate": 0.3}
-    params |= {"num_epochs": 40, "checkpoint_minutes": 0.0}
+    params |= {"num_epochs": 25, "checkpoint_minutes": 0.0}
     quiet = write_search(tmp_path / "quiet", text, **params)
     assert search(quiet, data, "--jobs", "2") == 0
     folder = write_search(tmp_path / "killed", text, **params)
     done, hit = 0, {"trial": 0, "search": 0, "all": 0}
-    running = start(folder, data, "--jobs", "2")
+    running = start(folder, data, "--jobs", "2", *more)
     while done < kills:
         time.sleep(rng.uniform(0, most))
         target = rng.choice(sorted(hit))
@@ -68,7 +70,7 @@ def kill_and_go_on(tmp_path: Path, data: Path, text: str, kills: int, most: floa
         done, hit[target] = done + 1, hit[target] + bool(numbers[target])
         if target != "trial":
             running.communicate()
-            running = start(folder, data, "--jobs", "2")
+            running = start(folder, data, "--jobs", "2", *more)
     said, _ = running.communicate(timeout=600)
     print(f"{done} kills: {hit}")
     assert running.returncode == 0, said
@@ -78,7 +80,7 @@ def kill_and_go_on(tmp_path: Path, data: Path, text: str, kills: int, most: floa
 
 
 def test_a_search_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, data: Path) -> None:
-    kill_and_go_on(tmp_path, data, RANDOM.format(n=4), kills=3, most=6)
+    kill_and_go_on(tmp_path, data, RANDOM.format(n=3), kills=2, most=5)
 
 
 @pytest.mark.slow
