@@ -79,7 +79,8 @@ def compare(name: str, params: dict[str, object], data: str, trials: int, repeat
     print(
         f"{name}: {trials} trials in {statistics.median(warm):.1f} s with two jobs; one cold "
         f"process after the other {statistics.median(cold):.1f} s: {ratio:.1f} times the trials "
-        f"per minute.\n  Overhead per trial with one job: {statistics.median(alone):.2f} s. Results equal to the byte."
+        f"per minute.\n  Overhead per trial with one job: {statistics.median(alone):.2f} s. "
+        "Results equal to the byte."
     )
 
 
