@@ -26,9 +26,10 @@ from pathlib import Path
 from core.errors import UsageError, UserError, reports_errors
 from core.interrupt import Stop, end_workers
 from core.keys import KEYS
+from core.locks import storage_errors
 from core.params import ROOT, Params, find_params_file, load_params, read_mapping
 from core.search import Settings, read_settings
-from core.study import Claim, Study, open_study, storage_errors
+from core.study import Claim, Study, open_study
 from core.trials import Job, Launcher, Screen, enter, make_folder, stop_all
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -187,7 +188,8 @@ class Screen:
     def table(self, lines: Iterator[str]) -> None:
         """Draw the table anew."""
         if self.live:
-            drawn = list(lines)
+            width = shutil.get_terminal_size().columns
+            drawn = [line[: width - 1] for line in lines]  # one that wraps could not be wiped out
             self._clear()
             print("\n".join(drawn), flush=True)
             self.lines = len(drawn)
