@@ -157,8 +157,9 @@ class Study:
     def _end(self, claim: Claim, value: float | None = None, state: str = "COMPLETE") -> None:
         from optuna.trial import TrialState
 
-        self.study.tell(claim.number, value, TrialState[state])
-        self.locks.give_back(claim.number)
+        with self.alone():  # nobody may see the trial running and find its lock free
+            self.study.tell(claim.number, value, TrialState[state])
+            self.locks.give_back(claim.number)
 
 
 @contextmanager

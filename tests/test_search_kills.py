@@ -44,19 +44,19 @@ def test_two_searches_share_300_trials_and_none_runs_twice(tmp_path: Path, data:
 
 
 def kill_and_go_on(
-    tmp_path: Path, data: Path, text: str, kills: int, most: float, *more: str
+    tmp_path: Path, data: Path, text: str, kills: int, epochs: int, *more: str
 ) -> None:
     """Kill a trial, the search or all its processes at random; compare with a quiet search."""
     rng = random.Random(0)
     params = {"task": "model", "optimizer": "AdamW", "num_channels": 2, "dropout_rate": 0.3}
-    params |= {"num_epochs": 25, "checkpoint_minutes": 0.0}
+    params |= {"num_epochs": epochs, "checkpoint_minutes": 0.0}
     quiet = write_search(tmp_path / "quiet", text, **params)
     assert search(quiet, data, "--jobs", "2") == 0
     folder = write_search(tmp_path / "killed", text, **params)
     done, hit = 0, {"trial": 0, "search": 0, "all": 0}
     running = start(folder, data, "--jobs", "2", *more)
     while done < kills:
-        time.sleep(rng.uniform(0, most))
+        time.sleep(rng.uniform(0, 5))
         target = rng.choice(sorted(hit))
         family = descendants(running.pid)
         if running.poll() is not None:
@@ -80,13 +80,13 @@ def kill_and_go_on(
 
 
 def test_a_search_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, data: Path) -> None:
-    kill_and_go_on(tmp_path, data, RANDOM.format(n=3), kills=2, most=5)
+    kill_and_go_on(tmp_path, data, RANDOM.format(n=3), kills=2, epochs=25)
 
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_30_times_ends_as_one_that_was_not(
     tmp_path: Path, data: Path
 ) -> None:
-    kill_and_go_on(tmp_path / "random", data, RANDOM.format(n=16), kills=15, most=8)
+    kill_and_go_on(tmp_path / "random", data, RANDOM.format(n=16), kills=15, epochs=100)
     grid = "space: {learning_rate: [1e-6, 1e-5, 1e-4, 1e-3], dropout_rate: [0.0, 0.1, 0.2, 0.3]}"
-    kill_and_go_on(tmp_path / "grid", data, grid, kills=15, most=8)
+    kill_and_go_on(tmp_path / "grid", data, grid, kills=15, epochs=100)

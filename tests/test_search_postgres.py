@@ -85,7 +85,7 @@ def test_a_search_in_a_database_that_is_killed_ends_as_one_that_was_not(
     tmp_path: Path, data: Path, url: str
 ) -> None:
     text = "method: random\ntrials: 8\nspace: {learning_rate: {low: 1e-5, high: 1e-2, log: true}}"
-    kill_and_go_on(tmp_path, data, text, 8, 8.0, "--storage", url)
+    kill_and_go_on(tmp_path, data, text, 8, 100, "--storage", url)
 
 
 @pytest.mark.parametrize(
