@@ -30,7 +30,7 @@ from core.locks import storage_errors
 from core.params import ROOT, Params, find_params_file, load_params, read_mapping
 from core.search import Settings, read_settings
 from core.study import Claim, Study, open_study
-from core.trials import Job, Launcher, Screen, enter, make_folder, stop_all
+from core.workers import Job, Launcher, Screen, enter, make_folder, stop_all
 
 
 def launch_training_job(
