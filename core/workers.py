@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import UsageError
+from core.errors import UsageError, UserError
 from core.interrupt import one_writer
 from core.params import Params, find_params_file, read_mapping
 from core.records import read_rows
@@ -63,10 +63,15 @@ class Launcher:
             ensure_running()
 
     def start(self, folder: Path, data_dir: str | None, gpu: str | None) -> Any:
-        """Start the process that trains `folder`."""
-        process = self.context.Process(target=self.target, args=(folder, data_dir, gpu))
-        process.start()
-        return process
+        """Start the process that trains `folder`; a server that was killed is started anew."""
+        for _ in range(5):
+            process = self.context.Process(target=self.target, args=(folder, data_dir, gpu))
+            try:
+                process.start()
+                return process
+            except (EOFError, ConnectionError):  # the server died meanwhile
+                time.sleep(0.2)
+        raise UserError("the process that trials are started from dies again and again")
 
 
 def enter(folder: Path, gpu: str | None) -> None:
