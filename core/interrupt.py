@@ -5,6 +5,7 @@ import multiprocessing.util  # whose own handler at exit has to run after ours
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -136,3 +137,21 @@ def one_writer(folder: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 file.truncate(0)
+
+
+def has_writer(folder: Path) -> bool:
+    """Tell whether another process holds the lock of a run's folder, without taking it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no lock
+        return False
+    linux = sys.platform.startswith("linux")  # struct flock: macOS has the numbers first
+    layout = struct.Struct("hhqqi4x" if linux else "qqihh")
+    kind, free = fcntl.F_RDLCK, fcntl.F_UNLCK
+    ask = layout.pack(kind, 0, 0, 0, 0) if linux else layout.pack(0, 0, 0, kind, 0)
+    try:
+        with open(folder / ".lock", "rb") as file:
+            answer = layout.unpack(fcntl.fcntl(file, fcntl.F_GETLK, ask))
+    except OSError:
+        return False
+    return bool(answer[0 if linux else 3] != free)
