@@ -13,6 +13,8 @@ from core import statistics, tables
 from core.differences import differences
 from core.errors import UsageError, reports_errors
 from core.files import write_text
+from core.plots import draw
+from core.report import make_page
 from core.results import find_row, gather, group
 
 
@@ -67,8 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("results.csv", tables.comma_separated(columns)),
         ("results.tex", tables.latex(columns)),
         ("results.json", tables.as_json(columns, args.split)),
+        ("report.html", make_page(rows, columns, args.split, str(args.parent_dir))),
     ]:
         write_text(args.parent_dir / name, text)
+    try:
+        draw(rows, args.split, args.parent_dir)
+    except ImportError:
+        print("No PNG plots: pip install matplotlib", file=sys.stderr)
     return 0
 
 

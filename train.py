@@ -27,7 +27,15 @@ from core.interrupt import Stop, one_writer
 from core.monitor import LossCheck, is_better, monitored
 from core.params import Params, find_params_file, parse_overrides
 from core.predictions import save_predictions, wants_predictions
-from core.records import LossAverage, append_row, cut_back, logging_to, prefixed
+from core.records import (
+    LossAverage,
+    add_to_board,
+    append_row,
+    cut_back,
+    logging_to,
+    open_board,
+    prefixed,
+)
 from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
 from core.task import Batch, Collected, Task, default_loss_weight
 from evaluate import evaluate
@@ -200,6 +208,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
 def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
     """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
     task, params, run.stop.training = state.task, state.params, True
+    board = open_board(run.folder, state.step) if params.tensorboard else None
     while state.epoch < params.num_epochs and not state.stopped_early:
         began, done_before = time.perf_counter(), state.batch
         train_metrics = train(state, train_loader, run)
@@ -220,6 +229,8 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
         row = {"epoch": state.epoch, "step": state.step, "learning_rate": learning_rate}
         row |= prefixed("train", train_metrics) | prefixed("val", state.metrics)
         state.log_bytes = append_row(run.folder / "metrics.jsonl", row)
+        if board is not None:
+            add_to_board(board, row)
         save(state, run, is_best)
 
         timing = {"train_seconds": seconds, "seconds": time.perf_counter() - began, "share": share}

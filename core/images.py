@@ -1,6 +1,7 @@
 """Image files as uint8 tensors: decoded once on all cores, checked, and cached beside the data."""
 
 import hashlib
+import io
 import logging
 import os
 from collections.abc import Sequence
@@ -92,6 +93,15 @@ def open_rgb(path: Path) -> "Image.Image":
         raise
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise DataError(f"{path}: damaged ({error})") from None
+
+
+def png(pixels: Tensor) -> bytes:
+    """Return uint8 (3, H, W) as the bytes of a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
+    return file.getvalue()
 
 
 def _decode(path: Path, size: tuple[int, int]) -> np.ndarray | str:

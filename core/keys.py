@@ -146,6 +146,7 @@ _KEYS = [
         machine=True,
     ),
     Key("save_summary_steps", int, 100, "steps between training metrics", 1, machine=True),
+    Key("tensorboard", bool, False, "rows of metrics.jsonl also for TensorBoard", machine=True),
 ]
 
 KEYS = {key.name: key for key in _KEYS}

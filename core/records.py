@@ -1,5 +1,6 @@
 """What a run writes down for people: the log, metrics.jsonl, JSON results; and running averages."""
 
+import importlib.util
 import json
 import logging
 import math
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.errors import UserError
+from core.errors import UsageError, UserError
 from core.files import named, write_json
 
 
@@ -130,6 +131,29 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line; a last line cut short by a kill is left out."""
     lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
     return [json.loads(line) for line in lines[:-1]]
+
+
+def open_board(folder: Path, step: int) -> Any:
+    """Return a TensorBoard writer for a run's folder; what it has of later steps is forgotten."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def check_tensorboard() -> None:
+    """Raise UsageError if the package is missing that `tensorboard: true` needs."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UsageError(
+            "'tensorboard' is true, but the package is missing: pip install tensorboard"
+        )
+
+
+def add_to_board(board: Any, row: Mapping[str, Any]) -> None:
+    """Write the numbers of a row of metrics.jsonl for TensorBoard, at the row's step."""
+    for name, value in row.items():
+        if value is not None and name != "step":
+            board.add_scalar(name.replace("_", "/", 1), value, row["step"])
+    board.flush()
 
 
 class LossAverage:

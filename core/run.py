@@ -29,7 +29,7 @@ from core.params import (
     read_mapping,
     task_folder,
 )
-from core.records import save_dict_to_json
+from core.records import check_tensorboard, save_dict_to_json
 from core.runtime import pick_device, usable_cores
 from core.task import Task, load_task
 
@@ -49,6 +49,7 @@ OUTPUTS = (
     "evaluations.jsonl",
     "evaluate.log",
     "console.log",
+    "events.out.tfevents.*",
 )
 RESOLVED = "params.resolved.json"
 
@@ -159,6 +160,8 @@ def open_run(
     check_optimizer_params(params, task)
     check_monitor(params, task)
     pick_device(params.device)
+    if params.tensorboard:
+        check_tensorboard()
     checkpoint = None if overwrite else read_newest(folder, warnings)
     began_from = earlier.get("restore_file")
     if checkpoint is not None and restore_file not in (None, began_from):

@@ -74,6 +74,7 @@ class Task:
     make_scheduler: Callable[..., Any] | None
     train_step: Callable[..., dict[str, Any]] | None
     class_names: Callable[[Params], list[str]] | None
+    show: Callable[..., bytes | str] | None
     data_dir: str | None
 
     def losses(self, outputs: Any, labels: Any) -> dict[str, Tensor]:
@@ -111,6 +112,7 @@ def load_task(name: str) -> Task:
         make_scheduler=getattr(net, "make_scheduler", None),
         train_step=getattr(net, "train_step", None),
         class_names=getattr(net, "class_names", None),
+        show=getattr(data_loader, "show", None),
         data_dir=getattr(data_loader, "data_dir", None),
     )
 

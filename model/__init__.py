@@ -33,6 +33,9 @@ What a task may define; absent means the default:
                     class_names(params) -> list[str]               for tables and plots
     data_loader.py  data_dir = "data/..."                          where the data lie if neither the
                         command line nor the params file says so
+                    show(index, split, data_dir, params) -> bytes | str    an example as a person
+                        sees it, for reports: a PNG or JPEG file, or text; `index` is its id if
+                        the loader has `ids`, else its number
 
 Here `net.py` and `data_loader.py` are the hand signs, the task to edit.
 """

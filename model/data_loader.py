@@ -51,6 +51,11 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
     return loaders
 
 
+def show(index: str, split: str, data_dir: str, params: Params) -> bytes:
+    """Return the image file of an example, for reports."""
+    return (Path(data_dir) / f"{split}_signs" / index).read_bytes()
+
+
 def list_examples(folder: Path) -> tuple[list[Path], Tensor]:
     """Return the image files of a folder, sorted by name, and their labels (N,).
 

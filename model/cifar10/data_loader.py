@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils import Batches, DataError, Params, listed
+from utils import Batches, DataError, Params, listed, png
 
 data_dir = "data/cifar-10-batches-bin"
 
@@ -54,6 +54,13 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
             ids=ids,
         )
     return loaders
+
+
+def show(index: str, split: str, data_dir: str, params: Params) -> bytes:
+    """Return an image, of which `index` names file and place, as a PNG for reports."""
+    name, _, number = index.partition(":")
+    pixels = read_records(Path(data_dir) / name)[int(number), 1:].reshape(SHAPE)
+    return png(torch.from_numpy(pixels.copy()))
 
 
 def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor, list[str]]:

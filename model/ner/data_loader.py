@@ -59,6 +59,11 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
     }
 
 
+def show(index: int, split: str, data_dir: str, params: Params) -> str:
+    """Return the words of a sentence, for reports."""
+    return " ".join(read_split(Path(data_dir), split)[index].words)
+
+
 def word_features(word: str, affix_length: int) -> list[str]:
     """Return the F features of a word: itself, its shape, and its prefixes and suffixes.
 
