@@ -14,12 +14,9 @@ PLACES = {"command", "resumed_with"}  # of params.resolved.json, what does not d
 def differences(a: Result, b: Result) -> str:
     """Return lines that name everything recorded in which two runs differ."""
     mine, theirs = recorded(a), recorded(b)
-    names = [
-        n for n in dict.fromkeys([*mine, *theirs]) if mine.get(n, ABSENT) != theirs.get(n, ABSENT)
-    ]
-    lines = [f"A: {a.name}", f"B: {b.name}", ""]
-    lines += [f"{name}: {mine.get(name, ABSENT)} -> {theirs.get(name, ABSENT)}" for name in names]
-    if not names:
+    pairs = {n: (mine.get(n, ABSENT), theirs.get(n, ABSENT)) for n in [*mine, *theirs]}
+    lines = [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
+    if not lines:
         lines.append("Nothing that was recorded differs: params, versions, code, data, device.")
     return "\n".join([f"A: {a.name}", f"B: {b.name}", "", *lines, "", parting(a, b)])
 
