@@ -12,6 +12,7 @@ from typing import Any
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 OPTIONS += ["--no-first-run", "--disable-extensions", "--remote-debugging-pipe"]
+FAULTS = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
 
 
 class Browser:
@@ -22,14 +23,14 @@ class Browser:
         inlet, writes = os.pipe()
         arguments = [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "sh", *arguments],
+            ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "bash", *arguments],
             pass_fds=(reads, writes),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         os.close(reads)
         os.close(writes)
-        self.pipe = open(inlet, "rb")
+        self.inlet = inlet
         self.numbers = itertools.count(1)
         self.session: str | None = None
         self.events: list[dict[str, Any]] = []
@@ -42,7 +43,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self.buffer:
-            part = os.read(self.pipe.fileno(), 1 << 20)
+            part = os.read(self.inlet, 1 << 20)
             assert part, "the browser has ended"
             self.buffer += part
         message, _, self.buffer = self.buffer.partition(b"\0")
@@ -72,7 +73,8 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """Return the value of an expression in the page."""
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        how = {"returnByValue": True, "awaitPromise": True}
+        answer = self.send("Runtime.evaluate", expression=script, **how)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -99,10 +101,7 @@ class Browser:
         for event in self.events:
             details = json.dumps(event.get("params", {}))[:300]
             url = event.get("params", {}).get("request", {}).get("url", "file:")
-            if (
-                event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
-                or event["method"] == "Runtime.consoleAPICalled"
-            ):
+            if event["method"] in FAULTS:
                 found.append(details)
             elif not url.startswith(("file:", "data:")):
                 found.append(f"asked for {url}")
@@ -113,5 +112,5 @@ class Browser:
         self.session = None
         self.send("Browser.close")
         self.process.wait(20)
-        self.pipe.close()
+        os.close(self.inlet)
         os.close(self.out)

@@ -22,8 +22,7 @@ from core.statistics import (
 from model.net import metrics
 from tests.conftest import SMALL, Folder
 
-DRAWS, COUNT = 2000, 300
-accuracy = {"accuracy": metrics["accuracy"]}
+DRAWS, COUNT = 2000, 500
 
 
 def simulated(right: np.ndarray) -> Predictions:
@@ -32,16 +31,32 @@ def simulated(right: np.ndarray) -> Predictions:
     return Predictions(np.eye(3)[np.where(right, labels, (labels + 1) % 3)], labels)
 
 
-def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    return bootstrap([(1.0, simulated(a)), (-1.0, simulated(b))], accuracy)["accuracy"]
+def test_the_interval_of_an_accuracy_or_a_difference_is_that_of_its_examples_values() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.random(COUNT) < share for share in (0.8, 0.7))
+    only = {"accuracy": metrics["accuracy"]}
+    assert bootstrap([(1.0, simulated(a))], only)["accuracy"] == interval_of_mean(a * 1.0)
+    found = bootstrap([(1.0, simulated(a)), (-1.0, simulated(b))], only)["accuracy"]
+    assert found == interval_of_mean(a * 1.0 - b)
 
 
 def test_a_95_percent_interval_covers_the_true_accuracy_in_93_to_97_percent() -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(DRAWS):
-        low, high = bootstrap([(1.0, simulated(rng.random(COUNT) < 0.8))], accuracy)["accuracy"]
-        covered += low <= 0.8 <= high
+        low, high = interval_of_mean((rng.random(COUNT) < 0.9) * 1.0)
+        covered += low <= 0.9 <= high
+    assert 0.93 <= covered / DRAWS <= 0.97
+
+
+@pytest.mark.slow
+def test_an_interval_by_resampling_covers_as_well() -> None:
+    rng = np.random.default_rng(7)
+    covered = 0
+    for _ in range(DRAWS):
+        predictions = simulated(rng.random(COUNT) < 0.9)  # of F1 0.9, too: errors go round
+        low, high = bootstrap([(1.0, predictions)], {"f1": metrics["f1"]})["f1"]
+        covered += low <= 0.9 <= high
     assert 0.93 <= covered / DRAWS <= 0.97
 
 
@@ -49,9 +64,9 @@ def test_two_equal_models_are_not_told_apart_in_about_95_percent() -> None:
     rng = np.random.default_rng(2)
     same = 0
     for _ in range(DRAWS):
-        hard = rng.random(COUNT)  # what makes both models fail on the same examples
+        hard = rng.random(COUNT)  # what makes both fail on the same examples
         a, b = (hard + rng.random(COUNT) < 1.4 for _ in range(2))
-        low, high = difference(a, b)
+        low, high = interval_of_mean(a * 1.0 - b)
         same += low <= 0 <= high
     assert 0.93 <= same / DRAWS <= 0.97
 
@@ -59,15 +74,12 @@ def test_two_equal_models_are_not_told_apart_in_about_95_percent() -> None:
 def test_a_difference_of_three_standard_errors_is_found_in_80_percent_or_more() -> None:
     rng = np.random.default_rng(3)
     found = 0
-    for _ in range(500):
-        a = rng.random(COUNT) < 0.8
-        worse = 3 * np.sqrt(2 * 0.1 / COUNT)  # of a difference that is 1 or -1 in 10% each
-        b = np.where(
-            a, rng.random(COUNT) >= (0.1 + worse / 2) / 0.8, rng.random(COUNT) < 0.5 - worse / 0.4
-        )
-        low, _ = difference(a, b)
+    gap = 3 * np.sqrt(0.2 / COUNT)  # they differ in 20% of the examples
+    for _ in range(DRAWS):
+        draw = rng.random(COUNT)
+        low, _ = interval_of_mean(1.0 * (draw < 0.1 + gap / 2) - (draw > 0.9 + gap / 2))
         found += low > 0
-    assert found / 500 >= 0.8
+    assert found / DRAWS >= 0.8
 
 
 def test_a_mean_over_examples_is_recognised_and_another_metric_is_not() -> None:
