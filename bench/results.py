@@ -61,12 +61,16 @@ def main() -> None:
             make_run(Path(parent) / f"run_{number:05}", number, args.epochs)
         command = [sys.executable, str(ROOT / "synthesize_results.py"), "--parent_dir", parent]
         for grouping in ([], ["--no_group"]):
-            began = time.perf_counter()
+            began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([*command, *grouping], check=True, stdout=subprocess.DEVNULL)
             seconds = time.perf_counter() - began
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
             sizes = {path.name: path.stat().st_size for path in Path(parent).glob("re*.*")}
-            print(f"{args.runs} runs {' '.join(grouping)}: {seconds:.1f} s, at most {peak:.0f} MiB")
+            print(
+                f"{args.runs} runs {' '.join(grouping)}: {seconds:.1f} s ({cpu:.1f} s of one core), "
+                f"at most {used.ru_maxrss / 1024:.0f} MiB"
+            )
         print({name: f"{size / 1e6:.1f} MB" for name, size in sorted(sizes.items())})
 
 

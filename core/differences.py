@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from core.results import Result, read_json
+from core.results import Result, RunFolder
 
+RESOLVED = "params.resolved.json"
 ABSENT = "(absent)"
 PLACES = {"command", "resumed_with"}  # of params.resolved.json, what does not describe the run
 
@@ -23,7 +24,7 @@ def differences(a: Result, b: Result) -> str:
 
 def recorded(run: Result) -> dict[str, str]:
     """Return all that a run has recorded about itself, nested names joined by dots."""
-    content = read_json(run.folder, "params.resolved.json", {"params.resolved.json"}, [])
+    content = RunFolder(run.folder, {RESOLVED}).mapping(RESOLVED)
     content = {name: value for name, value in content.items() if name not in PLACES}
     return flat(content | {"params": run.params}, "")
 

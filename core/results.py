@@ -10,7 +10,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +23,10 @@ from core.params import read_mapping
 
 OURS = {"results.md", "results.csv", "results.tex", "results.json", "report.html"}
 OURS |= {"curves.png", "seeds.png"}
-PARAMS_FILES = ("params.json", "params.yaml")
-RUN_FILES = {*PARAMS_FILES, "params.resolved.json", "metrics.jsonl", "train.log", "last.pt"}
+RUN_FILES = {"params.json", "params.yaml", "params.resolved.json"}
+RUN_FILES |= {"metrics.jsonl", "train.log", "last.pt"}
 # Params that do not make a setting another one.
 ASIDE = {"data_dir", "cuda", "num_threads"} | {name for name, key in KEYS.items() if key.machine}
-LOG_BYTES = 65_536  # read at either end of a train.log
 MARK = re.compile(
     rb"INFO: (?:(?P<interrupted>Training |Epoch \d+/\d+  train)|(?P<stopped>Stopped by)"
     rb"|(?P<finished>Done after|[^\n]*: complete, nothing to do))|ERROR: (?P<failed>[^\n]*)"
@@ -50,8 +49,8 @@ class Result:
     seconds: float | None = None
     weights: int | None = None
     test_looks: int = 0
-    data: str | None = None  # fingerprint
-    code: Any = None  # hashes
+    data: dict[str, Any] = field(default_factory=dict)  # its fingerprint
+    code: Any = None  # hashes of the task's files
     is_run: bool = True
 
     @property
@@ -81,11 +80,9 @@ class Row:
 
 def number(value: Any) -> float | None:
     """Return a JSON number as a float, null as NaN, and None for anything else."""
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
         return None
-    return float(value) if abs(value) < 1e308 else math.nan
+    return math.nan if value is None or abs(value) > 1e308 else float(value)
 
 
 def gather(parent_dir: Path, split: str) -> list[Result]:
@@ -111,135 +108,126 @@ def _walk(
         yield Result(name, folder, "unreadable", [error.strerror or ""], is_run=False)
         return
     files = {entry for entry in is_folder if not is_folder[entry]}
-    visible = sorted(entry for entry in is_folder if entry[0] != "." and entry != "__pycache__")
-    below = [entry for entry in visible if is_folder[entry]]
+    places = {  # names that are not UTF-8 are shown with question marks
+        entry: f"{name}/{entry}".strip("/").encode("utf-8", "replace").decode()
+        for entry in sorted(is_folder)
+        if entry[0] != "." and entry != "__pycache__"
+    }
+    below = [entry for entry in places if is_folder[entry]]
     search = "search.yaml" in files and not files & {"train.log", "metrics.jsonl", "last.pt"}
     results = any(f.startswith("metrics_") and f.endswith(".json") for f in files)
     is_run = bool(files & RUN_FILES or results) and not search
     if is_run:
-        yield read_run(folder, name or ".", files, split)
+        yield RunFolder(folder, files).read(name or ".", split)
     elif not (in_run or search or below) and name:
-        status = "not a run" if visible else "empty folder"
+        status = "not a run" if places else "empty folder"
         yield Result(name, folder, status, is_run=False)
     elif not (in_run or search):
-        for file in (entry for entry in visible if entry in files - OURS):
-            place = f"{name}/{file}" if name else file
-            yield Result(place, folder / file, "not a run", is_run=False)
+        for file in (entry for entry in places if entry in files - OURS):
+            yield Result(places[file], folder / file, "not a run", is_run=False)
     for entry in below:
-        place = f"{name}/{entry}" if name else entry
-        yield from _walk(folder / entry, place, in_run or is_run, split, seen)
+        yield from _walk(folder / entry, places[entry], in_run or is_run, split, seen)
 
 
-def read_run(folder: Path, name: str, files: set[str], split: str) -> Result:
-    """Read what a run's folder holds; damaged files are named in its notes."""
-    faults: list[str] = []
-    run = Result(name, folder, "")
-    recorded = read_json(folder, "params.resolved.json", files, faults)
-    run.params = recorded.get("params") or _params(folder, files, faults)
-    data = recorded.get("data") or {}
-    run.data, run.code = data.get("sha256"), recorded.get("code")
-    if data.get("made_up"):
-        run.notes.append(f"on {data['made_up']}")
-    best = read_json(folder, "metrics_val_best_weights.json", files, faults)
-    chosen = best if split == "val" else {}
-    chosen = chosen or read_json(folder, f"metrics_{split}_best.json", files, faults)
-    values = {name: number(value) for name, value in chosen.items()}
-    run.metrics = {name: value for name, value in values.items() if value is not None}
-    rows = read_rows(folder, "metrics.jsonl", files, faults)
-    columns = dict.fromkeys(name for row in rows for name in row)
-    for column in columns:
-        cells = [number(row.get(column)) for row in rows]
-        if all(cell is not None for cell in cells):
-            run.curves[column] = array("d", cells)  # type: ignore[arg-type]
-    for row in rows:
-        if best and all(row.get(f"val_{name}") == value for name, value in best.items()):
-            epoch = row.get("epoch")
-            run.best_epoch = epoch if isinstance(epoch, int) else None
-            break
-    times = [number(r.get("seconds")) for r in read_rows(folder, "times.jsonl", files, faults)]
-    run.seconds = math.fsum(t for t in times if t and t > 0) if times else None
-    looks = read_rows(folder, "evaluations.jsonl", files, faults)
-    run.test_looks = sum(row.get("split") == "test" for row in looks)
-    log = _read_log(folder, files, faults)
-    if found := WEIGHTS.search(log):
-        run.weights = int(found[1].replace(b",", b""))
-    run.status = _status(run, files, log)
-    if faults and run.status != "running":
-        run.status = "damaged"
-    run.notes = faults + run.notes
-    return run
+class RunFolder:
+    """Reads the files of a run; what is damaged in them is added to `faults`."""
 
+    def __init__(self, folder: Path, files: Container[str]) -> None:
+        self.folder, self.files = folder, files
+        self.faults: list[str] = []
 
-def _status(run: Result, files: set[str], log: bytes) -> str:
-    """Say how a run stands: by its lock, then by the last that its log says, then by its files."""
-    if ".lock" in files and has_writer(run.folder):
-        return "running"
-    marks = list(MARK.finditer(log))
-    if marks:
-        if (error := marks[-1]["failed"]) is not None:
-            run.notes.append(error.decode(errors="replace").strip()[:200])
-        return str(marks[-1].lastgroup)
-    if run.epochs is not None:
-        return "finished" if run.epochs >= run.params.get("num_epochs", math.inf) else "interrupted"
-    return "results only" if run.metrics else "not started"
-
-
-def _params(folder: Path, files: set[str], faults: list[str]) -> dict[str, Any]:
-    present = [name for name in PARAMS_FILES if name in files]
-    try:
-        if not present:
-            raise UsageError(f"{folder}/params.json: no such file")
-        return read_mapping(folder / present[0])
-    except (UsageError, RecursionError) as error:
-        faults.append(str(error).removeprefix(f"{folder}{os.sep}"))
-        return {}
-
-
-def _read(folder: Path, name: str, files: set[str], faults: list[str]) -> bytes:
-    try:
-        return (folder / name).read_bytes() if name in files else b""
-    except OSError as error:
-        faults.append(f"{name}: {error.strerror}")
-        return b""
-
-
-def _read_log(folder: Path, files: set[str], faults: list[str]) -> bytes:
-    log = _read(folder, "train.log", files, faults)
-    return log if len(log) <= 2 * LOG_BYTES else log[:LOG_BYTES] + b"\n" + log[-LOG_BYTES:]
-
-
-def read_json(folder: Path, name: str, files: set[str], faults: list[str]) -> dict[str, Any]:
-    """Read a JSON object; {} if the file is absent, or damaged, which is added to the faults."""
-    text = _read(folder, name, files, faults)
-    try:
-        value = json.loads(text) if name in files else {}
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        faults.append(f"{name}: damaged")
-        return {}
-    return value
-
-
-def read_rows(folder: Path, name: str, files: set[str], faults: list[str]) -> list[dict[str, Any]]:
-    """Read one JSON object a line, up to the first that is damaged, which is named."""
-    lines = _read(folder, name, files, faults).split(b"\n")
-    end = lines.pop()
-    try:
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-        if not end and len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
-            return rows
-    except (ValueError, RecursionError):
-        pass
-    rows = []
-    with suppress(ValueError, RecursionError):
-        for line in lines:
-            row = json.loads(line)
-            if not isinstance(row, dict):
+    def read(self, name: str, split: str) -> Result:
+        """Return all that the table, the page and the comparisons need."""
+        run = Result(name, self.folder, "")
+        recorded = self.mapping("params.resolved.json")
+        data, params = recorded.get("data"), recorded.get("params")
+        run.params = params if isinstance(params, dict) else self._params()
+        run.data, run.code = data if isinstance(data, dict) else {}, recorded.get("code")
+        if run.data.get("made_up"):
+            run.notes.append(f"on {run.data['made_up']}")
+        best = self.mapping("metrics_val_best_weights.json")
+        chosen = best if split == "val" else {}
+        chosen = chosen or self.mapping(f"metrics_{split}_best.json")
+        values = {name: number(value) for name, value in chosen.items()}
+        run.metrics = {name: value for name, value in values.items() if value is not None}
+        rows = self.rows("metrics.jsonl")
+        for column in rows[0] if rows else []:
+            try:
+                run.curves[column] = array("d", [row[column] for row in rows])
+            except (KeyError, TypeError, OverflowError):  # a null, or no number
+                cells = [number(row.get(column)) for row in rows]
+                if None not in cells:
+                    run.curves[column] = array("d", cells)  # type: ignore[arg-type]
+        for row in rows if best else []:
+            if all(row.get(f"val_{name}") == value for name, value in best.items()):
+                run.best_epoch = row["epoch"] if isinstance(row.get("epoch"), int) else None
                 break
-            rows.append(row)
-    faults.append(f"{name}: line {len(rows) + 1} is damaged or cut short")
-    return rows
+        times = [number(row.get("seconds")) for row in self.rows("times.jsonl")]
+        run.seconds = math.fsum(t for t in times if t and t > 0) if times else None
+        looks = self.rows("evaluations.jsonl")
+        run.test_looks = sum(row.get("split") == "test" for row in looks)
+        log = self._bytes("train.log")
+        if found := WEIGHTS.search(log):
+            run.weights = int(found[1].replace(b",", b""))
+        run.status = self._status(run, log)
+        if self.faults and run.status != "running":
+            run.status = "damaged"
+        run.notes = self.faults + run.notes
+        return run
+
+    def _status(self, run: Result, log: bytes) -> str:
+        """Say how a run stands: by its lock, else by the last that its log says, else by files."""
+        if ".lock" in self.files and has_writer(self.folder):
+            return "running"
+        if marks := list(MARK.finditer(log)):
+            if (error := marks[-1]["failed"]) is not None:
+                run.notes.append(error.decode(errors="replace").strip()[:200])
+            return str(marks[-1].lastgroup)
+        if run.epochs is not None:
+            asked = number(run.params.get("num_epochs")) or math.inf
+            return "finished" if run.epochs >= asked else "interrupted"
+        return "results only" if run.metrics else "not started"
+
+    def _params(self) -> dict[str, Any]:
+        for name in ("params.json", "params.yaml"):
+            if name in self.files:
+                try:
+                    return read_mapping(self.folder / name)
+                except (UsageError, RecursionError) as error:
+                    self.faults.append(str(error).removeprefix(f"{self.folder}{os.sep}"))
+                    return {}
+        self.faults.append("no params file")
+        return {}
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes() if name in self.files else b""
+        except OSError as error:
+            self.faults.append(f"{name}: {error.strerror}")
+            return b""
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Read a JSON object; {} if the file is absent or damaged."""
+        with suppress(ValueError, RecursionError):
+            value = json.loads(self._bytes(name) or "{}")
+            if isinstance(value, dict):
+                return value
+        self.faults.append(f"{name}: damaged")
+        return {}
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Read one JSON object a line, up to the first that is damaged."""
+        *lines, end = self._bytes(name).split(b"\n")
+        with suppress(ValueError, RecursionError):  # all at once, which is faster
+            rows = json.loads(b"[" + b",".join(lines) + b"]")
+            if not end and len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
+                return rows
+        rows = []
+        with suppress(ValueError, TypeError, RecursionError):
+            for line in lines:
+                rows.append(dict(json.loads(line)))
+        self.faults.append(f"{name}: line {len(rows) + 1} is damaged or cut short")
+        return rows
 
 
 def group(runs: Sequence[Result], together: bool = True) -> list[Row]:
@@ -249,23 +237,23 @@ def group(runs: Sequence[Result], together: bool = True) -> list[Row]:
     """
     rows: dict[str, dict[str, Result]] = {}
     for run in runs:
-        setting = sorted((n, v) for n, v in run.params.items() if n not in {*ASIDE, "seed"})
-        complete = run.status in ("finished", "results only") and "seed" in run.params
-        key = json.dumps([setting, run.data, run.status]) if complete and together else run.name
-        seed = json.dumps(run.params.get("seed"))
+        key, seed = run.name, json.dumps(run.params.get("seed"))
+        if together and run.status in ("finished", "results only") and "seed" in run.params:
+            setting = sorted(p for p in run.params.items() if p[0] not in {*ASIDE, "seed"})
+            key = json.dumps([run.status, run.data.get("sha256"), setting])
         if earlier := rows.get(key, {}).get(seed):
             run.notes.append(f"same seed as {earlier.name}")
             key = run.name
         rows.setdefault(key, {})[seed] = run
-    for row in rows.values():
-        if any(run.code != next(iter(row.values())).code for run in row.values()):
-            next(iter(row.values())).notes.append("the code of the task differs between these runs")
-    return [Row(common_name(list(row.values())), list(row.values())) for row in rows.values()]
+    members = [list(row.values()) for row in rows.values()]
+    for row in members:
+        if any(run.code != row[0].code for run in row):
+            row[0].notes.append("the task's code is not the same in these runs")
+    return [Row(common_name([run.name for run in row]), row) for row in members]
 
 
-def common_name(runs: Sequence[Result]) -> str:
-    """Return "base_seed{1,2}" for runs named base_seed1 and base_seed2."""
-    names = [run.name for run in runs]
+def common_name(names: Sequence[str]) -> str:
+    """Return "base_seed{1,2}" for base_seed1 and base_seed2."""
     if len(names) == 1:
         return names[0]
     start = os.path.commonprefix(names)  # noqa: RUF071 - of letters
@@ -278,40 +266,41 @@ def common_name(runs: Sequence[Result]) -> str:
 
 def main_metric(runs: Sequence[Result]) -> str | None:
     """Return the metric that picked the best epoch in most of the runs; None if there is none."""
-    usual = ("accuracy" if "accuracy" in run.metrics else "loss" for run in runs)
-    names = [run.params.get("monitor") or name for run, name in zip(runs, usual, strict=True)]
-    counts = Counter(n for n, run in zip(names, runs, strict=True) if n in run.metrics)
+    counts = Counter(name for run in runs for name in run.metrics if name == monitored(run))
     others = (name for run in runs for name in run.metrics)
     return counts.most_common(1)[0][0] if counts else next(others, None)
 
 
+def monitored(run: Result) -> Any:
+    """Return the name of the metric that picked a run's best epoch."""
+    return run.params.get("monitor") or ("accuracy" if "accuracy" in run.metrics else "loss")
+
+
 def less_is_better(metric: str, runs: Sequence[Result]) -> bool:
     """Tell whether a metric is a loss, or is monitored as one."""
-    modes = {r.params.get("monitor_mode") for r in runs if r.params.get("monitor") == metric}
-    return metric.endswith("loss") if not modes - {None} else "min" in modes
+    modes = [run.params.get("monitor_mode") for run in runs if monitored(run) == metric]
+    return "min" in modes or ("max" not in modes and metric.endswith("loss"))
 
 
 def differing_params(runs: Sequence[Result]) -> list[str]:
     """Return the params that decide results and are not the same in every run.
 
-    A task's own keys are looked at among the runs of that task. A declared key that a run does not
-    have is at its default there.
+    A declared key that a run does not have is at its default there. A task's own keys are compared
+    among the runs of that task.
     """
-    defaults = {name: key.default for name, key in KEYS.items()}
-    values: dict[tuple[str, Any], set[str]] = {}
-    names = [name for name in dict.fromkeys(n for r in runs for n in r.params) if name not in ASIDE]
-    tasks: dict[Any, set[str]] = {}
+    tasks: dict[str, list[dict[str, Any]]] = {"": []}
     for run in runs:
-        tasks.setdefault(run.params.get("task"), set()).update(run.params)
-    for run in runs:
-        task = run.params.get("task")
-        for name in names if run.params else []:
-            if name in KEYS or name in tasks[task]:
-                value = run.params.get(name, defaults.get(name))
-                place = (name, None if name in KEYS else task)
-                values.setdefault(place, set()).add(json.dumps(value))
-    differing = {name for (name, _), found in values.items() if len(found) > 1}
-    return [name for name in names if name in differing]
+        if run.params:
+            defaults = {name: key.default for name, key in KEYS.items()}
+            tasks[""].append({n: run.params.get(n, default) for n, default in defaults.items()})
+            own = {name: value for name, value in run.params.items() if name not in KEYS}
+            tasks.setdefault(f"task {run.params.get('task')}", []).append(own)
+    names = dict.fromkeys(name for run in runs for name in run.params if name not in ASIDE)
+    return [
+        name
+        for name in names
+        if any(any(p.get(name) != found[0].get(name) for p in found) for found in tasks.values())
+    ]
 
 
 def find_row(rows: Sequence[Row], name: str) -> Row:
@@ -320,12 +309,10 @@ def find_row(rows: Sequence[Row], name: str) -> Row:
     Raises:
         UsageError: there is none; the nearest name is offered.
     """
-    path = Path(name).resolve()
+    path, known = Path(name).resolve(), []
     for row in rows:
-        names = {row.name, *(run.name for run in row.members)}
-        if row.first.is_run and (
-            name.rstrip("/") in names or any(run.folder.resolve() == path for run in row.members)
-        ):
-            return row
-    known = [run.name for row in rows for run in row.members if run.is_run]
+        for run in row.members if row.first.is_run else []:
+            known.append(run.name)
+            if name.rstrip("/") in (row.name, run.name) or run.folder.resolve() == path:
+                return row
     raise UsageError(f"{name}: no such run below the parent_dir{did_you_mean(name, known)}")

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,16 +42,23 @@ def digits(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean; None of nothing."""
+    return math.fsum(values) / len(values) if values else None
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Return the standard deviation of a sample (divided by n - 1); None of fewer than two."""
+    if len(values) < 2:
+        return None
+    middle = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1))
+
+
 def with_deviation(values: Sequence[float]) -> str:
     """Return "0.9417 ± 0.0072": mean and standard deviation of several values, or the one value."""
-    if len(values) < 2:
-        return digits(values[0]) if values else ""
-    return f"{statistics.fmean(values):.4g} ± {statistics.stdev(values):.2g}"
-
-
-def between(low: float, high: float) -> str:
-    """Return "[0.9208, 0.9583]"."""
-    return f"[{low:.4g}, {high:.4g}]"
+    spread = deviation(values)
+    return digits(mean(values)) + ("" if spread is None else f" ± {spread:.2g}")
 
 
 def spent(seconds: float | None) -> str:
@@ -72,17 +78,15 @@ def metric_columns(rows: Sequence[Row]) -> list[Column]:
     columns = []
     for name in names | dict.fromkeys(name for run in runs for name in run.metrics):
         found = [row.values(name) for row in rows]
-        means = [statistics.fmean(values) if values else None for values in found]
-        deviations = [statistics.stdev(v) if len(v) > 1 else None for v in found]
-        lows, highs = ([row.intervals.get(name, (None, None))[i] for row in rows] for i in (0, 1))
-        columns.append(Column(name, means, [with_deviation(v) for v in found], "metrics"))
-        if any(low is not None for low in lows):
-            pairs = zip(lows, highs, strict=True)
-            shown = [
-                "" if low is None or high is None else between(low, high) for low, high in pairs
-            ]
-            if name == main:
-                columns.append(Column(f"{name} 95%", [None] * len(rows), shown))
+        columns.append(
+            Column(name, [mean(v) for v in found], list(map(with_deviation, found)), "metrics")
+        )
+        deviations = [deviation(values) for values in found]
+        ends = [row.intervals.get(name) for row in rows]
+        lows, highs = ([None if pair is None else pair[i] for pair in ends] for i in (0, 1))
+        if name == main:
+            shown = ["" if pair is None else "[{:.4g}, {:.4g}]".format(*pair) for pair in ends]
+            columns.append(Column(f"{name} 95%", [None] * len(rows), shown))
         for part, values in (("sd", deviations), ("low", lows), ("high", highs)):
             if any(value is not None for value in values):
                 shown = list(map(digits, values))
@@ -129,7 +133,7 @@ def make_columns(rows: Sequence[Row], params: str) -> list[Column]:
     columns += [
         column("best epoch", [in_common([m.best_epoch for m in row.members]) for row in rows]),
         column("epochs", [in_common([m.epochs for m in row.members]) for row in rows]),
-        column("time", [statistics.fmean(t) if t else None for t in times], spent),
+        column("time", [mean(t) for t in times], spent),
         column("weights", [run.weights for run in runs]),
         column("test looks", looks),
         column("note", ["; ".join(found) for found in notes]),
@@ -179,7 +183,7 @@ def terminal(columns: Sequence[Column], width: int | None = None) -> str:
     fitting = len(columns)
     while width and fitting > 1 and sum(sizes[:fitting]) + 2 * fitting > width:
         fitting -= 1
-    shown = [[column.name, *column.shown] for column in columns[:fitting]]
+    shown = [[escaped(cell, {}) for cell in [c.name, *c.shown]] for c in columns[:fitting]]
     lines = ["  ".join(map(str.ljust, cells, sizes)).rstrip() for cells in zip(*shown, strict=True)]
     if missing := [column.name for column in columns[fitting:]]:
         lines.append(f"(not shown, for want of width: {', '.join(missing)})")
@@ -188,7 +192,8 @@ def terminal(columns: Sequence[Column], width: int | None = None) -> str:
 
 def escaped(text: str, signs: dict[str, str]) -> str:
     """Return one line of text with the signs replaced that mean something else."""
-    return "".join(signs.get(sign, sign) for sign in " ".join(text.split()))
+    words = " ".join(text.split())
+    return "".join(signs.get(sign, sign) if sign.isprintable() else "?" for sign in words)
 
 
 def markdown(columns: Sequence[Column]) -> str:
