@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from core import statistics, tables
+from core import comparison, tables
 from core.differences import differences
 from core.errors import UsageError, reports_errors
 from core.files import write_text
+from core.grouping import find_row, group
 from core.plots import draw
 from core.report import make_page
-from core.results import find_row, gather, group
+from core.results import gather
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -53,14 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = group(runs, not args.no_group)
     if args.compare:
         a, b = (find_row(rows, name) for name in args.compare)
-        print(statistics.compare(a, b, args.split))
+        print(comparison.compare(a, b, args.split))
         return 0
     if args.diff:
         one, other = (find_row(group(runs, together=False), name).first for name in args.diff)
         print(differences(one, other))
         return 0
     rows = tables.sort_rows(rows, tables.make_columns(rows, args.params), args.sort, args.reverse)
-    statistics.add_intervals(rows[: args.intervals], args.split)
+    comparison.add_intervals(rows[: args.intervals], args.split)
     columns = tables.make_columns(rows, args.params)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(tables.terminal(columns, width))

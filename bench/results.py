@@ -68,7 +68,7 @@ def main() -> None:
             cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
             sizes = {path.name: path.stat().st_size for path in Path(parent).glob("re*.*")}
             print(
-                f"{args.runs} runs {' '.join(grouping)}: {seconds:.1f} s ({cpu:.1f} s of one core), "
+                f"{args.runs} runs {' '.join(grouping)}: {seconds:.1f} s ({cpu:.1f} s of CPU), "
                 f"at most {used.ru_maxrss / 1024:.0f} MiB"
             )
         print({name: f"{size / 1e6:.1f} MB" for name, size in sorted(sizes.items())})

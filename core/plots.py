@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.results import Row, main_metric
+from core.grouping import Row, main_metric
 
 MOST = 10  # rows in a picture
 

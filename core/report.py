@@ -11,7 +11,8 @@ import numpy as np
 
 from core.classification import IGNORED, confusion_matrix
 from core.errors import UserError
-from core.results import Result, Row, less_is_better, main_metric
+from core.grouping import Row, less_is_better, main_metric
+from core.results import Result
 from core.statistics import Predictions, read_predictions, take
 from core.tables import Column
 

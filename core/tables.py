@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import UsageError, did_you_mean
-from core.results import Row, differing_params, less_is_better, main_metric
+from core.grouping import Row, differing_params, less_is_better, main_metric
 
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
