@@ -6,6 +6,7 @@ python synthesize_results.py --parent_dir experiments
 import argparse
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = group(runs, not args.no_group)
     if args.compare:
         a, b = (find_row(rows, name) for name in args.compare)
+        if a is b:  # two seeds of one setting
+            a, b = (find_row(group(runs, together=False), name) for name in args.compare)
         print(comparison.compare(a, b, args.split))
         return 0
     if args.diff:
@@ -74,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]:
         write_text(args.parent_dir / name, text)
     try:
-        draw(rows, args.split, args.parent_dir)
+        with warnings.catch_warnings(action="ignore"):  # of letters that its font does not have
+            draw(rows, args.split, args.parent_dir)
     except ImportError:
         print("No PNG plots: pip install matplotlib", file=sys.stderr)
     return 0

@@ -92,11 +92,9 @@ def compare(a: Row, b: Row, split: str) -> str:
             if least > 0.05:
                 verdict += f" (with so few seeds p cannot be below {least:.2g})"
             lines.append(f"  over seeds: {gap:+.2f}{unit}, p = {p:.2g}: {verdict}")
-    lines += ["", f"Over examples: the same nets on others than these {len(found[0])} of {split}."]
+    lines += ["", f"Over examples: would it hold on others than these {len(found[0])} of {split}?"]
     if min(sizes) > 1:
-        lines.append(f"Over seeds: others than these {sizes[0]} and {sizes[1]}, the same examples.")
+        lines.append(f"Over seeds: would it hold for others than these {sizes[0]} and {sizes[1]}?")
     else:
-        lines.append(
-            "Over seeds: unknown; each needs runs of several seeds, five or more are best."
-        )
+        lines.append("Over seeds: unknown; each needs runs of several seeds, best five or more.")
     return "\n".join(lines)

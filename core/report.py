@@ -122,8 +122,11 @@ def losses_of_rows(outputs: Any, labels: Any) -> np.ndarray | None:
         return None
     if labels.ndim == 1 and outputs.ndim == 2 and labels.dtype.kind in "iu":
         scores, counted = outputs.astype(np.float64), ~np.isin(labels, IGNORED)
-        top = scores.max(axis=1)
-        whole = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+        if (labels[counted] < 0).any():
+            raise ValueError("labels below 0")
+        with np.errstate(invalid="ignore"):  # outputs that are not finite
+            top = scores.max(axis=1)
+            whole = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
         own = scores[np.arange(len(labels)), np.where(counted, labels, 0)]
         return np.where(counted, whole - own, 0.0)
     if outputs.shape == labels.shape and labels.dtype.kind == "f":

@@ -16,7 +16,7 @@ import numpy as np
 from core.classification import IGNORED
 from core.errors import DataError
 
-RESAMPLES = 2000
+RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
 FEW = 64  # distinct values up to which resamples of a mean are drawn as counts
 Metric = Callable[[Any, Any], float]
 
