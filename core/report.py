@@ -76,10 +76,10 @@ def embedded_curves(runs: Sequence[Result]) -> tuple[dict[str, Any], int]:
 
 def best_run(rows: Sequence[Row], main: str) -> Result:
     """Return the best run by the main metric."""
-    runs = [run for row in rows for run in row.members]
+    runs = [run for row in rows for run in row.members if main in run.metrics]
     sign = 1 if less_is_better(main, runs) else -1
-    known = [run for run in runs if math.isfinite(run.metrics.get(main, math.nan))]
-    return min(known or runs, key=lambda run: sign * run.metrics.get(main, 0.0))
+    finite = [run for run in runs if math.isfinite(run.metrics[main])]
+    return min(finite or runs, key=lambda run: sign * run.metrics[main])
 
 
 def inspect(run: Result, split: str) -> dict[str, Any]:
