@@ -77,12 +77,8 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> Any:
-    """Make the net and the split's loader again, as the checkpoint says.
-
-    Returns:
-        The net with its weights, the loader, the task, the params, and the folder of the data.
-    """
+def params_of(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> Params:
+    """Return the params that a checkpoint was made with, under those of the command line."""
     stored = machine_params(args.model_dir, checkpoint.get("params", {}))
     overrides = check_values(parse_overrides(args.settings), "--set")
     params = Params.of(stored | overrides, path)
@@ -93,13 +89,31 @@ def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> A
         params.num_threads = min(params.num_threads, runtime.usable_cores())
     if args.data_dir is not None:
         params.dict["data_dir"] = args.data_dir
+    return params
+
+
+def net_of(
+    checkpoint: dict[str, Any], path: Path, task: Task, params: Params, device: torch.device
+) -> nn.Module:
+    """Make the net of a checkpoint, with the weights that were validated, on the device."""
+    model = runtime.place(task.Net(params), params, device)
+    load_weights(model, kept_weights(checkpoint), path)
+    return model
+
+
+def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> Any:
+    """Make the net and the split's loader again, as the checkpoint says.
+
+    Returns:
+        The net with its weights, the loader, the task, the params, and the folder of the data.
+    """
+    params = params_of(checkpoint, path, args)
     device = runtime.start(params)
     task = load_task(params.task)
     data_dir = data.find_data_dir(params, task)
     kept = checkpoint.get("loader_params", {})
     loaders, _ = fetch_loaders(task, [args.split], data_dir, params, kept, train=False)
-    model = runtime.place(task.Net(params), params, device)
-    load_weights(model, kept_weights(checkpoint), path)
+    model = net_of(checkpoint, path, task, params, device)
     return model, loaders[args.split], task, params, data_dir
 
 

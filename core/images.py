@@ -87,6 +87,8 @@ def open_rgb(path: Path) -> "Image.Image":
             if upright.mode.startswith("I;16"):  # Pillow's own conversion would cut it off at 255
                 upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
             return upright.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image") from None
     except DataError:
@@ -102,6 +104,20 @@ def png(pixels: Tensor) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
     return file.getvalue()
+
+
+def open_resized(path: Path, size: tuple[int, int]) -> "Image.Image":
+    """Open an image as `open_rgb` does, and bring it to a size (H, W)."""
+    from PIL import Image
+
+    height, width = size
+    return open_rgb(path).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
+    """Read one image of any size as uint8 (3, H, W); DataError if it cannot be used."""
+    pixels = np.array(open_resized(Path(path), size))  # (H, W, 3)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _decode(path: Path, size: tuple[int, int]) -> np.ndarray | str:

@@ -27,3 +27,18 @@ def tensors(value: Any) -> list[Tensor]:
     if isinstance(items, str) or not isinstance(items, Iterable):
         return []
     return [tensor for item in items for tensor in tensors(item)]
+
+
+def example(value: Any, i: int, count: int) -> Any:
+    """Return what belongs to example `i` among a batch's tensors, with the first dimension kept.
+
+    That is one row, or several where tokens are merged, (B*T, ...) for B = `count` examples.
+    """
+
+    def rows(x: Tensor) -> Tensor:
+        if x.ndim == 0:
+            return x
+        share = len(x) // count
+        return x[i * share : (i + 1) * share]
+
+    return apply(rows, value)

@@ -4,7 +4,7 @@
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -75,6 +75,7 @@ class Task:
     train_step: Callable[..., dict[str, Any]] | None
     class_names: Callable[[Params], list[str]] | None
     show: Callable[..., bytes | str] | None
+    read_inputs: Callable[[list[str], Params], Iterable[tuple[str, Any]]] | None
     data_dir: str | None
 
     def losses(self, outputs: Any, labels: Any) -> dict[str, Tensor]:
@@ -113,6 +114,7 @@ def load_task(name: str) -> Task:
         train_step=getattr(net, "train_step", None),
         class_names=getattr(net, "class_names", None),
         show=getattr(data_loader, "show", None),
+        read_inputs=getattr(data_loader, "read_inputs", None),
         data_dir=getattr(data_loader, "data_dir", None),
     )
 

@@ -36,6 +36,10 @@ What a task may define; absent means the default:
                     show(index, split, data_dir, params) -> bytes | str    an example as a person
                         sees it, for reports: a PNG or JPEG file, or text; `index` is its id if
                         the loader has `ids`, else its number
+                    read_inputs(sources, params) -> (name, inputs) ...     for predict.py: of every
+                        example in a source, a file name, or "-" for standard input; inputs as the
+                        model takes them, without the batch's dimension. Where outputs have one
+                        row a word, the name is the text
 
 Here `net.py` and `data_loader.py` are the hand signs, the task to edit.
 """

@@ -5,7 +5,7 @@ The data lie in folders `train_signs`, `val_signs` and `test_signs`; the label o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils import Batches, DataError, Params, listed, read_images
+from utils import Batches, DataError, Params, listed, read_image, read_images
 
 data_dir = "data/64x64_SIGNS"
 
@@ -76,6 +76,13 @@ def list_examples(folder: Path) -> tuple[list[Path], Tensor]:
     if faults:
         raise DataError(f"{len(faults)} files have no valid label:\n{listed(faults)}")
     return paths, torch.tensor([int(label) for label in labels])
+
+
+def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name and the image (3, 64, 64) of every file, for predict.py."""
+    for source in sources:
+        image = read_image(source, IMAGE_SIZE)
+        yield source, transform(image.unsqueeze(0), None, params)[0]
 
 
 def transform(images: Tensor, generator: torch.Generator | None, params: Params) -> Tensor:

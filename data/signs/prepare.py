@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root
 
 from core.errors import DataError, listed, reports_errors
-from core.images import open_rgb
+from core.images import open_resized
 from core.prepared import repeated_pairs, staging, write_manifest
 from data.signs.draw import SIZE, draw_sign
 
@@ -112,9 +111,7 @@ def make_picture(picture: Picture, folder: Path, seed: int) -> str:
     if isinstance(picture.origin, int):
         image = draw_sign(picture.label, seed, picture.origin)
     else:
-        image = open_rgb(picture.origin).resize(
-            (SIZE, SIZE), Image.Resampling.LANCZOS, reducing_gap=3.0
-        )
+        image = open_resized(picture.origin, (SIZE, SIZE))
         image.info.clear()  # Pillow would copy the camera's comments
     image.save(folder / picture.name, quality=95, subsampling=0)
     return hashlib.sha256(image.tobytes()).hexdigest()

@@ -4,7 +4,7 @@ The data are the official binary version (https://www.cs.toronto.edu/~kriz/cifar
 a label byte and 3072 pixel bytes, the red, green and blue plane, each row by row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils import Batches, DataError, Params, listed, png
+from utils import Batches, DataError, Params, listed, png, read_image
 
 data_dir = "data/cifar-10-batches-bin"
 
@@ -107,6 +107,13 @@ def read_names(path: Path) -> list[str]:
     if len(names) != NUM_CLASSES:
         raise DataError(f"{path}: {len(names)} class names, want {NUM_CLASSES}")
     return names
+
+
+def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name and the image (3, 32, 32) of every file, for predict.py."""
+    for source in sources:
+        image = read_image(source, SHAPE[1:])
+        yield source, transform(image.unsqueeze(0), None, params)[0]
 
 
 def transform(images: Tensor, generator: torch.Generator | None, params: Params) -> Tensor:

@@ -6,15 +6,16 @@ files say later. Shapes: N sentences, T tokens, F features of a word.
 
 import itertools
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.ner.reading import SPLITS, Sentence, has_split, read_split
+from model.ner.reading import SPLITS, Sentence, has_split, read_lines, read_split
 from utils import Batches, DataError, Params, listed
 
 data_dir = "data/entities"
@@ -62,6 +63,18 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
 def show(index: int, split: str, data_dir: str, params: Params) -> str:
     """Return the words of a sentence, for reports."""
     return " ".join(read_split(Path(data_dir), split)[index].words)
+
+
+def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
+    """Yield every line and its words' features (T, F), for predict.py; "-" is standard input.
+
+    As in the data, words and punctuation marks stand between spaces.
+    """
+    for source in sources:
+        lines = sys.stdin.read().split("\n") if source == "-" else read_lines(Path(source))
+        sentences = [Sentence(line.split(), [], source) for line in lines if line.strip()]
+        for sentence in sentences:
+            yield " ".join(sentence.words), encode_words([sentence], params)[0]
 
 
 def word_features(word: str, affix_length: int) -> list[str]:

@@ -49,8 +49,8 @@ class Net(nn.Module):
             x = self.drop(x)
             outputs = forwards(x)[0]  # (B, T, H)
             if self.backwards:
-                reverse = self.backwards[i](x.take_along_dim(mirror, dim=1))[0]  # (B, T, H)
-                outputs = torch.cat([outputs, reverse.take_along_dim(mirror, dim=1)], dim=-1)
+                reverse = self.backwards[i](x.gather(1, mirror.expand_as(x)))[0]  # (B, T, H)
+                outputs = torch.cat([outputs, reverse.gather(1, mirror.expand_as(reverse))], dim=-1)
             x = outputs  # (B, T, H) or (B, T, 2H)
         return self.scores(self.drop(x))  # (B, T, K)
 

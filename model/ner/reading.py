@@ -35,7 +35,10 @@ def read_split(folder: Path, split: str) -> list[Sentence]:
         return read_pair(pair / "sentences.txt", pair / "labels.txt")
     if table.is_file():
         return read_conll(table)
-    raise DataError(f"{folder}: found neither {split}/sentences.txt nor {split}.conll")
+    raise DataError(
+        f"{folder}: found neither {split}/sentences.txt nor {split}.conll\n"
+        "data/ner/prepare.py makes the data."
+    )
 
 
 def has_split(folder: Path, split: str) -> bool:
@@ -94,7 +97,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file (data/ner/prepare.py makes the data)") from None
+        raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8") from None
