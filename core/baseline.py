@@ -16,12 +16,25 @@ def constant_answer(labels: Tensor, train_labels: Tensor, num_classes: int) -> T
     return nn.functional.one_hot(counts.argmax(), num_classes).float().expand(*labels.shape, -1)
 
 
+def count_classes(outputs: Any, labels: Any) -> int | None:
+    """Return K where outputs (B, K), (B, T, K) or (B*T, K) score the classes of integer labels."""
+    if not (is_integer(labels) and isinstance(outputs, Tensor) and outputs.is_floating_point()):
+        return None
+    merged = labels.ndim == 2 and outputs.ndim == 2 and len(outputs) == labels.numel()
+    fits = outputs.ndim > 1 and outputs.shape[:-1] == labels.shape
+    return outputs.shape[-1] if fits or merged else None
+
+
+def chance_loss(task: Task, outputs: Tensor, labels: Tensor, num_classes: int) -> float:
+    """Return the loss of a uniform answer; for cross-entropy it is ln K."""
+    uniform = torch.full_like(outputs, -math.log(num_classes))  # logits or log-probabilities
+    return float(task.losses(uniform, labels)["loss"])
+
+
 def baseline(
     task: Task, train_loader: Any, val_loader: Any, outputs: Any, labels: Any
 ) -> dict[str, float]:
     """Return the validation metrics of the constant answer; "loss" is that of a uniform answer.
-
-    For cross-entropy the uniform answer's loss is ln K.
 
     Args:
         task: whose metrics and loss are taken.
@@ -34,19 +47,16 @@ def baseline(
         The metrics; {} where labels are not class numbers, or the loaders do not show them.
     """
     known: list[Any] = [getattr(loader, "labels", None) for loader in (train_loader, val_loader)]
-    if not (all(map(is_integer, [*known, labels])) and isinstance(outputs, Tensor)):
-        return {}
-    merged = labels.ndim == 2 and outputs.ndim == 2 and len(outputs) == labels.numel()
-    if outputs.shape[:-1] != labels.shape and not merged:
+    num_classes = count_classes(outputs, labels)
+    if num_classes is None or not all(map(is_integer, known)):
         return {}
     train_labels, val_labels = (part.cpu() for part in known)
-    num_classes = outputs.shape[-1]
     if max(int(train_labels.max()), int(val_labels.max())) >= num_classes:
         return {}
     constant = Collected(task)
     constant.add(constant_answer(val_labels, train_labels, num_classes), val_labels)
-    uniform = torch.full_like(outputs, -math.log(num_classes))  # logits or log-probabilities
-    return constant.metrics() | {"loss": float(task.losses(uniform, labels)["loss"])}
+    chance = chance_loss(task, outputs, labels, num_classes)
+    return constant.metrics() | {"loss": chance}
 
 
 def unseen_classes(loaders: dict[str, Any]) -> list[int]:

@@ -30,15 +30,24 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def example(value: Any, i: int, count: int) -> Any:
-    """Return what belongs to example `i` among a batch's tensors, with the first dimension kept.
+    """Return what belongs to example `i` of a batch of `count`, with the first dimension kept.
 
-    That is one row, or several where tokens are merged, (B*T, ...) for B = `count` examples.
+    Of a tensor that is one row, or several where tokens are merged, (B*T, ...); of a list of
+    strings or numbers, one entry.
     """
+    if isinstance(value, Tensor):
+        share = len(value) // count if value.ndim else 0
+        return value[i * share : (i + 1) * share] if share else value
+    if isinstance(value, Mapping):
+        return {name: example(item, i, count) for name, item in value.items()}
+    if isinstance(value, tuple | list) and len(value) == count and _is_plain(value):
+        return value[i : i + 1]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(example(item, i, count) for item in value))
+    if isinstance(value, tuple | list):
+        return type(value)(example(item, i, count) for item in value)
+    return value
 
-    def rows(x: Tensor) -> Tensor:
-        if x.ndim == 0:
-            return x
-        share = len(x) // count
-        return x[i * share : (i + 1) * share]
 
-    return apply(rows, value)
+def _is_plain(values: tuple[Any, ...] | list[Any]) -> bool:
+    return all(isinstance(value, str | int | float) for value in values)

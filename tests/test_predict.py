@@ -130,7 +130,7 @@ def test_the_exported_net_gives_the_nets_own_outputs(
     (found,) = answers(capsys, trained, picture, "--top", "6")
     params = utils.Params(trained / "params.json")
     ((_, image),) = task.read_inputs([str(picture)], params)
-    chances = net(image.unsqueeze(0)).softmax(1)[0]
+    chances = net(image.unsqueeze(0)).detach().softmax(1)[0]
     for each in found["top"]:
         assert each["probability"] == pytest.approx(float(chances[int(each["class"])]), abs=1e-5)
 
