@@ -58,6 +58,7 @@ def take(state: Any, run: Run) -> dict[str, Any]:
             "random_states": random_states(),
             "losses": state.losses.state_dict(),
             "seen": state.summary.batches,
+            "labelled": state.labelled,
             "best": state.best,
             "metrics": state.metrics,
             "stopped_early": state.stopped_early,
@@ -108,6 +109,7 @@ def put_back(state: Any, run: Run) -> None:
     for name in ("epoch", "batch", "step", "best", "metrics", "extra", "log_bytes"):
         setattr(state, name, last[name])
     state.losses.load_state_dict(last["losses"], state.device)
+    state.summary.labelled = last.get("labelled", True)
     state.summary.restore(last["seen"])
     if NEW_SCORES & run.changed.keys() or last["data"] != state.data:
         logging.warning("The best epoch is looked for anew, because scores are not comparable.")
