@@ -22,7 +22,7 @@ def count_classes(outputs: Any, labels: Any) -> int | None:
         return None
     merged = labels.ndim == 2 and outputs.ndim == 2 and len(outputs) == labels.numel()
     fits = outputs.ndim > 1 and outputs.shape[:-1] == labels.shape
-    return outputs.shape[-1] if fits or merged else None
+    return outputs.shape[-1] if (fits or merged) and outputs.shape[-1] > 1 else None
 
 
 def chance_loss(task: Task, outputs: Tensor, labels: Tensor, num_classes: int) -> float:

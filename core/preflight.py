@@ -114,7 +114,13 @@ def examples_do_not_meet(trial: Trial) -> str:
     state.model.eval()
     whole, _ = trial.forward(state, batch)
     for i in range(min(count, 8)):
-        alone, _ = trial.forward(state, example(batch, i, count))
+        try:
+            alone, _ = trial.forward(state, example(batch, i, count))
+        except (ValueError, RuntimeError) as error:
+            raise FaultError(
+                f"example {i} cannot be evaluated alone: {error}. Is something normalised over "
+                "the batch, or do rows depend on their number?"
+            ) from error
         for a, b in zip(tensors(alone), tensors(example(whole, i, count)), strict=True):
             if a.shape != b.shape:
                 raise FaultError(

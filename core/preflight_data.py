@@ -4,6 +4,7 @@ import copy
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ SECONDS = 3.0  # of training that are timed
 def the_same_order_twice(trial: Trial) -> str:
     """An epoch yields the same batches whenever it is asked for, also from the middle."""
     told = []
-    for split, loader in trial.loaders.items():
+    for split, loader in trial.own_loaders.items():
         before = global_states()
         first, second = (list(Short(loader, 8).epoch(0)) for _ in range(2))
         if where := first_difference(first, second, f"{split}, batch"):
@@ -50,7 +51,7 @@ def the_same_order_twice(trial: Trial) -> str:
 def workers_change_nothing(trial: Trial) -> str:
     """With two worker processes a DataLoader yields what it yields without any."""
     told = []
-    for split, loader in trial.loaders.items():
+    for split, loader in trial.own_loaders.items():
         if not isinstance(loader, ExactLoader):
             continue
         found = []
@@ -59,7 +60,9 @@ def workers_change_nothing(trial: Trial) -> str:
             other.inner = copy.copy(loader.inner)
             other.inner.num_workers = workers
             other.inner.prefetch_factor = 2 if workers else None
-            found.append(list(Short(other, 4).epoch(0)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, if there is but one core
+                found.append(list(Short(other, 4).epoch(0)))
         if where := first_difference(found[0], found[1], f"{split}, batch"):
             raise FaultError(f"{where} differs. Does the dataset keep a state of its own?")
         told.append(f"{split} {len(found[0])} batches")
@@ -95,7 +98,7 @@ def examples_of(loader: Any) -> Iterator[tuple[Any, Any, Any]]:
 def every_example_can_be_read(trial: Trial) -> str:
     """Examples of training and validation are read one by one, and their numbers are finite."""
     told = []
-    for split, loader in trial.loaders.items():
+    for split, loader in trial.own_loaders.items():
         count = 0
         for name, inputs, _ in examples_of(loader):
             count += 1
@@ -132,7 +135,7 @@ def hashes(loader: Any) -> dict[bytes, Any]:
 
 def splits_share_no_example(trial: Trial) -> str:
     """No example of a split is found in another one; of the test split only the inputs are read."""
-    loaders, run = dict(trial.loaders), open_run(trial.folder, trial.overrides)
+    loaders, run = dict(trial.own_loaders), open_run(trial.folder, trial.overrides)
     kept, without = trial.state.loader_params, ""
     try:
         test, _ = fetch_loaders(run.task, ["test"], trial.data_dir, run.params, kept, train=False)
@@ -155,16 +158,16 @@ def labels_are_of_one_kind(trial: Trial) -> str:
     """Labels are numbers of the net's classes, and about as frequent in validation as in training.
 
     The distance of two distributions is half the sum of the differences of their shares (total
-    variation). It counts as a shift above 0.15, if more than six deviations from what chance gives
+    variation). It counts as a shift above 0.15, if more than four deviations from what chance gives
     (chi-squared, made normal as by Wilson and Hilferty 1931).
     """
     state, counts = trial.fresh(), {}
     with torch.no_grad():
-        outputs, labels = trial.forward(state, trial.loaders["val"].first_batch())
+        outputs, labels = trial.forward(state, trial.own_loaders["val"].first_batch())
     classes = count_classes(outputs, labels)
     if classes is None:
         raise NotApplicableError("outputs are not scores of classes that integer labels name")
-    for split, loader in trial.loaders.items():
+    for split, loader in trial.own_loaders.items():
         found = label_numbers(loader).long().flatten()
         counted = found[(found != IGNORED[0]) & (found != IGNORED[1])].cpu()
         if len(wrong := counted[(counted < 0) | (counted >= classes)]):
@@ -184,7 +187,7 @@ def labels_are_of_one_kind(trial: Trial) -> str:
     deviations = (float(squares.sum() / freedom) ** (1 / 3) - 1 + part) / part**0.5
     k = int((shares[0] - shares[1]).abs().argmax())
     told = f"class {k}: {shares[0][k]:.0%} of train, {shares[1][k]:.0%} of val"
-    if distance > 0.15 and deviations > 6:
+    if distance > 0.15 and deviations > 4:
         raise FaultError(f"{told}. Were the splits drawn at random?")
     return f"{classes} classes; the largest difference is {told}"
 
@@ -204,7 +207,11 @@ def label_numbers(loader: Any) -> Tensor:
 
 def measure(trial: Trial) -> str:
     """Train for some seconds, and say how fast, how long for the data, and what is left to do."""
-    state, loader, val = trial.fresh(), trial.loaders["train"], Short(trial.loaders["val"], 4)
+    state, loader, val = (
+        trial.fresh(),
+        trial.own_loaders["train"],
+        Short(trial.own_loaders["val"], 4),
+    )
     batches, done, waiting, began = loader.epoch(0), 0, 0.0, 0.0
     while done < 4 or time.perf_counter() - began < SECONDS:
         if done == 2:  # the first ones are slow
@@ -222,7 +229,7 @@ def measure(trial: Trial) -> str:
     seconds, done = time.perf_counter() - began, done - 2
     began = time.perf_counter()
     trial.evaluate(state, val)
-    val_seconds = (time.perf_counter() - began) * len(trial.loaders["val"]) / len(val)
+    val_seconds = (time.perf_counter() - began) * len(trial.own_loaders["val"]) / len(val)
     epochs = max(state.params.num_epochs - trial.epochs_done, 0)
     left = epochs * (seconds / done * len(loader) + val_seconds)
     memory = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak_memory_mb()

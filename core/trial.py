@@ -18,6 +18,8 @@ from core.nested import tensors
 from core.params import find_params_file
 from core.run import open_run
 
+SMALL = 32  # examples a batch, so that the checks are quick
+
 
 class FaultError(UserError):
     """The net or the loader is not sound; says why, and where to look."""
@@ -61,14 +63,15 @@ class Trial:
     train: ModuleType
     seed: int = 0  # of the checks' own choices
     epochs_done: int = 0  # of the run that the params file is from
-    loaders: dict[str, Any] = field(init=False)
+    own_loaders: dict[str, Any] = field(init=False)  # those of the run
+    loaders: dict[str, Any] = field(init=False)  # the same with at most 32 examples a batch
     set_by_loaders: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         run = open_run(self.folder, self.overrides)
         before = dict(run.params.dict)
-        self.state, self.loaders = self.train.build(run, self.data_dir)
-        after = run.params.dict
+        self.state, self.own_loaders = self.train.build(run, self.data_dir)
+        self.loaders, after = self.own_loaders, run.params.dict
         self.set_by_loaders = {n: after[n] for n in after if after[n] is not before.get(n)}
         with torch.no_grad():
             self.labelled = (
@@ -79,6 +82,10 @@ class Trial:
         coarse = self.state.params.precision == "bfloat16"
         self.finely: dict[str, Any] = {"precision": "float32"} if coarse else {}
         self.noise = 0.0 if on_cpu else 1e-2  # of the same computation done again
+        if run.params.batch_size > SMALL:
+            self.overrides = self.overrides | {"batch_size": SMALL}
+            run = open_run(self.folder, self.overrides)
+            _, self.loaders = self.train.build(run, self.data_dir)
 
     def lend(self, run: Any, loaders: dict[str, Any]) -> None:
         """Let a run use loaders that are there already."""

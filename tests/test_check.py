@@ -1,0 +1,118 @@
+"""check.py finds what is wrong with a net or a loader, and only that."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import check
+import train
+from check import CHECKS
+from core.trial import FaultError, Trial
+from tests.conftest import Folder
+
+UNSOUND = {"task": "tests.unsound", "batch_size": 8, "learning_rate": 0.05}
+
+FAULTS = {
+    "an order that changes": ("the loader yields the same batches twice", "train, batch"),
+    "a transform that counts": ("the loader yields the same batches twice", "randomness"),
+    "a dataset that counts": ("worker processes change no batch", "a state of its own"),
+    "an unreadable file": ("every example can be read", "017.pt"),
+    "inputs that are not finite": ("every example can be read", "train, example 7"),
+    "an example in two splits": ("splits share no example", "1 inputs are in train and in val"),
+    "labels that begin at 1": ("labels are of one kind in all splits", "val: label 3"),
+    "a class that is not in training": ("labels are of one kind in all splits", "class 2"),
+    "splits not drawn at random": ("labels are of one kind in all splits", "93% of val"),
+    "large outputs": ("the first loss is near chance", "chance is 1.1"),
+    "a layer left out": ("a gradient reaches every weight", "left_out.bias, left_out.weight"),
+    "a detached layer": ("a gradient reaches every weight", "body.bias, body.weight"),
+    "an optimizer of a part": ("a gradient reaches every weight", "body.bias.* never changes"),
+    "outputs that are no scores": ("a gradient reaches every weight", "not finite"),
+    "inputs not used": ("the net learns one batch by heart", "belong together"),
+    "a norm over the batch": ("no output depends on other examples", "normalised"),
+    "rows mixed by a view": ("no output depends on other examples", "differ by"),
+    "rows merged by a view": ("no output depends on other examples", "view or reshape"),
+    "a squeeze": ("a last batch of one is evaluated", "squeeze"),
+    "a plain attribute": ("saved weights are the whole net", "register_buffer"),
+    "dropout in eval mode": ("evaluation repeats itself", "random numbers"),
+    "a loss that is a sum": ("the batch size changes no number", "loss is"),
+    "randomness of its own": ("the same seed gives the same steps", "differs"),
+}
+
+
+@pytest.fixture
+def trial(run_folder: Folder, tmp_path: Path) -> Callable[..., Trial]:
+    """Return a function that puts a task on trial."""
+
+    def make(seed: int = 0, **params: Any) -> Trial:
+        (tmp_path / "data").mkdir()
+        return Trial(run_folder(**UNSOUND | params), tmp_path / "data", {}, train, seed)
+
+    return make
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found(trial: Callable[..., Trial], fault: str) -> None:
+    what, told = FAULTS[fault]
+    with pytest.raises(Exception, match=told):
+        CHECKS[what](trial(fault=fault))
+
+
+@pytest.mark.parametrize("fault", ["a plain attribute", "randomness of its own"])
+def test_a_resumed_run_that_differs_is_found(trial: Callable[..., Trial], fault: str) -> None:
+    with pytest.raises(FaultError, match=r"state_dict, .* differs, stopped after step"):
+        CHECKS["a stopped and resumed run ends bit-equal"](trial(fault=fault, seed=3))
+
+
+def test_a_run_without_labels_that_is_stopped_in_mid_epoch_keeps_its_metrics(
+    trial: Callable[..., Trial],
+) -> None:
+    each = trial(seed=584, task="tests.kinds", kind="autoencoder", batch_size=2, monitor="loss")
+    assert CHECKS["a stopped and resumed run ends bit-equal"](each) is not None
+
+
+@pytest.mark.parametrize("kind", ["", "files"])
+def test_a_sound_project_passes_and_its_folder_is_left_alone(
+    run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    folder = run_folder(**UNSOUND, fault=kind)
+    (tmp_path / "data").mkdir()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert check.main(["--model_dir", str(folder), "--data_dir", str(tmp_path / "data")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(CHECKS)
+    assert "FAIL" not in {line[:4] for line in lines}
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_crash_of_the_net_is_a_failure_told_in_one_line(
+    run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(**UNSOUND, fault="a crash")
+    assert check.main(["--model_dir", str(folder), "--data_dir", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "FAIL  loaders and net are built: RuntimeError: a fault of the task\n"
+    assert printed.err == ""
+
+
+def test_a_failed_check_ends_with_exit_code_1_and_the_others_are_made(
+    run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(**UNSOUND, fault="an unreadable file")
+    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path), "--set", "num_epochs=1"]
+    assert check.main(argv) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(CHECKS)
+    assert any(line.startswith("FAIL  every example can be read: ") for line in lines)
+
+
+def test_an_unreadable_picture_is_named(
+    run_folder: Folder, signs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "signs"
+    shutil.copytree(signs, data)
+    (data / "val_signs" / "1_IMG_0001.jpg").write_bytes(b"no picture")
+    assert check.main(["--model_dir", str(run_folder()), "--data_dir", str(data)]) == 1
+    assert "1_IMG_0001.jpg: not an image" in capsys.readouterr().out
