@@ -91,11 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
     args = get_args(argv)
     path = find_params_file(args.model_dir)
-    if args.replay:
-        from core.replay import replay
-
-        print(replay(args.model_dir, train))
-        return 0
     overrides = recorded(args.model_dir).get("overrides", {}) | parse_overrides(args.settings)
     if args.data_dir is not None:
         overrides["data_dir"] = args.data_dir
@@ -107,6 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     last = read_newest(args.model_dir, warnings) or {"epoch": 0}
     logging.disable(logging.WARNING)  # what the runs of the checks would tell
     try:
+        if args.replay:
+            from core.replay import replay
+
+            print(replay(args.model_dir, train))
+            return 0
         with tempfile.TemporaryDirectory() as temporary:
             shutil.copy(path, temporary)
             trials: list[Trial] = []

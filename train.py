@@ -36,6 +36,7 @@ from core.records import (
     open_board,
     prefixed,
 )
+from core.replay import kept_if_not_finite
 from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
 from core.task import Batch, Collected, Task, default_loss_weight
 from evaluate import evaluate
@@ -147,7 +148,8 @@ class State:
             raise NumericError(
                 f"the loss is not finite in epoch {self.epoch + 1}, step {bad + 1}, "
                 f"learning rate {self.learning_rate:g}.\n"
-                "A lower learning_rate or grad_clip may help; nothing of this step was saved."
+                "A lower learning_rate or grad_clip may help; nothing of this step was saved.\n"
+                "check.py --replay runs it again, and names the first tensor that is not finite."
             )
 
 
@@ -180,7 +182,8 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
             state.first_of_update = state.batch % params.grad_accumulation == 0
             done = state.batch + 1
             state.last_of_update = done % params.grad_accumulation == 0 or done == total
-            losses = step(state, batch)
+            with kept_if_not_finite(state, run, batch):
+                losses = step(state, batch)
 
             if state.last_of_update:
                 state.step += 1
@@ -259,6 +262,7 @@ def finish(state: State, val_loader: Any, run: Run) -> None:
         if wants_predictions(state.params, collected):
             save_predictions(run.folder / "predictions_val.npz", collected, val_loader.ids)
     state.finished = True
+    (run.folder / "nonfinite.pt").unlink(missing_ok=True)  # of an earlier start
     save(state, run)
 
 

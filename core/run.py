@@ -41,6 +41,7 @@ OUTPUTS = (
     "last.pt",
     "previous.pt",
     "best.pt",
+    "nonfinite.pt",
     "metrics_*_weights.json",
     "metrics_*_best.json",
     "metrics_*_last.json",

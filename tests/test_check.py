@@ -116,3 +116,14 @@ def test_an_unreadable_picture_is_named(
     (data / "val_signs" / "1_IMG_0001.jpg").write_bytes(b"no picture")
     assert check.main(["--model_dir", str(run_folder()), "--data_dir", str(data)]) == 1
     assert "1_IMG_0001.jpg: not an image" in capsys.readouterr().out
+
+
+def test_find_lr_draws_the_loss_and_suggests_a_rate(
+    run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(**UNSOUND, fault="")
+    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path), "--find_lr"]
+    assert check.main(argv) == 0
+    assert (folder / "find_lr.png").read_bytes().startswith(b"\x89PNG")
+    rate = float(capsys.readouterr().out.partition("Suggestion: learning_rate ")[2].split(",")[0])
+    assert 1e-4 < rate < 1

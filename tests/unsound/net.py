@@ -12,6 +12,11 @@ from utils import Params
 fault = ""  # of the net that was made last; a global, as unsound nets have them
 
 
+class Power(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / torch.zeros_like(x)
+
+
 class Net(nn.Module):
     def __init__(self, params: Params) -> None:
         super().__init__()
@@ -22,6 +27,7 @@ class Net(nn.Module):
         if self.fault == "a layer left out":
             self.left_out = nn.Linear(8, 8)
         self.mean = torch.zeros(8)
+        self.power = Power()
 
     def forward(self, x: Tensor) -> Tensor:
         fault = self.fault
@@ -32,6 +38,12 @@ class Net(nn.Module):
         if fault == "inputs not used":
             x = torch.zeros_like(x)
         h = self.norm(self.body(x))  # (B, 8)
+        if fault == "a layer that divides by 0" and self.training:
+            h = self.power(h)
+        if fault == "a gradient that is not finite":
+            h = h + torch.sqrt(torch.zeros_like(h) * h)
+        if fault == "a drawn infinity" and self.training:
+            h = h + torch.where(torch.rand(()) < 0.02, torch.inf, 0.0)
         if fault == "a detached layer":
             h = h.detach()
         if fault == "a plain attribute":
