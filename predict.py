@@ -3,7 +3,7 @@
     python predict.py --model_dir experiments/base_model photograph.jpg folder
     python predict.py --model_dir experiments/ner - < sentences.txt
 
-Where the task names classes, outputs are taken as scores of classes that exclude each other.
+Where a task names classes, outputs are scores of classes that exclude each other.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def describe(name: str, outputs: Any, classes: list[str] | None, top: int) -> di
         return answer if top == 1 else answer | {"top": more}
     if scored and outputs.ndim == 2 and len(words := name.split()) <= len(outputs):
         best = [likeliest(scores, classes or [], 1)[0] for scores in outputs[: len(words)]]
-        tags, chances = [tag for tag, _ in best], [p for _, p in best]
+        tags, chances = map(list, zip(*best, strict=True))
         return {"name": name, "words": words, "tags": tags, "probabilities": chances}
     return {"name": name, "outputs": apply(lambda x: x.tolist(), outputs)}
 
@@ -114,7 +114,8 @@ def as_text(answer: dict[str, Any]) -> str:
         lines = [f"{word:<24}{tag:<16}{p:.3f}" for word, tag, p in columns]
         return "\n".join([*lines, ""])
     if "class" not in answer:
-        return f"{answer['name']:<40}  {json.dumps(answer['outputs'])}"
+        short = json.loads(json.dumps(answer["outputs"]), parse_float=lambda x: round(float(x), 4))
+        return f"{answer['name']:<40}  {short}"
     best = answer.get("top", [answer])
     shown = [f"{each['class']:<16}{each['probability']:.3f}" for each in best]
     return f"{answer['name']:<40}  {'   '.join(shown)}"
