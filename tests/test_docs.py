@@ -64,3 +64,12 @@ def test_a_new_task_is_made_and_trained_as_the_page_says(tmp_path: Path) -> None
                 text = before + text + "\n\n" + place + after
             path.write_text(text, encoding="utf-8")
     assert printed.count("passed") == 1
+
+
+def test_the_tests_that_the_documentation_names_exist() -> None:
+    link = re.compile(r"\[(test_\w+\.py)\]\(\.\./tests/(test_\w+\.py)\)(?::\s+`(\w+)`)?")
+    found = [hit for page in (ROOT / "docs").glob("*.md") for hit in link.findall(page.read_text())]
+    assert found
+    for shown, name, test in found:
+        assert shown == name
+        assert test in (ROOT / "tests" / name).read_text(encoding="utf-8"), test

@@ -22,7 +22,8 @@ def failed(run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str
     def make(fault: str, **params: Any) -> tuple[Path, str]:
         recipe = {"task": "tests.unsound", "batch_size": 8, "fault": fault} | params
         folder = run_folder(**recipe)
-        argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path)]
+        (tmp_path / "data").mkdir()
+        argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path / "data")]
         assert train.main(argv) == 1
         assert "check.py --replay" in capsys.readouterr().err
         assert check.main(["--model_dir", str(folder), "--replay"]) == 0
@@ -69,7 +70,7 @@ def test_the_kept_weights_and_random_states_are_those_before_the_step(failed: Fa
 
 def test_a_later_run_that_ends_well_takes_the_step_away(failed: Failed, tmp_path: Path) -> None:
     folder, _ = failed("a layer that divides by 0")
-    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path), "--set", "fault=none"]
+    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path / "data"), "--set", "fault=none"]
     assert train.main(argv) == 0
     assert not (folder / "nonfinite.pt").exists()
     assert check.main(["--model_dir", str(folder), "--replay"]) == 2
@@ -77,6 +78,17 @@ def test_a_later_run_that_ends_well_takes_the_step_away(failed: Failed, tmp_path
 
 def test_overwrite_takes_the_step_away(failed: Failed, tmp_path: Path) -> None:
     folder, _ = failed("a layer that divides by 0")
-    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path), "--set", "fault=none"]
+    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path / "data"), "--set", "fault=none"]
     assert train.main([*argv, "--overwrite"]) == 0
     assert not (folder / "nonfinite.pt").exists()
+
+
+def test_without_a_kept_step_the_run_is_taken_up_at_its_last_checkpoint(
+    failed: Failed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, printed = failed("a drawn infinity", num_epochs=30)
+    (folder / "nonfinite.pt").unlink()  # as on a GPU
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert check.main(["--model_dir", str(folder), "--replay"]) == 0
+    assert capsys.readouterr().out == printed
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
