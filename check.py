@@ -115,9 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 trials.append(
                     Trial(Path(temporary), data_dir, overrides, train, seed, last["epoch"])
                 )
-                return ", ".join(
-                    f"{s} {len(each)} batches" for s, each in trials[0].loaders.items()
-                )
+                loaders = trials[0].own_loaders.items()
+                return ", ".join(f"{split} {len(each)} batches" for split, each in loaders)
 
             if not passes("loaders and net are built", build, args.traceback):
                 return 1

@@ -60,6 +60,8 @@ def export(model: nn.Module, loader: Any, task: Task, params: Params, path: Path
     """
     model.eval()
     given = called_with(model, loader, task, params)
+    if not tensors(given):
+        raise UserError("--export: the net is given no tensor, which torch.export needs")
     size = len(tensors(given)[0])
 
     def of_size(count: int) -> tuple[Any, ...]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from core.baseline import chance_loss, count_classes
-from core.batches import fetch_loaders
 from core.checkpoint import load_weights, plain, read_checkpoint, write_checkpoint
 from core.errors import Stopped
 from core.interrupt import Stop
@@ -101,7 +100,7 @@ def one_batch_is_learned(trial: Trial) -> str:
         if halved if share is None else share > 0.9:
             return found
     raise FaultError(
-        f"{found}. Is the learning rate off, or do inputs and labels not belong together?"
+        f"{found}. Is the learning rate off, the net too small, or do inputs and labels not fit?"
     )
 
 
@@ -196,14 +195,10 @@ def batch_size_changes_no_number(trial: Trial) -> str:
     """Loss and metrics of 64 validation examples are the same in batches of 1, 16 and 64."""
     state, found = trial.fresh(**trial.finely), []
     for size in (1, 16, 64):
-        run = open_run(trial.folder, trial.overrides | {"batch_size": size})
-        kept = trial.state.loader_params
-        loaders, _ = fetch_loaders(run.task, ["val"], trial.data_dir, run.params, kept, train=False)
-        loader, total = loaders["val"], loaders["val"].num_examples
+        loader = trial.fetch("val", batch_size=size)
+        total = loader.num_examples
         if total is None or len(loader) != -(-total // size):
             raise NotApplicableError("the loader does not obey batch_size")
-        if hasattr(loader, "to"):
-            loader.to(state.device)
         found.append(trial.evaluate(state, Short(loader, 64 // size)))
         if where := first_difference(found[-1], found[0], "it", trial.rounding):
             name = where.rpartition(", ")[2]

@@ -14,19 +14,18 @@ import torch
 from torch import Tensor
 
 from core.baseline import count_classes
-from core.batches import Batches, fetch_loaders, take
+from core.batches import Batches, take
 from core.classification import IGNORED
 from core.errors import DataError, UserError
 from core.loaders import ExactLoader, known_ids
 from core.nested import tensors
 from core.order import global_states
-from core.run import open_run
 from core.runtime import peak_memory_mb
 from core.task import is_integer
 from core.trial import FaultError, NotApplicableError, Short, Trial, first_difference
 
 MOST = 50_000  # examples of a split that are looked at one by one
-SECONDS = 3.0  # of training that are timed
+SECONDS, READING = 3.0, 20.0  # of training that are timed; of reading a split at most
 
 
 def the_same_order_twice(trial: Trial) -> str:
@@ -99,13 +98,15 @@ def every_example_can_be_read(trial: Trial) -> str:
     """Examples of training and validation are read one by one, and their numbers are finite."""
     told = []
     for split, loader in trial.own_loaders.items():
-        count = 0
+        count, began = 0, time.perf_counter()
         for name, inputs, _ in examples_of(loader):
             count += 1
+            if time.perf_counter() - began > READING:
+                break
             for part in tensors(inputs):
                 if part.is_floating_point() and not part.isfinite().all():
                     raise FaultError(f"{split}, example {name}: inputs hold NaN or infinity")
-        told.append(f"{split} {count} examples")
+        told.append(f"{split} {count} of {loader.num_examples} examples")
     return ", ".join(told)
 
 
@@ -135,11 +136,9 @@ def hashes(loader: Any) -> dict[bytes, Any]:
 
 def splits_share_no_example(trial: Trial) -> str:
     """No example of a split is found in another one; of the test split only the inputs are read."""
-    loaders, run = dict(trial.own_loaders), open_run(trial.folder, trial.overrides)
-    kept, without = trial.state.loader_params, ""
+    loaders, without = dict(trial.own_loaders), ""
     try:
-        test, _ = fetch_loaders(run.task, ["test"], trial.data_dir, run.params, kept, train=False)
-        loaders |= test
+        loaders["test"] = trial.fetch("test")
     except Exception as error:  # a task may have no test split, and say so in its own way
         without = f"; without test ({str(error).partition(chr(10))[0]})"
     found = {split: hashes(loader) for split, loader in loaders.items()}
@@ -208,7 +207,7 @@ def label_numbers(loader: Any) -> Tensor:
 def measure(trial: Trial) -> str:
     """Train for some seconds, and say how fast, how long for the data, and what is left to do."""
     state, loader, val = (
-        trial.fresh(),
+        trial.fresh(compile=trial.state.params.compile),
         trial.own_loaders["train"],
         Short(trial.own_loaders["val"], 4),
     )

@@ -100,7 +100,7 @@ def walk(folder: Path, train: ModuleType) -> str:
         def step(state: Any, batch: Any) -> dict[str, Tensor]:
             epochs.add(state.epoch)
             if len(epochs) > 1:
-                raise UsageError(f"{folder}: in the epoch after its last checkpoint all is finite")
+                raise NumericError("In the epoch after the last checkpoint all is finite.")
             losses: list[dict[str, Tensor]] = []
             found = examine(state, lambda *args: losses.append(own(*args)), batch)
             if found is None and state.loss_check.first_bad() is not None:
@@ -117,4 +117,4 @@ def walk(folder: Path, train: ModuleType) -> str:
             train.see_to_the_end(run, data_dir, Namespace(resume=False, overwrite=False))
         except NumericError as error:
             return str(error)
-    raise UsageError(f"{folder}: from its last checkpoint to its end all is finite")
+    return "From the last checkpoint to the end of the run all is finite."

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core import runtime
-from core.batches import to_device
+from core.batches import fetch_loaders, to_device
 from core.errors import UserError
 from core.nested import tensors
 from core.params import find_params_file
@@ -97,8 +97,18 @@ class Trial:
         run.task = replace(run.task, fetch_dataloader=fetch)
         run.params.val_split = 0.0  # the loaders are split already
 
+    def fetch(self, split: str, **settings: Any) -> Any:
+        """Return a loader of a split for other params, not to be trained on."""
+        run, kept = open_run(self.folder, self.overrides | settings), self.state.loader_params
+        device = runtime.start(run.params)
+        task, params = run.task, run.params
+        loaders, _ = fetch_loaders(task, [split], self.data_dir, params, kept, train=False)
+        loader = loaders[split]
+        return loader.to(device) if hasattr(loader, "to") else loader
+
     def fresh(self, constant_rate: bool = False, **settings: Any) -> Any:
         """Return the state of training before the first step; with one seed always the same."""
+        settings = {"compile": False} | settings  # to compile takes longer than the checks
         if constant_rate:
             settings |= {"lr_scheduler": None, "lr_scheduler_args": {}}
         run = open_run(self.folder, self.overrides | settings)

@@ -30,7 +30,7 @@ FAULTS = {
     "a detached layer": ("a gradient reaches every weight", "body.bias, body.weight"),
     "an optimizer of a part": ("a gradient reaches every weight", "body.bias.* never changes"),
     "outputs that are no scores": ("a gradient reaches every weight", "not finite"),
-    "inputs not used": ("the net learns one batch by heart", "belong together"),
+    "inputs not used": ("the net learns one batch by heart", "labels not fit"),
     "a norm over the batch": ("no output depends on other examples", "normalised"),
     "rows mixed by a view": ("no output depends on other examples", "differ by"),
     "rows merged by a view": ("no output depends on other examples", "view or reshape"),
@@ -73,7 +73,7 @@ def test_a_run_without_labels_that_is_stopped_in_mid_epoch_keeps_its_metrics(
     assert CHECKS["a stopped and resumed run ends bit-equal"](each) is not None
 
 
-@pytest.mark.parametrize("kind", ["", "files"])
+@pytest.mark.parametrize("kind", ["", "files", "one example to validate on"])
 def test_a_sound_project_passes_and_its_folder_is_left_alone(
     run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
@@ -85,6 +85,12 @@ def test_a_sound_project_passes_and_its_folder_is_left_alone(
     assert len(lines) == 1 + len(CHECKS)
     assert "FAIL" not in {line[:4] for line in lines}
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_loaders_of_the_template_are_checked_too(run_folder: Folder, signs: Path) -> None:
+    trial = Trial(run_folder(task="tests.original"), signs, {}, train)
+    for what in ("the batch size changes no number", "splits share no example"):
+        assert CHECKS[what](trial) is not None
 
 
 def test_a_crash_of_the_net_is_a_failure_told_in_one_line(

@@ -28,6 +28,8 @@ def examples(split: str, fault: str) -> tuple[Tensor, Tensor]:
         labels = labels.clamp(max=1)
     if fault == "splits not drawn at random" and split == "val":
         labels = torch.where(torch.arange(len(labels)) < 27, 0, labels)
+    if fault == "one example to validate on" and split == "val":
+        return inputs[:1], labels[:1]
     return inputs, labels
 
 
