@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core import data, runtime
+from core import data, distributed, runtime
 from core.batches import fetch_loaders, to_device
 from core.checkpoint import find_checkpoint, kept_weights, load_weights, read_checkpoint
 from core.cli import common_parser
@@ -48,20 +48,21 @@ def evaluate(
         watch: what the batches pass through; a run's `Stop.watch` ends it between two batches.
 
     Returns:
-        Every metric and every loss of the whole split, and the outputs and labels as kept.
+        Every metric and every loss of the whole split, and the outputs and labels as kept (of
+        several processes, process 0 has them).
     """
     device = next(model.parameters(), torch.empty(0)).device
-    losses, collected = LossAverage(), Collected(task, keep, labelled)
+    losses, collected = LossAverage(), distributed.collector(task, keep, labelled)
     model.eval()
     with torch.no_grad():
-        for batch in watch(loader.epoch(0)):
+        for batch in distributed.own_batches(loader, watch, collected):
             batch = to_device(batch, device, params)
             with runtime.autocast(params, device):
                 outputs, labels = task.forward(model, batch, params)
                 if labels is not None or not labelled:
                     losses.add(task.losses(outputs, labels), task.loss_weight(outputs, labels))
             collected.add(outputs, labels)
-    return collected.metrics() | losses.means(), collected
+    return collected.metrics() | distributed.summed(losses).means(), collected
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -120,6 +121,7 @@ def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> A
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
+    distributed.one_process_only("evaluate.py")
     args = get_args(argv)
     path = find_checkpoint(args.model_dir, args.restore_file)
     with logging_to(args.model_dir / "evaluate.log"):

@@ -238,10 +238,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules = ["train", "torch._dynamo", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)
 
-    from core.monitor import check_monitor, monitored_mode  # imports torch, as the launcher does
+    from core.distributed import one_process_only  # imports torch, as the launcher does
+    from core.monitor import check_monitor, monitored_mode
     from core.search_report import report
     from core.task import load_task
 
+    one_process_only("search_hyperparams.py")
     task = load_task(params.task)
     check_monitor(params, task)
     metric = params.monitor or ("accuracy" if "accuracy" in task.metrics else "loss")

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from core import announce, checkpoint, data, optim, runtime, snapshot
+from core import announce, checkpoint, data, distributed, optim, runtime, snapshot
 from core.batches import fetch_loaders, to_device
 from core.cli import common_parser
 from core.errors import NumericError, Stopped, reports_errors
@@ -76,6 +77,7 @@ class State:
     updates_per_epoch: int = 0
     first_of_update: bool = True  # place of the current batch among those of one update
     last_of_update: bool = True
+    share: float = 1.0  # of the current batch's rows, where several processes divide them
     gathered: dict[str, Any] = field(default_factory=dict)  # terms of the update in progress
     loss_check: LossCheck = field(default_factory=LossCheck)
 
@@ -85,7 +87,7 @@ class State:
     def begin_epoch(self) -> None:
         """Forget what was summed up over the last epoch."""
         self.losses = LossAverage()
-        self.summary = Collected(self.task, labelled=self.labelled)
+        self.summary = distributed.collector(self.task, labelled=self.labelled)
 
     @property
     def stopped_early(self) -> bool:
@@ -107,37 +109,49 @@ class State:
         optimizer = self.optimizers.get("main") or next(iter(self.optimizers.values()))
         return float(optimizer.param_groups[0]["lr"])
 
-    def update(self, loss: Tensor, optimizer: str = "main", weight: Tensor | float = 1.0) -> None:
+    def update(
+        self, loss: Tensor, optimizer: str = "main", weight: Tensor | float | None = None
+    ) -> None:
         """Change the weights of one optimizer by the gradient of a loss ().
 
-        With `grad_accumulation` the gradients of several batches are averaged, each with its
-        `weight`, the number of terms in its mean; only the last of them changes the weights.
+        The gradients of several batches (`grad_accumulation`) and of several processes are
+        averaged, each with its `weight`, the number of terms in its mean (default: every batch
+        counts the same); only the last batch of an update changes the weights.
         """
         chosen, alone = self.optimizers[optimizer], self.first_of_update and self.last_of_update
+        alone = alone and distributed.world() == 1
+        if weight is None or not self.share:
+            weight = self.share
         if self.first_of_update:
             chosen.zero_grad()
             self.gathered[optimizer] = 0.0
         # On a GPU, to ask whether a batch holds ignored labels only would be to wait for it.
-        if self.device.type != "cpu" or weight > 0:
+        # SyncBatchNorm's processes wait for each other in the backward pass, too.
+        counts = self.share or self.params.sync_batchnorm
+        if counts and (self.device.type != "cpu" or weight > 0):
             self.loss_check.note(loss, self.step)
             if self.device.type == "cpu":
                 self.check_noted()
             (loss if alone else loss * weight).backward()
             self.gathered[optimizer] = self.gathered[optimizer] + weight
-        weights = [
-            w for group in chosen.param_groups for w in group["params"] if w.grad is not None
-        ]
-        if not self.last_of_update or not weights:
+        if not self.last_of_update:
+            return
+        weights = [w for group in chosen.param_groups for w in group["params"]]
+        total = distributed.sum_gradients(weights, self.gathered[optimizer])
+        weights = [w for w in weights if w.grad is not None]
+        if not weights:
             return
         if not alone:
             for w in weights:
-                w.grad /= self.gathered[optimizer]
+                w.grad /= total
         if self.params.grad_clip is not None:
             nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
         chosen.step()
 
     def weight(self, batch: Batch) -> Tensor:
         """Return the number of terms () that the losses of the current batch average."""
+        if not self.share:
+            return torch.zeros(())
         if self.seen is None:
             return default_loss_weight(None, batch)
         return self.task.loss_weight(*self.seen)
@@ -174,10 +188,11 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
     if state.batch == 0:
         state.begin_epoch()
     state.model.train()
-    batches = loader.epoch(state.epoch, state.batch)
+    batches = distributed.shares(loader, state.epoch, state.batch)
+    quiet = None if distributed.first() else True  # None: unless there is a terminal
     name, total = f"epoch {state.epoch + 1}", len(loader)
-    with tqdm(batches, name, total, leave=False, disable=None, initial=state.batch) as bar:
-        for batch in bar:
+    with tqdm(batches, name, total, leave=False, disable=quiet, initial=state.batch) as bar:
+        for batch, state.share in bar:
             batch = to_device(batch, state.device, params)
             state.first_of_update = state.batch % params.grad_accumulation == 0
             done = state.batch + 1
@@ -194,30 +209,32 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
             state.losses.add(losses, state.weight(batch))
             if state.batch % params.save_summary_steps == 0:
                 state.check_noted()
-                if state.seen is not None:
+                if state.seen is not None and state.share:
                     state.summary.add(*state.seen)
             if not bar.disable and (state.device.type == "cpu" or state.batch % 50 == 0):
                 bar.set_postfix(loss=f"{state.losses.means()['loss']:.3f}", refresh=False)
             state.seen = None
             state.batch += 1
-            if state.last_of_update:
-                run.stop.check()
-                if run.checkpoint_is_due():
-                    save(state, run)
+            if state.last_of_update and run.stop.check(run.checkpoint_is_due()):
+                save(state, run)
     state.check_noted()
-    return state.losses.means() | state.summary.metrics()
+    return distributed.summed(state.losses).means() | state.summary.metrics()
 
 
 def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
     """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
     task, params, run.stop.training = state.task, state.params, True
-    board = open_board(run.folder, state.step) if params.tensorboard else None
+    board = (
+        open_board(run.folder, state.step) if params.tensorboard and distributed.first() else None
+    )
     while state.epoch < params.num_epochs and not state.stopped_early:
         began, done_before = time.perf_counter(), state.batch
         train_metrics = train(state, train_loader, run)
         seconds = time.perf_counter() - began
         learning_rate = state.learning_rate
         net = snapshot.averaged_or_own(state)
+        distributed.check_same(state.model, task)
+        distributed.share(state.model, state.ema)
         state.metrics, _ = evaluate(
             net, val_loader, task, params, labelled=state.labelled, watch=run.stop.watch
         )
@@ -231,7 +248,8 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
             state.best = {"epoch": state.epoch, "metrics": state.metrics}
         row = {"epoch": state.epoch, "step": state.step, "learning_rate": learning_rate}
         row |= prefixed("train", train_metrics) | prefixed("val", state.metrics)
-        state.log_bytes = append_row(run.folder / "metrics.jsonl", row)
+        if distributed.first():
+            state.log_bytes = append_row(run.folder / "metrics.jsonl", row)
         if board is not None:
             add_to_board(board, row)
         save(state, run, is_best)
@@ -243,8 +261,11 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
 def save(state: State, run: Run, is_best: bool = False) -> None:
     """Write the checkpoints, and the JSON results that repeat what they hold."""
     state.check_noted()
+    processes = distributed.gathered(snapshot.of_process(state))
+    if not distributed.first():
+        return
     best = snapshot.take_best(state, run) if is_best else None
-    last = snapshot.take(state, run)
+    last = snapshot.take(state, run, processes)
     checkpoint.commit(run.folder, last, best)
     write_results(run.folder, last)
     run.saved_at = time.monotonic()
@@ -255,11 +276,12 @@ def finish(state: State, val_loader: Any, run: Run) -> None:
     path = run.folder / "best.pt"
     if state.params.save_predictions and state.best is not None:
         net = copy.deepcopy(snapshot.averaged_or_own(state))
-        checkpoint.load_weights(net, checkpoint.read_checkpoint(path)["state_dict"], path)
+        best = distributed.from_first(lambda: checkpoint.read_checkpoint(path))
+        checkpoint.load_weights(net, best["state_dict"], path)
         _, collected = evaluate(
             net, val_loader, state.task, state.params, True, state.labelled, run.stop.watch
         )
-        if wants_predictions(state.params, collected):
+        if distributed.first() and wants_predictions(state.params, collected):
             save_predictions(run.folder / "predictions_val.npz", collected, val_loader.ids)
     state.finished = True
     (run.folder / "nonfinite.pt").unlink(missing_ok=True)  # of an earlier start
@@ -271,10 +293,12 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
     params, task = run.params, run.task
     device = runtime.start(params)
     kept = (run.checkpoint or run.restored or {}).get("loader_params", {})
-    loaders, from_loaders = fetch_loaders(
-        task, ["train", "val"], data_dir, params, kept, train=True
-    )
-    model = runtime.place(task.Net(params), params, device)
+    with distributed.one_before_the_others():
+        loaders, from_loaders = fetch_loaders(
+            task, ["train", "val"], data_dir, params, kept, train=True
+        )
+    model = distributed.with_synced_batchnorm(task.Net(params), params)
+    model = runtime.place(model, params, device)
     optimizers = optim.make_optimizers(task, model, params)
     updates_per_epoch = math.ceil(len(loaders["train"]) / params.grad_accumulation)
     state = State(
@@ -299,12 +323,22 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
 
 def begin(state: State, run: Run) -> None:
     """Put the state where the run stopped, or load the weights that it is to start from."""
+    distributed.share(state.model, state.ema, weights=True)
+    distributed.seed_apart(state.params.seed)
     if run.checkpoint is not None:
         snapshot.put_back(state, run)
-        write_results(run.folder, run.checkpoint)
     elif run.restored is not None:
         snapshot.start_from(state, run)
+
+
+def begin_folder(state: State, run: Run, data_dir: Path, overwrite: bool) -> None:
+    """Bring the files of the run's folder to where the state is."""
+    if run.checkpoint is not None:
+        write_results(run.folder, run.checkpoint)
     cut_back(run.folder / "metrics.jsonl", state.log_bytes)
+    if overwrite:
+        remove_outputs(run.folder)
+    write_resolved(run, data_dir, state.data)
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -320,24 +354,28 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
-    args = get_args(argv)
-    overrides = parse_overrides(args.settings)
-    if args.data_dir is not None:
-        overrides["data_dir"] = args.data_dir
-    find_params_file(args.model_dir)
     stop = Stop()
-    with stop.handling_signals(), one_writer(args.model_dir):
-        run = open_run(
-            args.model_dir,
-            overrides,
-            resume=args.resume,
-            overwrite=args.overwrite,
-            restore_file=args.restore_file,
-        )
-        run.stop = stop
-        data_dir = data.find_data_dir(run.params, run.task)
-        with logging_to(run.folder / "train.log"):
-            return see_to_the_end(run, data_dir, args)
+    with stop.handling_signals(), distributed.started():
+        args = distributed.from_first(lambda: get_args(argv))
+        overrides = parse_overrides(args.settings)
+        if args.data_dir is not None:
+            overrides["data_dir"] = args.data_dir
+        distributed.from_first(lambda: find_params_file(args.model_dir))
+        with one_writer(args.model_dir):
+            run = distributed.from_first(
+                lambda: open_run(
+                    args.model_dir,
+                    overrides,
+                    resume=args.resume,
+                    overwrite=args.overwrite,
+                    restore_file=args.restore_file,
+                )
+            )
+            run.stop = stop
+            data_dir = data.find_data_dir(run.params, run.task)
+            first = distributed.first()
+            with logging_to(run.folder / "train.log") if first else nullcontext():
+                return see_to_the_end(run, data_dir, args)
 
 
 def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
@@ -347,18 +385,19 @@ def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
         The exit code.
     """
     state, loaders = (None, {}) if run.complete else build(run, data_dir)
-    fingerprint = data.fingerprint(data_dir, run.folder)  # a loader may have written there
+    # Only now, because a loader may have written there.
+    fingerprint = distributed.from_first(lambda: data.fingerprint(data_dir, run.folder))
     if run.data_changed(fingerprint) and not args.resume:
         refuse(run.folder, [f"the data in {data_dir}"])
     if state is None:
-        write_results(run.folder, run.checkpoint or {})
+        if distributed.first():
+            write_results(run.folder, run.checkpoint or {})
         logging.info("%s: complete, nothing to do.", run.folder)
         return 0
     state.data = fingerprint
     begin(state, run)
-    if args.overwrite:
-        remove_outputs(run.folder)
-    write_resolved(run, data_dir, fingerprint)
+    if distributed.first():
+        begin_folder(state, run, data_dir, args.overwrite)
     announce.start(state, run, loaders, data_dir)
     trivial = announce.trivial_answers(state, loaders)
     try:

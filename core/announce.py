@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from core import runtime
+from core import distributed, runtime
 from core.baseline import baseline, unseen_classes
 from core.batches import to_device
 from core.data import describe
@@ -21,12 +21,13 @@ def start(state: Any, run: Run, loaders: dict[str, Any], data_dir: Path) -> None
     """Log what is about to be trained, on which data and where."""
     params = state.params
     logging.info(
-        "Training %s (task %s) on %s, %d CPU threads, %s",
+        "Training %s (task %s) on %s, %d CPU threads, %s%s",
         run.folder,
         params.task,
         state.device,
         params.num_threads,
         params.precision,
+        f", {distributed.world()} processes" if distributed.world() > 1 else "",
     )
     for warning in run.warnings:
         logging.warning("Note: %s", warning)
@@ -101,7 +102,8 @@ def epoch(
     )
     measured = timing | {"examples_per_second": finite_or_none(rate)}
     row = {"epoch": state.epoch, **measured, "peak_memory_mb": runtime.peak_memory_mb()}
-    append_row(run.folder / "times.jsonl", row)
+    if distributed.first():
+        append_row(run.folder / "times.jsonl", row)
 
 
 def end(state: Any, run: Run, trivial: dict[str, float]) -> None:

@@ -142,11 +142,11 @@ class Batches:
         batches = split_into_batches(order, self.batch_size, train=True)
         return [batches[i] for i in epoch_order(len(batches), self.seed + 1, number).tolist()]
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """Yield the batches of one epoch, from the batch number `start` on."""
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Any]:
+        """Yield every `step`-th batch of one epoch, from the batch number `start` on."""
         batches = self.batches(number)
         device = tensors(self.inputs)[0].device
-        for i in range(start, len(batches)):
+        for i in range(start, len(batches), step):
             length = None if self.lengths is None else int(self.lengths[batches[i]].max())
             index = batches[i].to(device)
             inputs, labels = take((self.inputs, self.labels), index, length)

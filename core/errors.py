@@ -28,6 +28,10 @@ class NumericError(UserError):
     """A loss or a metric is no longer a finite number."""
 
 
+class OtherProcessError(UserError):
+    """Another process of the same run has failed, and it is that one which says why."""
+
+
 class Stopped(BaseException):  # not an error, and no `except Exception` may hold it
     """A signal asked the run to stop; `exit_code` is 128 + its number."""
 
@@ -57,22 +61,33 @@ def reports_errors(main: Main) -> Main:
     """Let a script's `main` return the exit code of a UserError or OSError, with a short message.
 
     With --traceback on the command line the exception itself is raised. Any other exception is a
-    fault of code, so it keeps its traceback.
+    fault of code, so it keeps its traceback. Of several processes the first to fail speaks.
     """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        from core import distributed  # which imports this module
+
         try:
             return main(argv)
+        except OtherProcessError:
+            return distributed.exit_code_of_first_failure()
         except (UserError, OSError) as error:
+            code = error.exit_code if isinstance(error, UserError) else 1
+            if not distributed.speaks(code):
+                return code
             if "--traceback" in (sys.argv if argv is None else argv):
                 raise
             print(f"error: {error}", file=sys.stderr)
-            return error.exit_code if isinstance(error, UserError) else 1
+            return code
         except Stopped as stopped:  # before there was anything to save
             return stopped.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except Exception:
+            if distributed.speaks(1):
+                raise
+            return 1
 
     return wrapped

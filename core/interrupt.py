@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
+from core import distributed
 from core.errors import Stopped, UsageError
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
@@ -37,10 +39,12 @@ class Stop:
             self.check()
             yield batch
 
-    def check(self) -> None:
-        """Raise Stopped if a signal has come."""
-        if self.requested is not None:
-            raise Stopped(self.requested)
+    def check(self, due: bool = False) -> bool:
+        """Raise Stopped if a signal has come to any process; tell whether any says `due`."""
+        signalled, anywhere = distributed.highest(self.requested or 0, due)
+        if signalled:
+            raise Stopped(signalled)
+        return bool(anywhere)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested == number == signal.SIGINT:
@@ -111,7 +115,9 @@ def ignore_signals() -> None:
 def one_writer(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's folder; the kernel frees it when its holder dies.
 
-    The lock is POSIX `lockf`: unlike `flock` it is not inherited by forked worker processes.
+    The lock is POSIX `lockf`: unlike `flock` it is not inherited by forked worker processes. Of
+    several processes the first holds it. Started again by torchrun, it waits until the one before
+    it, which may have been on another machine, is gone.
 
     Raises:
         UsageError: another process holds it; its number and host are named.
@@ -121,13 +127,23 @@ def one_writer(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows: two writers are not noticed
         yield
         return
+    if not distributed.first():
+        yield
+        return
+    patience = 40 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else 0  # seconds
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise UsageError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() < end:
+                    time.sleep(0.2)
+                    continue
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UsageError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
         with suppress(OSError):  # a full disk: the lock holds all the same
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

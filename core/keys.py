@@ -117,6 +117,7 @@ _KEYS = [
     Key("grad_clip", float, None, "largest norm of the gradient", 0, open_low=True),
     Key("grad_accumulation", int, 1, "batches per update, weighted by their terms", 1),
     Key("ema_decay", float, None, "averaged weights are validated and kept", 0, 1, open_high=True),
+    Key("sync_batchnorm", bool, False, "batch norm over all processes of torchrun, on GPUs"),
     Key("early_stopping_patience", int, None, "epochs without a new best before it stops", 1),
     Key("num_threads", int, None, "CPU threads; null: the cores this process may use", 1),
     Key(

@@ -93,6 +93,7 @@ class ExactLoader:
         self.own_order = not _has_standard_sampler(loader)
         order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
+        self.by_index = loader.batch_sampler is not None  # batches are lists of examples
         self.batches = _EpochBatches()
         sampling = {"batch_sampler" if loader.batch_sampler else "sampler": self.batches}
         self.examples = _SeededExamples(loader.dataset, seed)
@@ -165,9 +166,18 @@ class ExactLoader:
         with seeded(self.seed, number):
             return list(islice(sampler, len(self.loader)))
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """Yield the batches of one epoch, from the batch number `start` on."""
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Any]:
+        """Yield every `step`-th batch of one epoch, from the batch number `start` on."""
+        return self._load(number, self._index_batches(number)[start::step])
+
+    def shares(self, number: int, start: int, rank: int, world: int) -> Iterator[tuple[Any, float]]:
+        """Yield the rows of one of several processes, read by itself: see distributed.shares."""
         batches = self._index_batches(number)[start:]
+        own = [batch[rank::world] or batch[:1] for batch in batches]
+        parts = [len(batch[rank::world]) / len(batch) for batch in batches]
+        return zip(self._load(number, own), parts, strict=True)
+
+    def _load(self, number: int, batches: list[Any]) -> Iterator[Any]:
         if self.loader.batch_sampler is None:
             self.batches.batches = [(number, index) for index in batches]
         else:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from core import distributed
 from core.checkpoint import find_checkpoint, read_checkpoint, read_newest
 from core.data import describe
 from core.errors import UsageError, listed
@@ -30,7 +31,7 @@ from core.params import (
     task_folder,
 )
 from core.records import check_tensorboard, save_dict_to_json
-from core.runtime import pick_device, usable_cores
+from core.runtime import cores_per_process, pick_device
 from core.task import Task, load_task
 
 # What a run writes into its folder, and --overwrite removes.
@@ -80,10 +81,21 @@ class Run:
     stop: Stop = field(default_factory=Stop)
     saved_at: float = field(default_factory=time.monotonic)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the task, whose functions cannot be sent to another process."""
+        return {name: value for name, value in vars(self).items() if name != "task"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, task=load_task(state["params"].task))
+
     def checkpoint_is_due(self) -> bool:
         """Tell whether `checkpoint_minutes` have passed since the last save."""
         minutes = self.params.checkpoint_minutes
-        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        return (
+            distributed.first()
+            and minutes is not None
+            and time.monotonic() - self.saved_at >= 60 * minutes
+        )
 
     @property
     def complete(self) -> bool:
@@ -160,7 +172,9 @@ def open_run(
     task = load_task(params.task)
     check_optimizer_params(params, task)
     check_monitor(params, task)
-    pick_device(params.device)
+    device = pick_device(params.device)
+    if params.sync_batchnorm and device.type != "cuda":
+        raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
     if params.tensorboard:
         check_tensorboard()
     checkpoint = None if overwrite else read_newest(folder, warnings)
@@ -176,8 +190,9 @@ def open_run(
         restored = read_checkpoint(found)
         if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
             raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
+    same = checkpoint is not None and checkpoint.get("processes", 1) == distributed.world()
     if params.num_threads is None:
-        kept = checkpoint["params"]["num_threads"] if checkpoint else usable_cores()
+        kept = checkpoint["params"]["num_threads"] if checkpoint and same else cores_per_process()
         params.num_threads = kept
     run = Run(
         folder=folder,
@@ -193,6 +208,8 @@ def open_run(
     )
     if checkpoint is not None:
         run.changed = changed_params(checkpoint["params"], run.asked)
+        if not same:
+            run.changed.pop("num_threads", None)  # as many as fit the processes
         _check_length(run)
     run.code_changed = code_changes(run)
     warnings += [f"{name} has changed since the run was last started" for name in run.code_changed]
@@ -279,6 +296,7 @@ def write_resolved(run: Run, data_dir: Path, fingerprint: dict[str, Any]) -> Non
         "code_changed": [*recorded(run.folder).get("code_changed", []), *run.code_changed],
         "data": {"folder": str(data_dir), **fingerprint, "made_up": describe(data_dir)},
         "device": gpu or device.type,
+        "processes": distributed.world(),
         "processor": platform.processor() or platform.machine(),
         "versions": {
             "python": platform.python_version(),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from core import distributed
 from core.errors import UsageError
 from core.params import Params
 
@@ -38,6 +39,11 @@ def usable_cores() -> int:
         return cores or 1
 
 
+def cores_per_process() -> int:
+    """Share the usable cores among the processes that torchrun started on this machine."""
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def seed_everything(seed: int) -> None:
     """Seed the global generators of torch (all devices), NumPy and Python."""
     torch.manual_seed(seed)
@@ -54,10 +60,10 @@ def autocast(params: Params, device: torch.device) -> AbstractContextManager[obj
 
 def start(params: Params) -> torch.device:
     """Set threads and seeds, and `params.cuda` as the CS230 template's code reads it."""
-    device = pick_device(params.device)
+    device = distributed.own_device(pick_device(params.device))
     params.cuda = device.type == "cuda"
     if params.num_threads is None:
-        params.num_threads = usable_cores()
+        params.num_threads = cores_per_process()
     torch.set_num_threads(params.num_threads)
     seed_everything(params.seed)
     return device

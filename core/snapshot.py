@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from core import distributed
 from core.checkpoint import (
     load_weights,
     plain,
@@ -41,8 +42,25 @@ def averaged_or_own(state: Any) -> nn.Module:
     return state.model if state.ema is None else state.ema.module
 
 
-def take(state: Any, run: Run) -> dict[str, Any]:
-    """Copy everything that decides how training goes on, for `last.pt`."""
+def of_process(state: Any) -> dict[str, Any]:
+    """Return what each of several processes has of its own."""
+    own = {
+        "random_states": random_states(),
+        "losses": state.losses.state_dict(),
+        "seen": state.summary.own,
+        "extra": state.extra,
+    }
+    return own if distributed.world() == 1 else plain(own)
+
+
+def take(state: Any, run: Run, processes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Copy everything that decides how training goes on, for `last.pt`.
+
+    Args:
+        state: of training, on process 0.
+        run: what it was started with.
+        processes: what `of_process` returned on every process.
+    """
     others = {name: value for name, value in state.optimizers.items() if name != "main"}
     main = state.optimizers.get("main")
     return plain(
@@ -55,15 +73,14 @@ def take(state: Any, run: Run) -> dict[str, Any]:
             "optim_dict": None if main is None else main.state_dict(),
             "other_optim_dicts": {name: value.state_dict() for name, value in others.items()},
             "scheduler_dicts": {n: value.state_dict() for n, value in state.schedulers.items()},
-            "random_states": random_states(),
-            "losses": state.losses.state_dict(),
-            "seen": state.summary.batches,
+            **processes[0],
+            "processes": len(processes),
+            "other_processes": processes[1:],
             "labelled": state.labelled,
             "best": state.best,
             "metrics": state.metrics,
             "stopped_early": state.stopped_early,
             "finished": state.finished,
-            "extra": state.extra,
             "log_bytes": state.log_bytes,
             "data": state.data,
             "params": run.asked,
@@ -106,11 +123,10 @@ def put_back(state: Any, run: Run) -> None:
             optimizer.load_state_dict(states[name])
             if rebuilt:
                 _put_in_force(optimizer, fresh, state.schedulers, run)
-    for name in ("epoch", "batch", "step", "best", "metrics", "extra", "log_bytes"):
+    for name in ("epoch", "batch", "step", "best", "metrics", "log_bytes"):
         setattr(state, name, last[name])
-    state.losses.load_state_dict(last["losses"], state.device)
     state.summary.labelled = last.get("labelled", True)
-    state.summary.restore(last["seen"])
+    _put_back_own(state, [last, *last.get("other_processes", [])])
     if NEW_SCORES & run.changed.keys() or last["data"] != state.data:
         logging.warning("The best epoch is looked for anew, because scores are not comparable.")
         state.best = None
@@ -118,7 +134,23 @@ def put_back(state: Any, run: Run) -> None:
         logging.warning("The epoch in progress starts again, because its batches have changed.")
         state.batch = 0
     _put_back_schedulers(state, last, run, rebuilt)
-    set_random_states(last["random_states"])
+
+
+def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
+    """Give this process its own part, or process 0 the parts of all if they were more or fewer."""
+    rank = distributed.rank()
+    own = processes[rank] if rank < len(processes) else processes[0]
+    losses, seen = own["losses"], own["seen"]
+    if len(processes) != distributed.world():
+        counted = processes if rank == 0 else []
+        losses = distributed.merged([part["losses"] for part in counted]).state_dict()
+        seen = [batch for part in counted for batch in part["seen"]]
+        logging.warning("Note: the run was on %d processes before this start.", len(processes))
+    state.losses.load_state_dict(losses, state.device)
+    state.summary.restore(seen)
+    state.extra = own["extra"]
+    if own is not processes[0] or rank == 0:
+        set_random_states(own["random_states"])
 
 
 def _as_averaged(state: Any, last: dict[str, Any]) -> dict[str, Any]:

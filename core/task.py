@@ -174,6 +174,7 @@ class Collected:
         self.streaming = {name: m for name, m in task.metrics.items() if _streams(m)}
         self.keep = keep or len(self.streaming) < len(task.metrics)
         self.batches: list[tuple[Any, Any]] = []
+        self.own = self.batches  # the part of it that this process added
         self.scored = False
         for metric in self.streaming.values():
             metric.reset()
