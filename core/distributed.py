@@ -52,7 +52,7 @@ def first() -> bool:
 @contextmanager
 def started() -> Iterator[None]:
     """Join the other processes inside the block; all leave it together unless one fails."""
-    if not launched():
+    if not launched() or world() > 1:  # it was started outside, for several runs
         yield
         return
     # Decisions travel between CPUs, so that no process waits for its GPU to learn of them.
