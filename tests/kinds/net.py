@@ -29,6 +29,8 @@ class Net(nn.Module):
             x = x + 0.1 * (torch.rand(()) + np.random.rand() + random.random())
         if self.kind == "failing" and self.training:
             raise RuntimeError("a fault of the task")
+        if self.kind == "failing_alone" and self.training and os.environ.get("RANK") == "1":
+            raise RuntimeError("a fault of process 1")
         if self.kind == "stopping" and self.training:  # in the third batch of every start
             self.calls += 1
             if self.calls == 3:

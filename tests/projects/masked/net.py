@@ -39,7 +39,7 @@ class MeanError:
 
     def update(self, outputs: Tensor, labels: tuple[Tensor, Tensor]) -> None:
         x, mask = labels
-        self.total += float(((outputs - x).abs() * mask).sum())
+        self.total += float(((outputs.detach() - x).abs() * mask).sum())
         self.count += float(mask.sum())
 
     def compute(self) -> float:
