@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core import data, distributed, runtime
+from core import data, distributed, runtime, shares
 from core.batches import fetch_loaders, to_device
 from core.checkpoint import find_checkpoint, kept_weights, load_weights, read_checkpoint
 from core.cli import common_parser
@@ -52,17 +52,17 @@ def evaluate(
         several processes, process 0 has them).
     """
     device = next(model.parameters(), torch.empty(0)).device
-    losses, collected = LossAverage(), distributed.collector(task, keep, labelled)
+    losses, collected = LossAverage(), shares.collector(task, keep, labelled)
     model.eval()
     with torch.no_grad():
-        for batch in distributed.own_batches(loader, watch, collected):
+        for batch in shares.own_batches(loader, watch, collected):
             batch = to_device(batch, device, params)
             with runtime.autocast(params, device):
                 outputs, labels = task.forward(model, batch, params)
                 if labels is not None or not labelled:
                     losses.add(task.losses(outputs, labels), task.loss_weight(outputs, labels))
             collected.add(outputs, labels)
-    return collected.metrics() | distributed.summed(losses).means(), collected
+    return collected.metrics() | shares.summed(losses).means(), collected
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -7,7 +7,6 @@ import argparse
 import copy
 import logging
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from core import announce, checkpoint, data, distributed, optim, runtime, snapshot
+from core import announce, checkpoint, data, distributed, optim, runtime, shares, snapshot
 from core.batches import fetch_loaders, to_device
 from core.cli import common_parser
 from core.errors import NumericError, Stopped, reports_errors
@@ -87,7 +86,7 @@ class State:
     def begin_epoch(self) -> None:
         """Forget what was summed up over the last epoch."""
         self.losses = LossAverage()
-        self.summary = distributed.collector(self.task, labelled=self.labelled)
+        self.summary = shares.collector(self.task, labelled=self.labelled)
 
     @property
     def stopped_early(self) -> bool:
@@ -188,7 +187,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
     if state.batch == 0:
         state.begin_epoch()
     state.model.train()
-    batches = distributed.shares(loader, state.epoch, state.batch)
+    batches = shares.of_batches(loader, state.epoch, state.batch)
     quiet = None if distributed.first() else True  # None: unless there is a terminal
     name, total = f"epoch {state.epoch + 1}", len(loader)
     with tqdm(batches, name, total, leave=False, disable=quiet, initial=state.batch) as bar:
@@ -218,7 +217,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
             if state.last_of_update and run.stop.check(run.checkpoint_is_due()):
                 save(state, run)
     state.check_noted()
-    return distributed.summed(state.losses).means() | state.summary.metrics()
+    return shares.summed(state.losses).means() | state.summary.metrics()
 
 
 def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
@@ -233,7 +232,7 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
         seconds = time.perf_counter() - began
         learning_rate = state.learning_rate
         net = snapshot.averaged_or_own(state)
-        distributed.check_same(state.model, task)
+        distributed.check_same(state.model)
         distributed.share(state.model, state.ema)
         state.metrics, _ = evaluate(
             net, val_loader, task, params, labelled=state.labelled, watch=run.stop.watch
@@ -276,7 +275,7 @@ def finish(state: State, val_loader: Any, run: Run) -> None:
     path = run.folder / "best.pt"
     if state.params.save_predictions and state.best is not None:
         net = copy.deepcopy(snapshot.averaged_or_own(state))
-        best = distributed.from_first(lambda: checkpoint.read_checkpoint(path))
+        best = distributed.by_first(checkpoint.read_checkpoint)(path)
         checkpoint.load_weights(net, best["state_dict"], path)
         _, collected = evaluate(
             net, val_loader, state.task, state.params, True, state.labelled, run.stop.watch
@@ -297,8 +296,7 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
         loaders, from_loaders = fetch_loaders(
             task, ["train", "val"], data_dir, params, kept, train=True
         )
-    model = distributed.with_synced_batchnorm(task.Net(params), params)
-    model = runtime.place(model, params, device)
+    model = runtime.place(task.Net(params), params, device)
     optimizers = optim.make_optimizers(task, model, params)
     updates_per_epoch = math.ceil(len(loaders["train"]) / params.grad_accumulation)
     state = State(
@@ -324,7 +322,7 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
 def begin(state: State, run: Run) -> None:
     """Put the state where the run stopped, or load the weights that it is to start from."""
     distributed.share(state.model, state.ema, weights=True)
-    distributed.seed_apart(state.params.seed)
+    runtime.seed_apart(state.params.seed)
     if run.checkpoint is not None:
         snapshot.put_back(state, run)
     elif run.restored is not None:
@@ -341,6 +339,7 @@ def begin_folder(state: State, run: Run, data_dir: Path, overwrite: bool) -> Non
     write_resolved(run, data_dir, state.data)
 
 
+@distributed.by_first
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = common_parser(__doc__)
@@ -356,25 +355,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
     stop = Stop()
     with stop.handling_signals(), distributed.started():
-        args = distributed.from_first(lambda: get_args(argv))
+        args = get_args(argv)
         overrides = parse_overrides(args.settings)
         if args.data_dir is not None:
             overrides["data_dir"] = args.data_dir
-        distributed.from_first(lambda: find_params_file(args.model_dir))
+        find_params_file(args.model_dir)
         with one_writer(args.model_dir):
-            run = distributed.from_first(
-                lambda: open_run(
-                    args.model_dir,
-                    overrides,
-                    resume=args.resume,
-                    overwrite=args.overwrite,
-                    restore_file=args.restore_file,
-                )
+            run = open_run(
+                args.model_dir,
+                overrides,
+                resume=args.resume,
+                overwrite=args.overwrite,
+                restore_file=args.restore_file,
             )
             run.stop = stop
             data_dir = data.find_data_dir(run.params, run.task)
-            first = distributed.first()
-            with logging_to(run.folder / "train.log") if first else nullcontext():
+            log = logging_to(run.folder / "train.log")
+            with log if distributed.first() else nullcontext():
                 return see_to_the_end(run, data_dir, args)
 
 
@@ -385,8 +382,7 @@ def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
         The exit code.
     """
     state, loaders = (None, {}) if run.complete else build(run, data_dir)
-    # Only now, because a loader may have written there.
-    fingerprint = distributed.from_first(lambda: data.fingerprint(data_dir, run.folder))
+    fingerprint = data.fingerprint(data_dir, run.folder)  # a loader may have written there
     if run.data_changed(fingerprint) and not args.resume:
         refuse(run.folder, [f"the data in {data_dir}"])
     if state is None:
@@ -412,4 +408,4 @@ def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    distributed.leave(main())

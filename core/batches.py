@@ -155,6 +155,22 @@ class Batches:
                 inputs = self.transform(inputs, draws)
             yield inputs, labels
 
+    def shares(self, number: int, start: int, rank: int, world: int) -> Iterator[tuple[Any, float]]:
+        """Yield the rows of one of several processes: see shares.of_batches.
+
+        Each makes the whole batch first, so that all draw the same augmentation.
+        """
+        for batch in self.epoch(number, start):
+            count = len(tensors(batch)[0])
+            own = range(rank, count, world)
+
+            def rows(x: Tensor, own: range = own, count: int = count) -> Tensor:
+                if len(x) != count:
+                    raise DataError(f"a batch holds {len(x)} and {count} rows, which do not divide")
+                return x[own.start :: own.step] if own else x[:1]
+
+            yield apply(rows, batch), len(own) / count
+
 
 def split_off(loader: Any, params: Params) -> tuple[Any, Any]:
     """Divide a training loader into two, of the share `1 - val_split` and `val_split` of it.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from core import distributed
 from core.errors import DataError
 from core.params import Params
 from core.prepared import read_manifest
@@ -37,6 +38,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
+@distributed.by_first
 def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     """Return the number of files, their bytes, and a SHA-256 of their names, sizes and contents.
 

@@ -1,32 +1,28 @@
 """Several processes that train one run together, started by torchrun; alone, none of it is used.
 
-Each process takes its rows of every training batch, and whole batches of evaluation. Process 0
-decides and writes. Gradients are summed in one exchange per update instead of by
-DistributedDataParallel: a process may have no row of a batch, a task may have several optimizers,
-or weights that a step leaves out, and all of that is exact here and cannot hang.
+Process 0 decides and writes; `core/shares.py` says which process does what part of the work.
+Gradients are summed in one exchange per update instead of by DistributedDataParallel: a process may
+have no row of a batch, a task may have several optimizers, or weights that a step leaves out, and
+all of that is exact here and cannot hang.
 """
 
-import inspect
+import atexit
+import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice, repeat, zip_longest
-from typing import Any, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from core.errors import DataError, OtherProcessError, UsageError
-from core.nested import apply, tensors
-from core.order import mixed_seed, seed_global
-from core.params import Params
-from core.records import LossAverage
-from core.task import Collected, Task
+from core.errors import OtherProcessError, UsageError
 
+P = ParamSpec("P")
 T = TypeVar("T")
-ROUNDS = 16  # batches of evaluation that a process keeps until process 0 takes them
 
 
 def launched() -> bool:
@@ -63,6 +59,19 @@ def started() -> Iterator[None]:
     yield
     wait_for_all()
     dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End the script with an exit code.
+
+    Several processes leave without C++'s clean-up, in which threads of Gloo now and then abort.
+    """
+    if launched():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextmanager
@@ -112,14 +121,19 @@ def wait_for_all() -> None:
     highest(0)
 
 
-def from_first(make: Callable[[], T]) -> T:
-    """Return what `make()` returns on process 0; the others do not call it."""
-    if world() == 1:
-        return make()
-    box: list[Any] = [make() if first() else None]
-    with _together():
-        dist.broadcast_object_list(box, src=0)
-    return box[0]
+def by_first(function: Callable[P, T]) -> Callable[P, T]:
+    """Let process 0 alone call a function; all get what it returned."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        if world() == 1:
+            return function(*args, **kwargs)
+        box: list[Any] = [function(*args, **kwargs) if first() else None]
+        with _together():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    return wrapped
 
 
 def gathered(value: T) -> list[T]:
@@ -143,22 +157,6 @@ def one_before_the_others() -> Iterator[None]:
         wait_for_all()
 
 
-def own_device(device: torch.device) -> torch.device:
-    """Return the device of this process, of those of a kind.
-
-    Raises:
-        UsageError: there are more processes than GPUs, or the kind cannot be shared.
-    """
-    if world() == 1 or device.type == "cpu":
-        return device
-    count, wanted = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
-    if device.type != "cuda" or wanted > count:
-        raise UsageError(f"'device' is {device.type!r}, but {wanted} processes share {count} GPUs")
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(device)
-    return device
-
-
 def share(*modules: nn.Module | None, weights: bool = False) -> None:
     """Give every process the buffers, and the weights if asked to, that process 0 has."""
     for module in modules if world() > 1 else ():
@@ -170,22 +168,7 @@ def share(*modules: nn.Module | None, weights: bool = False) -> None:
             value.detach().copy_(copy)
 
 
-def seed_apart(seed: int) -> None:
-    """Let processes draw different numbers (dropout) from here on; 0 draws as one alone does."""
-    if not first():
-        number = mixed_seed(seed, rank())
-        torch.manual_seed(number)  # on all devices
-        seed_global(number)
-
-
-def with_synced_batchnorm(model: nn.Module, params: Params) -> nn.Module:
-    """Return the net with batch norm over the rows of all processes, if the params say so."""
-    if world() == 1 or not params.sync_batchnorm:
-        return model
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-
-
-def check_same(model: nn.Module, task: Task) -> None:
+def check_same(model: nn.Module) -> None:
     """Make sure that all processes have the same weights, to the bit.
 
     Raises:
@@ -197,8 +180,8 @@ def check_same(model: nn.Module, task: Task) -> None:
     sums = [int(part.sum()) for part in flat]
     if highest(*sums) != [-x for x in highest(*(-x for x in sums))]:
         raise UsageError(
-            f"{task.name}.net: the processes' weights differ. Under torchrun a train_step changes\n"
-            "weights by state.update alone, and nothing else may draw weights at random."
+            "the processes' weights differ: under torchrun, a train_step of net.py may change\n"
+            "weights by state.update alone"
         )
 
 
@@ -227,126 +210,3 @@ def sum_gradients(weights: Sequence[Tensor], terms: Tensor | float) -> Tensor | 
     for w, part in zip(shared, parts, strict=True):
         w.grad.copy_(part.view_as(w))  # type: ignore[union-attr]
     return total[0]
-
-
-def shares(loader: Any, epoch: int, start: int) -> Iterator[tuple[Any, float]]:
-    """Yield this process's rows of every batch, and which share of the batch's rows they are.
-
-    A process without a row gets the first one, and the share 0: it has to come along, but nothing
-    that it computes may count.
-    """
-    if world() == 1:
-        return zip(loader.epoch(epoch, start), repeat(1.0), strict=False)
-    if getattr(loader, "by_index", False):
-        return loader.shares(epoch, start, rank(), world())
-    return _own_rows(loader.epoch(epoch, start))
-
-
-def _own_rows(batches: Iterable[Any]) -> Iterator[tuple[Any, float]]:
-    for batch in batches:
-        found = tensors(batch)
-        count = len(found[0]) if found and found[0].ndim else 0
-        own = len(range(rank(), count, world()))
-        rows = slice(rank(), None, world()) if own else slice(1)
-        yield _rows(batch, rows, count), own / max(count, 1)
-
-
-def _rows(value: Any, rows: slice, count: int) -> Any:
-    """Take some rows of everything in a batch of `count` rows.
-
-    Raises:
-        DataError: something in it is not one row an example.
-    """
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Tensor) and (value.ndim == 0 or len(value) == count):
-        return value[rows] if value.ndim else value
-    if isinstance(value, Mapping):
-        return {name: _rows(item, rows, count) for name, item in value.items()}
-    if isinstance(value, list | tuple) and not hasattr(value, "to"):
-        if len(value) == count and all(isinstance(item, str | int | float) for item in value):
-            return value[rows]
-        parts = [_rows(item, rows, count) for item in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    kind = f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    raise DataError(
-        f"a batch of {count} rows holds {kind}, which several processes cannot share out.\n"
-        "Let a DataLoader over a map-style dataset make the batches, or train in one process."
-    )
-
-
-def own_batches(loader: Any, watch: Any, collected: Collected) -> Iterator[Any]:
-    """Yield the batches of a split that fall to this process: every N-th of N processes.
-
-    Args:
-        loader: of the split.
-        watch: passes on what it is given, and may stop between two rounds of the processes.
-        collected: what the caller adds each batch to.
-    """
-    if world() == 1:
-        yield from watch(loader.epoch(0))
-        return
-    for i, batch in enumerate(watch(_rounds(loader))):
-        if batch is not None:
-            yield batch
-        if (i + 1) % ROUNDS == 0 and isinstance(collected, _Shared):
-            collected.exchange()
-
-
-def _rounds(loader: Any) -> Iterator[Any]:
-    """Yield this process's batches, then None while others still have some."""
-    if "step" in inspect.signature(loader.epoch).parameters:
-        own = loader.epoch(0, rank(), step=world())
-    else:  # a loader of the task's own kind
-        own = islice(loader.epoch(0), rank(), None, world())
-    while any(highest((batch := next(own, None)) is not None)):
-        yield batch
-
-
-class _Shared(Collected):
-    """What several processes collect; it comes together on process 0, in the order of one alone."""
-
-    def __init__(self, task: Task, keep: bool = True, labelled: bool = True) -> None:
-        super().__init__(task, keep, labelled)
-        self.own = []  # what process 0 has not taken yet
-
-    def add(self, outputs: Any, labels: Any) -> None:
-        self.own.append(self.task.collect(outputs, labels))
-
-    def restore(self, batches: list[tuple[Any, Any]]) -> None:
-        self.own = list(batches)
-
-    def exchange(self) -> None:
-        """Hand everything over to process 0."""
-        own, self.own = apply(lambda x: x.detach().cpu(), self.own), []
-        for turn in zip_longest(*gathered(own)):
-            for pair in turn:
-                if pair is not None:
-                    self._take(*pair)
-
-    def metrics(self) -> dict[str, float]:
-        self.exchange()
-        return from_first(super().metrics)
-
-
-def collector(task: Task, keep: bool = True, labelled: bool = True) -> Collected:
-    """Return what collects outputs and labels of all processes for the metrics."""
-    return (_Shared if world() > 1 else Collected)(task, keep, labelled)
-
-
-def summed(losses: LossAverage) -> LossAverage:
-    """Return the sum of the averages of all processes."""
-    if world() == 1:
-        return losses
-    parts = gathered(apply(lambda x: x.cpu(), losses.state_dict()))
-    return merged(from_first(lambda: parts))
-
-
-def merged(parts: Iterable[Mapping[str, Any]]) -> LossAverage:
-    """Return the sum of averages, of each what `state_dict` returned."""
-    total = LossAverage()
-    for part in parts:
-        for name, value in part["totals"].items():
-            total.totals[name] = total.totals.get(name, 0.0) + value
-        total.weight = total.weight + part["weight"]
-    return total

@@ -93,7 +93,6 @@ class ExactLoader:
         self.own_order = not _has_standard_sampler(loader)
         order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
-        self.by_index = loader.batch_sampler is not None  # batches are lists of examples
         self.batches = _EpochBatches()
         sampling = {"batch_sampler" if loader.batch_sampler else "sampler": self.batches}
         self.examples = _SeededExamples(loader.dataset, seed)
@@ -171,7 +170,9 @@ class ExactLoader:
         return self._load(number, self._index_batches(number)[start::step])
 
     def shares(self, number: int, start: int, rank: int, world: int) -> Iterator[tuple[Any, float]]:
-        """Yield the rows of one of several processes, read by itself: see distributed.shares."""
+        """Yield the rows of one of several processes: see shares.of_batches."""
+        if self.loader.batch_sampler is None:
+            raise DataError("several processes cannot share a DataLoader without a batch size")
         batches = self._index_batches(number)[start:]
         own = [batch[rank::world] or batch[:1] for batch in batches]
         parts = [len(batch[rank::world]) / len(batch) for batch in batches]

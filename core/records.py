@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,16 @@ class LossAverage:
         """Go on from the sums of a checkpoint."""
         self.totals = {name: total.to(device) for name, total in state["totals"].items()}
         self.weight = torch.as_tensor(state["weight"]).to(device)
+
+    @classmethod
+    def merged(cls, states: Iterable[Mapping[str, Any]]) -> "LossAverage":
+        """Return the sum of averages, of each what `state_dict` returned."""
+        total = cls()
+        for state in states:
+            for name, value in state["totals"].items():
+                total.totals[name] = total.totals.get(name, 0.0) + value
+            total.weight = total.weight + state["weight"]
+        return total
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss so far; this waits for the device."""

@@ -149,6 +149,7 @@ def remove_outputs(folder: Path) -> None:
     (folder / "train.log").open("w").close()
 
 
+@distributed.by_first
 def open_run(
     folder: Path,
     overrides: dict[str, Any],

@@ -13,6 +13,7 @@ from torch import nn
 
 from core import distributed
 from core.errors import UsageError
+from core.order import mixed_seed
 from core.params import Params
 
 
@@ -27,6 +28,22 @@ def pick_device(name: str) -> torch.device:
     elif name in there and not there[name]():
         raise UsageError(f"'device' is {name!r}, but this machine or this build of torch has none")
     return torch.device(name)
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return the device of this process, if several share those of a kind.
+
+    Raises:
+        UsageError: there are more processes than GPUs, or the kind cannot be shared.
+    """
+    if distributed.world() == 1 or device.type == "cpu":
+        return device
+    count, wanted = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    if device.type != "cuda" or wanted > count:
+        raise UsageError(f"'device' is {device.type!r}, but {wanted} processes share {count} GPUs")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
 
 
 def usable_cores() -> int:
@@ -51,6 +68,12 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
+def seed_apart(seed: int) -> None:
+    """Let processes draw different numbers (dropout) from here on; 0 draws as one alone does."""
+    if not distributed.first():
+        seed_everything(mixed_seed(seed, distributed.rank()))
+
+
 def autocast(params: Params, device: torch.device) -> AbstractContextManager[object]:
     """Return the context of a forward pass: bfloat16 autocast if the params say so."""
     if params.precision == "bfloat16":
@@ -60,7 +83,7 @@ def autocast(params: Params, device: torch.device) -> AbstractContextManager[obj
 
 def start(params: Params) -> torch.device:
     """Set threads and seeds, and `params.cuda` as the CS230 template's code reads it."""
-    device = distributed.own_device(pick_device(params.device))
+    device = own_device(pick_device(params.device))
     params.cuda = device.type == "cuda"
     if params.num_threads is None:
         params.num_threads = cores_per_process()
@@ -81,6 +104,8 @@ def peak_memory_mb() -> float | None:
 
 def place(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
     """Move a net to the device, in the precision and memory format of the params."""
+    if params.sync_batchnorm and distributed.world() > 1:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if params.precision == "float64":
         model = model.double()
     if params.channels_last:

@@ -15,6 +15,7 @@ from core.checkpoint import (
     set_random_states,
     with_arrays,
 )
+from core.records import LossAverage
 from core.run import Run
 
 # Keys that decide what the batches of an epoch are.
@@ -143,7 +144,7 @@ def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
     losses, seen = own["losses"], own["seen"]
     if len(processes) != distributed.world():
         counted = processes if rank == 0 else []
-        losses = distributed.merged([part["losses"] for part in counted]).state_dict()
+        losses = LossAverage.merged([part["losses"] for part in counted]).state_dict()
         seen = [batch for part in counted for batch in part["seen"]]
         logging.warning("Note: the run was on %d processes before this start.", len(processes))
     state.losses.load_state_dict(losses, state.device)
