@@ -10,7 +10,9 @@ import atexit
 import functools
 import logging
 import os
+import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -18,6 +20,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from core.errors import OtherProcessError, UsageError
 
@@ -53,12 +56,37 @@ def started() -> Iterator[None]:
         return
     # Decisions travel between CPUs, so that no process waits for its GPU to learn of them.
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    store, number, count = next(rendezvous("env://"))
+    store = _unused_part(store, number, count)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count)
     if not first():
         logging.getLogger().setLevel(logging.CRITICAL + 1)
     yield
     wait_for_all()
     dist.destroy_process_group()
+
+
+def _unused_part(store: dist.Store, number: int, count: int) -> dist.Store:
+    """Return a part of torchrun's store that no process before this start has used.
+
+    torchrun keeps the store when it starts the processes again, and in it the addresses of those
+    that are gone, which Gloo would take for the new ones. So process 0 makes a token up, and gives
+    it to whoever asks until every other process has said that it has this one.
+    """
+    token = secrets.token_hex(8)
+    if number:
+        store.set(f"asking {number}", token)
+        token = store.get(f"answer to {token}").decode()
+        store.set(f"{token} {number}", "known")
+    missing = [] if number else list(range(1, count))
+    while missing:
+        for other in missing:
+            if store.check([f"asking {other}"]):
+                store.set(f"answer to {store.get(f'asking {other}').decode()}", token)
+        missing = [other for other in missing if not store.check([f"{token} {other}"])]
+        time.sleep(0.01)
+    return dist.PrefixStore(token, store)
 
 
 def leave(code: int) -> NoReturn:
