@@ -20,7 +20,6 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.rendezvous import rendezvous
 
 from core.errors import OtherProcessError, UsageError
 
@@ -54,6 +53,8 @@ def started() -> Iterator[None]:
     if not launched() or world() > 1:  # it was started outside, for several runs
         yield
         return
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
     # Decisions travel between CPUs, so that no process waits for its GPU to learn of them.
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
@@ -67,7 +68,7 @@ def started() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _unused_part(store: dist.Store, number: int, count: int) -> dist.Store:
+def _unused_part(store: Any, number: int, count: int) -> Any:
     """Return a part of torchrun's store that no process before this start has used.
 
     torchrun keeps the store when it starts the processes again, and in it the addresses of those

@@ -146,7 +146,8 @@ def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
         counted = processes if rank == 0 else []
         losses = LossAverage.merged([part["losses"] for part in counted]).state_dict()
         seen = [batch for part in counted for batch in part["seen"]]
-        logging.warning("Note: the run was on %d processes before this start.", len(processes))
+        now = distributed.world()
+        logging.warning("Note: of %d processes before, it is %d now.", len(processes), now)
     state.losses.load_state_dict(losses, state.device)
     state.summary.restore(seen)
     state.extra = own["extra"]
