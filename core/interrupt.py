@@ -16,7 +16,6 @@ from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
-from core import distributed
 from core.errors import Stopped, UsageError
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
@@ -41,6 +40,8 @@ class Stop:
 
     def check(self, due: bool = False) -> bool:
         """Raise Stopped if a signal has come to any process; tell whether any says `due`."""
+        from core import distributed  # imports torch, which a search must not wait for
+
         signalled, anywhere = distributed.highest(self.requested or 0, due)
         if signalled:
             raise Stopped(signalled)
@@ -127,6 +128,8 @@ def one_writer(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows: two writers are not noticed
         yield
         return
+    from core import distributed
+
     if not distributed.first():
         yield
         return

@@ -230,11 +230,12 @@ class StopAt(Stop):
         super().__init__()
         self.number, self.asked = number, 0
 
-    def check(self) -> None:
+    def check(self, due: bool = False) -> bool:
         """Raise Stopped when it is time."""
         self.asked += 1
         if self.asked == self.number:
             raise Stopped(signal.SIGTERM)
+        return super().check(due)
 
 
 def a_resumed_run_ends_bit_equal(trial: Trial) -> str:
