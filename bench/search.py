@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a script sees only its own folder
 
-from core.records import read_rows  # noqa: E402
+from core.files import read_rows  # noqa: E402
 from core.runtime import usable_cores  # noqa: E402
 from data.signs.prepare import main as draw_signs  # noqa: E402
 

@@ -83,3 +83,9 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Replace the content of a JSON file in one step; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=4, allow_nan=False) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line; a last line cut short by a kill is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines[:-1]]

@@ -127,12 +127,6 @@ def cut_back(path: Path, length: int) -> None:
             file.truncate(length)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line; a last line cut short by a kill is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1]]
-
-
 def open_board(folder: Path, step: int) -> Any:
     """Return a TensorBoard writer for a run's folder; what it has of later steps is forgotten."""
     from torch.utils.tensorboard import SummaryWriter

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UsageError, UserError
+from core.files import read_rows
 from core.interrupt import one_writer
 from core.params import Params, find_params_file, read_mapping
-from core.records import read_rows
 from core.study import Claim
 
 CONSOLE = "console.log"  # what a trial prints
