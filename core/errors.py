@@ -1,6 +1,7 @@
 """Errors that a user can act on, and how a script reports them."""
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -54,6 +55,15 @@ def listed(items: Sequence[str], limit: int = 10) -> str:
     return "\n".join(lines)
 
 
+def _speaks(code: int) -> bool:
+    """Tell whether this process is the one, of those that torchrun started, that tells the error."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    from core import distributed  # imports this module, and torch
+
+    return distributed.speaks(code)
+
+
 Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
 
 
@@ -66,15 +76,15 @@ def reports_errors(main: Main) -> Main:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
-        from core import distributed  # which imports this module
-
         try:
             return main(argv)
         except OtherProcessError:
+            from core import distributed
+
             return distributed.exit_code_of_first_failure()
         except (UserError, OSError) as error:
             code = error.exit_code if isinstance(error, UserError) else 1
-            if not distributed.speaks(code):
+            if not _speaks(code):
                 return code
             if "--traceback" in (sys.argv if argv is None else argv):
                 raise
@@ -86,7 +96,7 @@ def reports_errors(main: Main) -> Main:
             print("interrupted", file=sys.stderr)
             return 130
         except Exception:
-            if distributed.speaks(1):
+            if _speaks(1):
                 raise
             return 1
 
