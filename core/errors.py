@@ -56,7 +56,7 @@ def listed(items: Sequence[str], limit: int = 10) -> str:
 
 
 def _speaks(code: int) -> bool:
-    """Tell whether this process is the one, of those that torchrun started, that tells the error."""
+    """Tell whether this process, of those that torchrun started, is the one to tell the error."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return True
     from core import distributed  # imports this module, and torch
