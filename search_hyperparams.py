@@ -255,6 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if launcher is not None:
             if args.retry_failed:
                 study.try_again()
+            if not (ignored := args.parent_dir / ".gitignore").exists():
+                ignored.write_text("# The folders of trials.\n/*/\n")
             stop = Stop()
             stop.training = True  # signals are noted, and looked at between two steps
             with stop.handling_signals():
