@@ -4,7 +4,8 @@ import logging
 import warnings
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from core import distributed
@@ -122,6 +123,7 @@ def put_back(state: Any, run: Run) -> None:
         for name, optimizer in state.optimizers.items():
             fresh = [dict(group) for group in optimizer.param_groups]
             optimizer.load_state_dict(states[name])
+            _lay_out_as_weights(optimizer)
             if rebuilt:
                 _put_in_force(optimizer, fresh, state.schedulers, run)
     for name in ("epoch", "batch", "step", "best", "metrics", "log_bytes"):
@@ -153,6 +155,14 @@ def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
     state.extra = own["extra"]
     if own is not processes[0] or rank == 0:
         set_random_states(own["random_states"])
+
+
+def _lay_out_as_weights(optimizer: Any) -> None:
+    """Give what an optimizer keeps of a weight its memory format; fused kernels pair by place."""
+    for weight, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _as_averaged(state: Any, last: dict[str, Any]) -> dict[str, Any]:

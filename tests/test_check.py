@@ -66,6 +66,15 @@ def test_a_resumed_run_that_differs_is_found(trial: Callable[..., Trial], fault:
         CHECKS["a stopped and resumed run ends bit-equal"](trial(fault=fault, seed=3))
 
 
+def test_a_fused_optimizer_of_channels_last_weights_goes_on_bit_equal(
+    run_folder: Folder, signs: Path
+) -> None:
+    fused = {"momentum": 0.9, "fused": True}
+    folder = run_folder(optimizer="SGD", optimizer_args=fused, channels_last=True, batch_size=8)
+    each = Trial(folder, signs, {}, train, seed=3)
+    assert "stopped after step" in str(CHECKS["a stopped and resumed run ends bit-equal"](each))
+
+
 def test_a_run_without_labels_that_is_stopped_in_mid_epoch_keeps_its_metrics(
     trial: Callable[..., Trial],
 ) -> None:
