@@ -251,6 +251,7 @@ def a_resumed_run_ends_bit_equal(trial: Trial) -> str:
         run = open_run(folder, trial.overrides | {"num_epochs": 2})
         trial.lend(run, loaders)
         run.stop = stop
+        torch.compiler.reset()  # what an earlier run has compiled
         args = argparse.Namespace(resume=False, overwrite=False)
         trial.train.see_to_the_end(run, trial.data_dir, args)
 

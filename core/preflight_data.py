@@ -161,6 +161,7 @@ def labels_are_of_one_kind(trial: Trial) -> str:
     (chi-squared, made normal as by Wilson and Hilferty 1931).
     """
     state, counts = trial.fresh(), {}
+    state.model.eval()
     with torch.no_grad():
         outputs, labels = trial.forward(state, trial.own_loaders["val"].first_batch())
     classes = count_classes(outputs, labels)

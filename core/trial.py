@@ -73,6 +73,7 @@ class Trial:
         self.state, self.own_loaders = self.train.build(run, self.data_dir)
         self.loaders, after = self.own_loaders, run.params.dict
         self.set_by_loaders = {n: after[n] for n in after if after[n] is not before.get(n)}
+        self.state.model.eval()
         with torch.no_grad():
             self.labelled = (
                 self.forward(self.state, self.loaders["val"].first_batch())[1] is not None
