@@ -18,6 +18,7 @@ from torch import Tensor
 from core.prepared import file_sha256, staging
 from data.signs.draw import draw_sign
 from data.signs.prepare import main
+from tests.conftest import write_signs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -399,3 +400,18 @@ def test_a_linear_classifier_of_the_pixels_finds_less_than_six_in_ten(tmp_path: 
         scores.append((right[1], right[2]))
     _, test_accuracy = max(scores)  # the decay is chosen by validation
     assert 0.25 < test_accuracy < 0.6
+
+
+def test_copies_of_a_photograph_go_to_one_split(tmp_path: Path) -> None:
+    source = write_signs(tmp_path / "source", {"train": 60, "test": 12})
+    folder = source / "train_signs"
+    for path in sorted(folder.iterdir()):
+        (folder / f"{path.stem} (1).jpg").write_bytes(path.read_bytes())
+    assert main(["--source", str(source), "--output", str(tmp_path / "out")]) == 0
+    names = {
+        split: {path.stem for path in (tmp_path / "out" / f"{split}_signs").iterdir()}
+        for split in ("train", "val")
+    }
+    assert len(names["val"]) == 24
+    for stem in names["val"]:
+        assert not names["train"] & {stem.removesuffix(" (1)"), f"{stem} (1)"}

@@ -49,24 +49,27 @@ def plan_photographs(source: Path, seed: int) -> list[Picture]:
     if (source / "val_signs").exists():
         print(f"warning: {source}/val_signs is not read; a new val is split from train_signs")
     train, test = read_folder(source / "train_signs"), read_folder(source / "test_signs")
-    by_label: dict[int, list[Path]] = defaultdict(list)
+    by_label: dict[int, dict[bytes, list[Path]]] = defaultdict(dict)  # copies of a file together
     for label, path in train:
-        by_label[label].append(path)
+        content = hashlib.sha256(path.read_bytes()).digest()
+        by_label[label].setdefault(content, []).append(path)
     faults = [
         f"label {label}: a single picture in train_signs, which cannot be split in two"
-        for label, paths in sorted(by_label.items())
-        if len(paths) == 1
+        for label, pictures in sorted(by_label.items())
+        if len(pictures) == 1
     ]
     unseen = sorted({label for label, _ in test} - set(by_label))
     faults += [f"label {label}: in test_signs, but not in train_signs" for label in unseen]
     if faults:
         raise DataError(f"{source}: labels that do not fit:\n{listed(faults)}")
     chosen = [("test", label, path) for label, path in test]
-    for label, paths in by_label.items():
-        num_val = max(1, round(0.2 * len(paths)))
-        order = np.random.default_rng([seed, label]).permutation(len(paths))
-        chosen += [("val", label, paths[position]) for position in order[:num_val]]
-        chosen += [("train", label, paths[position]) for position in order[num_val:]]
+    for label, pictures in by_label.items():
+        groups = list(pictures.values())
+        num_val = max(1, round(0.2 * len(groups)))
+        order = np.random.default_rng([seed, label]).permutation(len(groups))
+        for rank, position in enumerate(order):
+            split = "val" if rank < num_val else "train"
+            chosen += [(split, label, path) for path in groups[position]]
     return [Picture(f"{split}_signs/{path.stem}.jpg", label, path) for split, label, path in chosen]
 
 
