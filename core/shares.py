@@ -68,10 +68,13 @@ class _Shared(Collected):
 
     def __init__(self, task: Task, keep: bool = True, labelled: bool = True) -> None:
         super().__init__(task, keep, labelled)
-        self.own = []  # what process 0 has not taken yet
+        self.own: list[tuple[Any, Any]] = []  # what process 0 has not taken yet
 
     def add(self, outputs: Any, labels: Any) -> None:
         self.own.append(self.task.collect(outputs, labels))
+
+    def seen(self) -> list[tuple[Any, Any]]:
+        return [*self.batches, *self.own]
 
     def restore(self, batches: list[tuple[Any, Any]]) -> None:
         self.own = list(batches)

@@ -49,7 +49,7 @@ def of_process(state: Any) -> dict[str, Any]:
     own = {
         "random_states": random_states(),
         "losses": state.losses.state_dict(),
-        "seen": state.summary.own,
+        "seen": state.summary.seen(),
         "extra": state.extra,
     }
     return own if distributed.world() == 1 else plain(own)

@@ -174,7 +174,6 @@ class Collected:
         self.streaming = {name: m for name, m in task.metrics.items() if _streams(m)}
         self.keep = keep or len(self.streaming) < len(task.metrics)
         self.batches: list[tuple[Any, Any]] = []
-        self.own = self.batches  # the part of it that this process added
         self.scored = False
         for metric in self.streaming.values():
             metric.reset()
@@ -190,6 +189,10 @@ class Collected:
                 metric.update(outputs, labels)
         if self.keep:
             self.batches.append((outputs, labels))
+
+    def seen(self) -> list[tuple[Any, Any]]:
+        """Return what `restore` takes, for a checkpoint in mid-epoch."""
+        return self.batches
 
     def restore(self, batches: list[tuple[Any, Any]]) -> None:
         """Take in what a checkpoint in mid-epoch held of the batches so far."""

@@ -246,6 +246,22 @@ def test_a_signal_to_the_agent_saves_and_the_same_command_goes_on(
     assert_same(folder, whole)
 
 
+def test_a_stop_in_evaluation_forgets_nothing_of_the_epoch(
+    run_folder: Folder, tmp_path: Path
+) -> None:
+    params = KINDS | {"batch_size": 4, "num_epochs": 2, "num_threads": 1}
+    whole, folder = (run_folder(name, **params, kind="plain") for name in ("whole", "run"))
+    stopping = ["--model_dir", str(folder), "--set", "kind=stopping_in_evaluation"]
+    jobs = [["--model_dir", str(whole)], stopping, [*stopping[:3], "kind=plain", "--resume"]]
+    (tmp_path / "jobs.json").write_text(
+        json.dumps([[*argv, "--data_dir", str(tmp_path / "run")] for argv in jobs])
+    )
+    code, printed = ended(torchrun(2, ROOT / "tests/many.py", tmp_path / "jobs.json"))
+    assert code == 0, printed
+    assert (tmp_path / "codes.1").read_text() == "0\n143\n0\n"
+    assert rows(folder) == rows(whole)
+
+
 @pytest.mark.slow
 def test_two_agents_train_as_two_processes_of_one(
     folders: dict[int, Path], run_folder: Folder

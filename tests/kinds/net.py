@@ -35,6 +35,10 @@ class Net(nn.Module):
             self.calls += 1
             if self.calls == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
+        if self.kind == "stopping_in_evaluation" and not self.training:
+            self.calls += 1
+            if self.calls == 2:  # the first was for the chance loss
+                os.kill(os.getpid(), signal.SIGTERM)
         return self.dense(x)
 
 
