@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--set", action="append", default=["num_epochs=4"], dest="settings")
+    parser.add_argument("--set", action="append", dest="settings", help="default: num_epochs=4")
     args = parser.parse_args(argv)
     rates: dict[str, list[float]] = {name: [] for name in KINDS}
     with tempfile.TemporaryDirectory() as temporary:
@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for round_ in range(args.rounds):
             for name, (processes, threads) in KINDS.items():
                 folder = Path(temporary) / f"{processes}-{threads}-{round_}"
-                rates[name] += examples_per_second(folder, data, processes, threads, args.settings)
+                rates[name] += examples_per_second(
+                    folder, data, processes, threads, args.settings or ["num_epochs=4"]
+                )
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, rate in medians.items():
         print(f"{name:28s} {rate:8.0f} examples/s")
