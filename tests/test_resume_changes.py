@@ -25,9 +25,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     """Let the next start stop after so many batches of training."""
     left = iter([None] * (batch - 1))
 
-    def check(self: object) -> None:
+    def check(self: object, due: bool = False) -> bool:
         if next(left, 0) == 0:
             raise Stopped(15)
+        return due
 
     monkeypatch.setattr("core.interrupt.Stop.check", check)
 
