@@ -37,7 +37,15 @@ from core.records import (
     prefixed,
 )
 from core.replay import kept_if_not_finite
-from core.run import Run, open_run, refuse, remove_outputs, write_resolved, write_results
+from core.run import (
+    Run,
+    open_run,
+    refuse,
+    remove_outputs,
+    write_resolved,
+    write_results,
+    write_save,
+)
 from core.task import Batch, Collected, Task, default_loss_weight
 from evaluate import evaluate
 
@@ -214,8 +222,10 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
                 bar.set_postfix(loss=f"{state.losses.means()['loss']:.3f}", refresh=False)
             state.seen = None
             state.batch += 1
-            if state.last_of_update and run.stop.check(run.checkpoint_is_due()):
-                save(state, run)
+            if state.last_of_update:
+                run.writer.check()
+                if run.stop.check(run.checkpoint_is_due()):
+                    save(state, run)
     state.check_noted()
     return shares.summed(state.losses).means() | state.summary.metrics()
 
@@ -258,21 +268,22 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
 
 
 def save(state: State, run: Run, is_best: bool = False) -> None:
-    """Write the checkpoints, and the JSON results that repeat what they hold."""
+    """Take a checkpoint; it is written in the background, after the one before it."""
     state.check_noted()
     processes = distributed.gathered(snapshot.of_process(state))
     if not distributed.first():
         return
-    best = snapshot.take_best(state, run) if is_best else None
+    run.writer.wait()
     last = snapshot.take(state, run, processes)
-    checkpoint.commit(run.folder, last, best)
-    write_results(run.folder, last)
+    best = snapshot.take_best(state, run, last) if is_best else None
+    run.writer.begin(write_save, run.folder, last, best)
     run.saved_at = time.monotonic()
 
 
 def finish(state: State, val_loader: Any, run: Run) -> None:
     """Write the best weights' predictions on the validation split, and note that all is done."""
     path = run.folder / "best.pt"
+    run.writer.wait()
     if state.params.save_predictions and state.best is not None:
         net = copy.deepcopy(snapshot.averaged_or_own(state))
         best = distributed.by_first(checkpoint.read_checkpoint)(path)
@@ -285,6 +296,7 @@ def finish(state: State, val_loader: Any, run: Run) -> None:
     state.finished = True
     (run.folder / "nonfinite.pt").unlink(missing_ok=True)  # of an earlier start
     save(state, run)
+    run.writer.wait()
 
 
 def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
@@ -402,8 +414,11 @@ def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
         finish(state, loaders["val"], run)
     except Stopped as stopped:
         save(state, run)
+        run.writer.wait()
         logging.info("Stopped by %s; the same command goes on from here.", stopped)
         return stopped.exit_code
+    finally:
+        run.writer.close()
     return 0
 
 

@@ -1,14 +1,12 @@
-"""What is in a checkpoint; sealing, writing and reading checkpoint files.
+"""What is in a checkpoint; writing and reading checkpoint files.
 
-A file is what torch.save writes, with a seal behind it: SHA-256 of the rest, its length, and a
-magic word, 48 bytes in all. Plain torch.load does not mind the seal, and does not check it.
+A file is what torch.save writes, with a seal behind it (`core/sealing.py`). Plain torch.load does
+not mind the seal, and does not check it.
 """
 
-import hashlib
 import io
 import logging
 import random
-import struct
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -21,17 +19,21 @@ from torch import Tensor, nn
 
 from core.errors import UserError, listed
 from core.files import link_or_copy, replacing
+from core.sealing import MAGIC, Sealing, unseal
 
 ARRAY = "NumPy array"
-MAGIC = b"SEALED01"
-SEAL = struct.Struct("<32sQ8s")  # SHA-256, length of what it covers, MAGIC
 
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, not one of ours, or does not fit the net."""
 
 
-def plain(value: Any, where: str = "checkpoint", strings: dict[str, str] | None = None) -> Any:
+def plain(
+    value: Any,
+    where: str = "checkpoint",
+    strings: dict[str, str] | None = None,
+    copy: bool = True,
+) -> Any:
     """Copy nested containers of tensors and plain Python values, so that equal values write equal.
 
     Tensors are copied to the CPU. Containers are built anew and strings interned, because pickle
@@ -41,13 +43,15 @@ def plain(value: Any, where: str = "checkpoint", strings: dict[str, str] | None 
         value: what is to be kept.
         where: what an error calls it.
         strings: the one object for every equal string, among the containers of one call.
+        copy: False for tensors that nothing changes, such as those of another copy.
 
     Raises:
         TypeError: something is neither a tensor nor plain Python: it could not be loaded safely.
     """
     strings = {} if strings is None else strings
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
+        contiguous = torch.contiguous_format
+        return value.detach().to("cpu", copy=True, memory_format=contiguous) if copy else value
     if isinstance(value, str | Path):
         text = str(value)  # of one character there can be two interned objects (Python 3.12)
         return strings.setdefault(text, chr(ord(text)) if len(text) == 1 else sys.intern(text))
@@ -59,11 +63,11 @@ def plain(value: Any, where: str = "checkpoint", strings: dict[str, str] | None 
         return torch.from_numpy(value.copy())
     if isinstance(value, Mapping):
         return {
-            plain(name, where, strings): plain(item, f"{where}[{name!r}]", strings)
+            plain(name, where, strings): plain(item, f"{where}[{name!r}]", strings, copy)
             for name, item in value.items()
         }
     if isinstance(value, list | tuple):
-        items = [plain(item, f"{where}[{i}]", strings) for i, item in enumerate(value)]
+        items = [plain(item, f"{where}[{i}]", strings, copy) for i, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     raise TypeError(f"{where} is {type(value).__name__}, want tensors and plain Python values only")
 
@@ -130,24 +134,10 @@ def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: the disk is full or fails; `path` is as before and no temporary file is left.
     """
-    buffer = io.BytesIO()  # saved to a path, the archive would hold the file's name
-    torch.save(dict(content), buffer)
-    # The view is given back even after an error: Python 3.12.1 crashes when it collects one.
-    with buffer.getbuffer() as body, replacing(path) as file:
-        file.write(body)
-        file.write(SEAL.pack(hashlib.sha256(body).digest(), len(body), MAGIC))
-
-
-def _unseal(path: Path, data: bytes) -> memoryview:
-    """Return what the seal covers; CheckpointError if there is no seal or it does not match."""
-    view = memoryview(data)
-    body, seal = view[: -SEAL.size], view[-SEAL.size :]
-    if len(seal) < SEAL.size or bytes(seal[-len(MAGIC) :]) != MAGIC:
-        raise CheckpointError(f"{path}: its seal is missing, so the file is cut short or not ours")
-    digest, length, _ = SEAL.unpack(seal)
-    if length != len(body) or hashlib.sha256(body).digest() != digest:
-        raise CheckpointError(f"{path}: its content does not match its seal, the file is damaged")
-    return body
+    with replacing(path) as file:
+        body = Sealing(file)  # saved to a path, the archive would hold the file's name
+        torch.save(dict(content), body)  # type: ignore[arg-type]
+        body.seal()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -167,7 +157,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file") from None
     sealed = data.endswith(MAGIC)
     if sealed or path.suffix == ".pt":
-        body = _unseal(path, data)
+        try:
+            body = unseal(data)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     else:
         body = memoryview(data)
         logging.warning("%s: carries no seal, so it is loaded unverified", path)

@@ -112,6 +112,12 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def leave_signals_to_main_thread() -> None:
+    """Let no signal be delivered to this thread: the main thread may be holding them back."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+
+
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's folder; the kernel frees it when its holder dies.

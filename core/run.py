@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from core import distributed
-from core.checkpoint import find_checkpoint, read_checkpoint, read_newest
+from core.checkpoint import commit, find_checkpoint, read_checkpoint, read_newest
 from core.data import describe
 from core.errors import UsageError, listed
 from core.files import remove_leftovers, write_json
@@ -33,6 +33,7 @@ from core.params import (
 from core.records import check_tensorboard, save_dict_to_json
 from core.runtime import cores_per_process, pick_device
 from core.task import Task, load_task
+from core.writer import Writer
 
 # What a run writes into its folder, and --overwrite removes.
 OUTPUTS = (
@@ -79,14 +80,15 @@ class Run:
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     code_changed: list[str] = field(default_factory=list)
     stop: Stop = field(default_factory=Stop)
+    writer: Writer = field(default_factory=Writer)
     saved_at: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the task, whose functions cannot be sent to another process."""
-        return {name: value for name, value in vars(self).items() if name != "task"}
+        """Leave out what cannot be sent to another process: the task's functions, a thread."""
+        return {n: value for n, value in vars(self).items() if n not in ("task", "writer")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, task=load_task(state["params"].task))
+        self.__dict__.update(state, task=load_task(state["params"].task), writer=Writer())
 
     def checkpoint_is_due(self) -> bool:
         """Tell whether `checkpoint_minutes` have passed since the last save."""
@@ -246,6 +248,12 @@ def refuse(folder: Path, changes: list[str]) -> None:
         f"{folder}: changed since this run began:\n{listed(changes, 2)}\n"
         "--resume goes on with what is new, --overwrite starts again from nothing."
     )
+
+
+def write_save(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
+    """Write the checkpoints of a save, and then the JSON results that repeat what they hold."""
+    commit(folder, last, best)
+    write_results(folder, last)
 
 
 def write_results(folder: Path, last: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from core import distributed
 from core.checkpoint import (
+    kept_weights,
     load_weights,
     plain,
     random_states,
@@ -91,19 +92,23 @@ def take(state: Any, run: Run, processes: list[dict[str, Any]]) -> dict[str, Any
     )
 
 
-def take_best(state: Any, run: Run) -> dict[str, Any]:
-    """Copy what evaluation needs, for `best.pt`: weights, params and metrics, no optimizer."""
+def take_best(state: Any, run: Run, last: dict[str, Any]) -> dict[str, Any]:
+    """Take what evaluation needs, for `best.pt`: weights, params and metrics, no optimizer.
+
+    The weights are those of `last`, which `take` has just copied.
+    """
     return plain(
         {
             "epoch": state.epoch,
             "step": state.step,
-            "state_dict": averaged_or_own(state).state_dict(),
+            "state_dict": kept_weights(last),
             "metrics": state.metrics,
             "labelled": state.labelled,
             "data": state.data,
             "params": run.asked | {"data_dir": run.params.data_dir},
             "loader_params": with_arrays(state.loader_params),
-        }
+        },
+        copy=False,
     )
 
 

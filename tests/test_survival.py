@@ -95,28 +95,17 @@ def test_two_hundred_kills_at_random_times_change_no_bit(
 
 
 OPERATIONS = ("openat", "write", "fsync", "rename", "link", "unlink", "ftruncate")
-LINE = re.compile(r"^(\d+) +(\w+)\((.*)")
 
 
-def trace(child: Child, log: Path, *options: str) -> "subprocess.Popen[bytes]":
-    """Attach strace to a held run, and let it go on."""
+def trace(
+    child: Child, log: Path, *options: str, thread: int | None = None
+) -> "subprocess.Popen[bytes]":
+    """Attach strace to a held run, or to one thread of it, and let it go on."""
     names = ",".join(OPERATIONS)
-    command = [
-        "strace",
-        "-f",
-        "-y",
-        "-qq",
-        "-o",
-        str(log),
-        "-e",
-        f"trace={names}",
-        "-e",
-        "signal=none",
-    ]
-    process = subprocess.Popen(
-        [*command, *options, "-p", str(child.pid)], stderr=subprocess.DEVNULL
-    )
-    status = Path(f"/proc/{child.pid}/status")
+    which = ["-f", "-p", str(child.pid)] if thread is None else ["-p", str(thread)]
+    command = ["strace", "-y", "-qq", "-o", str(log), "-e", f"trace={names}", "-e", "signal=none"]
+    process = subprocess.Popen([*command, *options, *which], stderr=subprocess.DEVNULL)
+    status = Path(f"/proc/{child.pid}/task/{thread or child.pid}/status")
     while "TracerPid:\t0\n" in status.read_text():
         assert process.poll() is None, "strace cannot attach"
         time.sleep(0.002)
@@ -124,15 +113,29 @@ def trace(child: Child, log: Path, *options: str) -> "subprocess.Popen[bytes]":
     return process
 
 
-def changes(log: Path, folder: Path, pid: int) -> list[tuple[str, int]]:
-    """Return a process's operations that change `folder`, as (system call, number of its kind)."""
+def calls(log: Path) -> list[tuple[str, str]]:
+    """Return the system calls in a log of strace -f as (thread, call), each where it was done."""
+    begun: dict[str, str] = {}
+    done = []
+    for line in log.read_text(errors="replace").splitlines():
+        thread, call = line.split(maxsplit=1)
+        if call.endswith("<unfinished ...>"):
+            begun[thread] = call.removesuffix("<unfinished ...>").rstrip()
+            continue
+        if call.startswith("<..."):
+            call = begun.pop(thread) + call.partition("resumed>")[2]
+        done.append((thread, call))
+    return done
+
+
+def changes(log: Path, folder: Path) -> list[tuple[str, int]]:
+    """Return a thread's operations that change `folder`, as (system call, number of its kind)."""
     counts: dict[str, int] = {}
     found = []
     for line in log.read_text(errors="replace").splitlines():
-        match = LINE.match(line)
-        if match is None or int(match[1]) != pid:
+        name, parenthesis, rest = line.partition("(")
+        if not (parenthesis and name.isalpha()):
             continue
-        _, name, rest = match.groups()
         counts[name] = counts.get(name, 0) + 1
         reading = name == "openat" and not re.search("O_WRONLY|O_RDWR|O_CREAT", rest)
         if str(folder) in rest and not reading and "printed.txt" not in rest:
@@ -145,41 +148,57 @@ def commits(log: Path) -> int:
     return len(re.findall(r'rename\(.*/last\.pt"\) += 0', log.read_text(errors="replace")))
 
 
+def begin_held(
+    warm: Warm, folder: Path, data: Path, writer: bool, log: Path, *options: str
+) -> tuple[Child, "subprocess.Popen[bytes]"]:
+    """Begin a run, of which strace sees one thread: that which trains, or that which saves."""
+    child = begin(warm, folder, data, held_writer=True) if writer else None
+    child = child or begin(warm, folder, data, held=True)
+    newest = max(int(name) for name in os.listdir(f"/proc/{child.pid}/task"))
+    thread = newest if writer else child.pid
+    return child, trace(child, log, *options, thread=thread)
+
+
 def kill_before_operations(
     warm: Warm, run_folder: Folder, data: Path, tmp_path: Path, every: int
 ) -> int:
-    """Kill a small run before each (or every n-th) operation that changes its folder."""
+    """Kill a small run before each (or every n-th) operation that changes its folder.
+
+    Both threads do such operations: the one that trains, and the one that writes the checkpoints.
+    """
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     recipe = RECIPE | {"num_epochs": 2, "batch_size": 18}
     assert begin(warm, run_folder("first", **recipe), data).wait() == 0  # makes the images' cache
-    whole = run_folder("whole", **recipe)
-    child = begin(warm, whole, data, held=True)
-    tracer = trace(child, tmp_path / "whole.trace")
-    assert child.wait() == 0
-    tracer.wait()
-    points = changes(tmp_path / "whole.trace", whole, child.pid)
     # Saves: after each of 2 updates, at the end of each epoch, and when all is done.
     steps = [0, 1, 2, 2, 3, 4, 4, 4]
-    assert commits(tmp_path / "whole.trace") == len(steps) - 1
-
-    for number, (name, ordinal) in enumerate(points[::every]):
-        folder, log = run_folder(f"killed{number}", **recipe), tmp_path / "killed.trace"
-        child = begin(warm, folder, data, held=True)
-        tracer = trace(child, log, "-e", f"inject={name}:signal=KILL:when={ordinal}")
-        assert child.wait() == 137, f"{name} {ordinal} was not reached"
+    total = 0
+    for writer in (True, False):
+        whole, log = run_folder(f"whole{writer}", **recipe), tmp_path / "whole.trace"
+        child, tracer = begin_held(warm, whole, data, writer, log)
+        assert child.wait() == 0
         tracer.wait()
-        committed = steps[commits(log)]
-        newest = read_newest(folder, [])
-        assert (newest["step"] if newest else 0) >= committed, (name, ordinal)
-        assert begin(warm, folder, data).wait() == 0
-        went_on = re.search(r"Going on after .* step (\d+)", (folder / "train.log").read_text())
-        if newest and newest["step"] < 4:
-            assert went_on
-            assert int(went_on[1]) == newest["step"]
-        assert_same(folder, whole)
-        shutil.rmtree(folder)
-    return len(points)
+        points = changes(log, whole)
+        assert commits(log) == (len(steps) - 1 if writer else 0)
+        total += len(points)
+
+        for number, (name, ordinal) in enumerate(points[::every]):
+            folder, log = run_folder(f"killed{number}", **recipe), tmp_path / "killed.trace"
+            kill = f"inject={name}:signal=KILL:when={ordinal}"
+            child, tracer = begin_held(warm, folder, data, writer, log, "-e", kill)
+            assert child.wait() == 137, f"{name} {ordinal} was not reached"
+            tracer.wait()
+            committed = steps[commits(log)]
+            newest = read_newest(folder, [])
+            assert (newest["step"] if newest else 0) >= committed, (name, ordinal)
+            assert begin(warm, folder, data).wait() == 0
+            went_on = re.search(r"Going on after .* step (\d+)", (folder / "train.log").read_text())
+            if newest and newest["step"] < 4:
+                assert went_on
+                assert int(went_on[1]) == newest["step"]
+            assert_same(folder, whole)
+            shutil.rmtree(folder)
+    return total
 
 
 def test_kills_before_a_sample_of_operations_lose_nothing(
@@ -201,7 +220,7 @@ def test_files_are_synced_before_and_folders_after_every_rename(
     synced: set[str] = set()
     waiting: set[str] = set()  # folders that no sync has followed the last rename in
     renames = 0
-    for line in log.read_text().splitlines():
+    for _, line in sorted(calls(log), key=lambda call: call[0]):  # thread by thread
         if match := re.search(r"fsync\(\d+<(.*?)>\)", line):
             synced.add(match[1])
             waiting.discard(match[1])
@@ -224,13 +243,13 @@ def test_rows_are_synced_before_the_checkpoint_that_counts_them(
     tracer = trace(child, log)
     assert child.wait() == 0
     tracer.wait()
-    written, synced = 0, True
-    for line in log.read_text().splitlines():
-        if re.search(r"write\(\d+<.*/metrics\.jsonl>", line):
-            written, synced = written + 1, False
-        synced |= bool(re.search(r"fsync\(\d+<.*/metrics\.jsonl>", line))
-        assert synced or "rename(" not in line or "/last.pt" not in line, line
-    assert written == 2
+    synced = commits_seen = 0
+    for _, line in calls(log):
+        synced += bool(re.search(r"fsync\(\d+<.*/metrics\.jsonl>", line))
+        if "rename(" in line and '/last.pt"' in line:
+            commits_seen += 1  # after the first epoch, after the second, and when all is done
+            assert synced >= min(commits_seen, 2), line
+    assert (synced, commits_seen) == (2, 3)
 
 
 def test_temporary_names_never_meet(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Started as a script, it is that process: it reads jobs as JSON lines and forks for each. A job is
 {"argv": [...], "log": PATH, "held": bool, "slow": seconds, "limits": {name: number}}; the answers
-are the child's number and, when it has ended, its exit status.
+are the child's number and, when it has ended, its exit status. A child that is held stops before
+it begins; with "held_writer" when the thread that writes checkpoints begins.
 """
 
 import json
@@ -11,9 +12,11 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +73,13 @@ def slowed(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     return slow
 
 
+def hold(frame: FrameType, event: str, argument: Any) -> None:
+    """Stop the process at the first thing that the writer's thread does."""
+    sys.setprofile(None)
+    if threading.current_thread().name.startswith("writer"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def run_job(job: dict[str, Any]) -> None:
     """In the child: become the leader of a group, and run."""
     import train
@@ -86,6 +96,8 @@ def run_job(job: dict[str, Any]) -> None:
         resource.setrlimit(getattr(resource, name), (number, number))
     if job.get("held"):
         os.kill(os.getpid(), signal.SIGSTOP)
+    if job.get("held_writer"):
+        threading.setprofile(hold)
     try:
         code = train.main(job["argv"])
     except BaseException as error:
@@ -112,7 +124,7 @@ def serve() -> None:
         number = os.fork()
         if number == 0:
             run_job(job)
-        if job.get("held"):
+        if job.get("held") or job.get("held_writer"):
             os.waitpid(number, os.WUNTRACED)
         print(number, flush=True)
         print(os.waitpid(number, 0)[1], flush=True)
