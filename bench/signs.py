@@ -1,0 +1,62 @@
+"""Speed on hand signs: train.py, a loop by hand with everything that helps, and a usual one.
+
+    python bench/signs.py
+
+Each is a process of its own, with the net, data and batch size of experiments/base_model.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from common import ROOT, by_hand, in_turn, parser, run, show, train
+
+
+def decode(data_dir: Path, path: Path) -> None:
+    """Write the images and labels of train and val as arrays, for the loop written by hand."""
+    from core.images import read_images
+    from model.data_loader import IMAGE_SIZE, list_examples
+
+    arrays = {}
+    for split in ("train", "val"):
+        paths, labels = list_examples(data_dir / f"{split}_signs")
+        arrays[f"{split}_images"] = read_images(paths, IMAGE_SIZE).numpy()
+        arrays[f"{split}_labels"] = labels.numpy()
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def main() -> int:
+    """Run the bench; returns the exit code."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--data_dir", type=Path, help="default: data/64x64_SIGNS, or made up")
+    arguments.add_argument("--precision", default="bfloat16", help="or float32")
+    args = arguments.parse_args()
+    epochs, repeats = (2, 1) if args.quick else (10, 3)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data_dir = args.data_dir or ROOT / "data/64x64_SIGNS"
+        if not data_dir.exists():
+            data_dir = folder / "signs"
+            run("data/signs/prepare.py", "--output", data_dir)
+        decode(data_dir, folder / "signs.npz")
+        params = json.loads((ROOT / "experiments/base_model/params.json").read_text())
+        params |= {"num_epochs": epochs, "precision": args.precision}
+        loop, usual = ROOT / "bench/by_hand/signs.py", ROOT / "bench/by_hand/signs_from_files.py"
+        ways = {
+            "by hand": lambda: by_hand(loop, folder / "signs.npz", str(epochs), args.precision),
+            "train.py": lambda: train(folder / "run", params, data_dir),
+            "usual, float32": lambda: by_hand(usual, data_dir, str(epochs), "4"),
+        }
+        medians = in_turn(ways, repeats)
+    show(f"hand signs, {epochs} epochs, {args.precision}", medians, "by hand", repeats)
+    ours, other = medians["train.py"], medians["usual, float32"]
+    print("\ntrain.py against the usual loop:")
+    for key in ours:
+        print(f"  {key:<24}{ours[key] / other[key]:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
