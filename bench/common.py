@@ -14,6 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from core.runtime import usable_cores
+
 ROOT = Path(__file__).resolve().parent.parent
 Figures = dict[str, float]
 
@@ -93,26 +97,16 @@ def in_turn(ways: Mapping[str, Callable[[], Figures]], repeats: int) -> dict[str
 
 def show(title: str, medians: Mapping[str, Figures], against: str, repeats: int) -> None:
     """Print one line a figure: each way's median, and its ratio to the way `against`."""
-    import torch
-
     print(f"\n{title}\nmedians of {repeats}; in brackets: ratio to {against}")
-    print(f"{platform.machine()}, {cores()} cores, torch {torch.__version__}\n")
+    print(f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__}\n")
     print(" " * 24 + "".join(f"{name:>22}" for name in medians))
     for key, reference in medians[against].items():
         cells = [f"{way[key]:.4g} ({way[key] / reference:.2f})" for way in medians.values()]
         print(f"{key:<24}" + "".join(f"{cell:>22}" for cell in cells))
 
 
-def cores() -> int:
-    """Count the cores that this process may use."""
-    from core.runtime import usable_cores
-
-    return usable_cores()
-
-
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser with what all benches take; the repository becomes importable."""
-    sys.path.insert(0, str(ROOT))
+    """Return a parser with what all benches take."""
     made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     made.add_argument("--quick", action="store_true", help="once, and short: does it run?")
     return made

@@ -11,14 +11,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, by_hand, in_turn, parser, run, show, train
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
+
+from bench.common import ROOT, by_hand, in_turn, parser, run, show, train
+from core.images import read_images
+from model.data_loader import IMAGE_SIZE, list_examples
 
 
 def decode(data_dir: Path, path: Path) -> None:
     """Write the images and labels of train and val as arrays, for the loop written by hand."""
-    from core.images import read_images
-    from model.data_loader import IMAGE_SIZE, list_examples
-
     arrays = {}
     for split in ("train", "val"):
         paths, labels = list_examples(data_dir / f"{split}_signs")

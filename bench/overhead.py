@@ -1,0 +1,79 @@
+"""What the loop itself costs: steps of a net that does nothing, in train.py and written by hand.
+
+python bench/overhead.py
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
+
+import train
+from bench.common import Figures, in_turn, parser, show
+from bench.noop.data_loader import fetch_dataloader
+from bench.noop.net import Net
+from core.params import Params
+
+EPOCHS = 4
+PARAMS = {
+    "task": "bench.noop",
+    "optimizer": "SGD",
+    "batch_size": 32,
+    "num_epochs": EPOCHS,
+    "num_threads": 1,
+}
+
+
+def by_hand(steps: int) -> Figures:
+    """Train the same net on the same data by a plain loop."""
+    params = Params.of(PARAMS | {"seed": 1, "num_steps": steps}, Path("bench"))
+    data = fetch_dataloader(["train"], "", params)["train"]
+    net = Net(params)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    seconds = []
+    for _ in range(EPOCHS):
+        began = time.perf_counter()
+        for index in torch.randperm(len(data.inputs)).split(params.batch_size):
+            loss = F.cross_entropy(net(data.inputs[index]), data.labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - began)
+    return {"microseconds a step": min(seconds[1:]) / steps * 1e6}
+
+
+def template(steps: int) -> Figures:
+    """Train it by train.py."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "params.json").write_text(json.dumps(PARAMS | {"num_steps": steps}))
+        (folder / "data").mkdir()
+        train.main(["--model_dir", name, "--data_dir", str(folder / "data")])
+        rows = [json.loads(line) for line in (folder / "times.jsonl").read_text().splitlines()]
+    return {"microseconds a step": min(r["train_seconds"] for r in rows[1:]) / steps * 1e6}
+
+
+def measure(steps: int, repeats: int) -> dict[str, Figures]:
+    """Return the medians of both, measured in turn in this process, on one thread."""
+    torch.set_num_threads(1)
+    ways = {"by hand": lambda: by_hand(steps), "train.py": lambda: template(steps)}
+    return in_turn(ways, repeats)
+
+
+def main() -> int:
+    """Run the bench; returns the exit code."""
+    args = parser(__doc__).parse_args()
+    steps, repeats = (500, 1) if args.quick else (3000, 5)
+    medians = measure(steps, repeats)
+    show(f"a net that does nothing, {steps} steps an epoch", medians, "by hand", repeats)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
