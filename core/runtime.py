@@ -1,10 +1,12 @@
 """The machine a run uses: device, precision, threads, seeds."""
 
+import atexit
+import ctypes
 import os
 import random
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from core import distributed
 from core.errors import UsageError
 from core.order import mixed_seed
 from core.params import Params
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def pick_device(name: str) -> torch.device:
@@ -47,13 +51,43 @@ def own_device(device: torch.device) -> torch.device:
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use: its affinity, and the quota of its cgroup."""
+    """Count the cores that this process may use: its affinity, and the quotas of its cgroups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores or 1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup of version 2, or a quota of "max"
-        return cores or 1
+    return max(1, int(min([cores or 1, *quotas()])))
+
+
+def quotas(root: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> list[float]:
+    """Return the quotas, in cores, of this process's cgroups and of those above them.
+
+    A line of `own` is "number:controllers:path"; version 2 of cgroups names no controllers there.
+    """
+    found = []
+    with suppress(OSError):  # another system than Linux
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if controllers else ["cpu.max"]
+            folder = (root / "cpu" if controllers else root) / path.lstrip("/")
+            for place in [folder, *folder.parents]:
+                with suppress(OSError, ValueError):  # no such file, or a quota of "max"
+                    quota, period = " ".join((place / f).read_text() for f in files).split()
+                    found += [int(quota) / int(period)] if int(quota) > 0 else []
+    return found
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of freed tensors instead of giving it back (glibc only).
+
+    Every step of training would fetch it anew, page by page, and find it cleared: on the hand signs
+    that took 7 % of a step in bfloat16 and 17 % in float32. The peak of memory is the same.
+    """
+    m_trim_threshold, m_mmap_max = -1, -4  # of malloc.h
+    with suppress(OSError, AttributeError, TypeError):  # another system's library
+        library = ctypes.CDLL(None)
+        library.mallopt(m_mmap_max, 0)
+        library.mallopt(m_trim_threshold, 2**31 - 1)
+        atexit.register(library.malloc_trim, 0)  # torch's own end takes 100 MB more
 
 
 def cores_per_process() -> int:
@@ -88,6 +122,8 @@ def start(params: Params) -> torch.device:
     if params.num_threads is None:
         params.num_threads = cores_per_process()
     torch.set_num_threads(params.num_threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     seed_everything(params.seed)
     return device
 
