@@ -3,9 +3,11 @@
 import hashlib
 import io
 import logging
+import math
+import mmap
 import os
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from core.errors import DataError, listed
 from core.files import replacing
+from core.interrupt import ignore_signals, signals_held_back
 from core.runtime import usable_cores
 
 if TYPE_CHECKING:
     from PIL import Image
+
+CHUNK = 100  # images that a process decodes at a time
+MANY = 2000  # images that are worth starting processes for
 
 
 def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
@@ -83,10 +90,14 @@ def open_rgb(path: Path) -> "Image.Image":
         with Image.open(path) as image:
             if image.mode in ("I", "F"):
                 raise DataError(f"{path}: colours of more than 16 bits, want 8 or 16")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):  # Pillow's own conversion would cut it off at 255
-                upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
-            return upright.convert("RGB")
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode == "RGB":
+                image.load()
+                return image
+            if image.mode.startswith("I;16"):  # Pillow's own conversion would cut it off at 255
+                grey = (np.asarray(image) / 257).round().astype(np.uint8)
+                return Image.fromarray(grey).convert("RGB")
+            return image.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -131,16 +142,51 @@ def _decode(path: Path, size: tuple[int, int]) -> np.ndarray | str:
     return pixels.transpose(2, 0, 1)
 
 
-def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """Decode on all cores (Pillow lets other threads run meanwhile)."""
-    images = np.empty((len(paths), 3, *size), np.uint8)
-    faults = []
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for i, image in enumerate(pool.map(lambda path: _decode(path, size), paths)):
+class _Chunks(Dataset[list[str]]):
+    """Decodes a chunk of the images when it is asked for; what it yields is what is wrong there."""
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int]) -> None:
+        self.paths, self.size = paths, size
+        shape = len(paths), 3, *size
+        memory = mmap.mmap(-1, math.prod(shape))  # forked processes write into it, too
+        self.images = np.frombuffer(memory, np.uint8).reshape(shape)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.paths) / CHUNK)
+
+    def __getitem__(self, chunk: int) -> list[str]:
+        faults = []
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.paths))):
+            image = _decode(self.paths[i], self.size)
             if isinstance(image, str):
                 faults.append(image)
             else:
-                images[i] = image
-    if faults:
+                self.images[i] = image
+        return faults
+
+
+def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
+    """Decode on all cores, which takes processes: threads wait for Python most of the time.
+
+    Few images are decoded sooner than processes start, and only forked ones can share memory.
+    """
+    forks = sys.platform == "linux" and len(paths) >= MANY
+    chunks = _Chunks(paths, size)
+    loader = DataLoader(
+        chunks,
+        batch_size=None,
+        num_workers=usable_cores() if forks else 0,
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if forks else None,
+        generator=torch.Generator(),  # else it draws from the global generator
+    )
+    with signals_held_back():
+        told = iter(loader)
+    if faults := [fault for part in told for fault in part]:
         raise DataError(f"{len(faults)} of {len(paths)} images cannot be used:\n{listed(faults)}")
-    return images
+    return chunks.images
+
+
+def _start_worker(number: int) -> None:
+    """Begin a worker process: signals are the main process's business."""
+    ignore_signals()

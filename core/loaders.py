@@ -15,15 +15,16 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     Subset,
-    get_worker_info,
 )
 
 from core.errors import DataError
 from core.interrupt import ignore_signals, signals_held_back
 from core.order import (
     epoch_order,
+    example_seed,
     global_states,
     mixed_seed,
+    own_states,
     seed_global,
     seeded,
     split_into_batches,
@@ -40,11 +41,16 @@ class _SeededExamples(Dataset[Any]):
         self.last = (0, 0)  # the example that was asked for last, in this process
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
+        return self.__getitems__([place])[0]
+
+    def __getitems__(self, places: list[tuple[int, int]]) -> list[Any]:
+        """Return the examples of a batch; the states of the generators are put back once."""
+        with own_states():
+            return [self._draw(place) for place in places]
+
+    def _draw(self, place: tuple[int, int]) -> Any:
         self.last = place
-        if get_worker_info() is None:
-            with seeded(self.seed, *place):
-                return self.dataset[place[1]]
-        seed_global(mixed_seed(self.seed, *place))
+        seed_global(example_seed(self.seed, *place))
         return self.dataset[place[1]]
 
 
@@ -62,7 +68,8 @@ class _SeededCollate:
         self.examples, self.collate_fn = examples, collate_fn
 
     def __call__(self, batch: Any) -> Any:
-        with seeded(self.examples.seed, *self.examples.last, 1):
+        with own_states():
+            seed_global(mixed_seed(self.examples.seed, *self.examples.last, 1))
             return self.collate_fn(batch)
 
 

@@ -7,17 +7,35 @@ processes does not change what it sees.
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
+
+_BITS = 2**64 - 1
 
 
 def mixed_seed(*numbers: int) -> int:
     """Mix whole numbers >= 0 into one seed of 32 bits (NumPy's SeedSequence, O'Neill 2015)."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+_first_seed = lru_cache(maxsize=4)(mixed_seed)
+
+
+def example_seed(seed: int, epoch: int, index: int) -> int:
+    """Return a seed of 32 bits for an example: SplitMix64 (Steele et al. 2014) from (seed, epoch).
+
+    A tenth of the time that mixed_seed takes, which showed beside decoding a photograph.
+    """
+    x = (_first_seed(seed, epoch) + (index + 1) * 0x9E3779B97F4A7C15) & _BITS
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _BITS
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & _BITS
+    return (x ^ x >> 31) & 0xFFFFFFFF
 
 
 def generator(*numbers: int) -> torch.Generator:
@@ -64,6 +82,11 @@ def states_in_place(states: tuple[Any, ...]) -> Iterator[None]:
     finally:
         for put, state in zip(_SETTERS, before, strict=True):
             put(state)
+
+
+def own_states() -> AbstractContextManager[None]:
+    """Put the generators' states back at the end; a worker process has none that matter."""
+    return states_in_place(()) if get_worker_info() is None else nullcontext()
 
 
 @contextmanager

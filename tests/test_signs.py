@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from core.errors import DataError
-from core.images import read_images
+from core.images import MANY, read_images
 from model.data_loader import augment, fetch_dataloader, list_examples
 from model.net import macro_scores
 from tests.conftest import write_signs
@@ -79,6 +79,23 @@ def test_files_that_cannot_be_used_are_named_the_first_ten_and_a_count(tmp_path:
     assert "0_empty.jpg: not an image" in message
     assert "and 3 more" in message
     assert len(message.splitlines()) == 12
+
+
+def test_images_that_are_worth_worker_processes_come_in_order(tmp_path: Path) -> None:
+    for i in range(MANY + 50):
+        Image.new("RGB", (8, 8), (i % 256, i // 256, 0)).save(tmp_path / f"{i:05d}.png")
+    paths, before = sorted(tmp_path.iterdir()), torch.get_rng_state()
+    images = read_images(paths, (8, 8)).long()
+    assert (images[:, 0] + 256 * images[:, 1]).flatten(1).unique(dim=1).tolist() == [
+        [i] for i in range(len(paths))
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    for path in (paths[0], paths[-1]):
+        path.write_text("<html>")
+    with pytest.raises(DataError, match=f"2 of {len(paths)}") as error:
+        read_images(paths, (8, 8))
+    assert paths[0].name in str(error.value)
+    assert paths[-1].name in str(error.value)
 
 
 def test_labels_out_of_range_and_empty_folders_are_named(tmp_path: Path) -> None:
