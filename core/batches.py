@@ -148,7 +148,7 @@ class Batches:
         device = tensors(self.inputs)[0].device
         for i in range(start, len(batches), step):
             length = None if self.lengths is None else int(self.lengths[batches[i]].max())
-            index = batches[i].to(device)
+            index = batches[i].to(device, non_blocking=True)
             inputs, labels = take((self.inputs, self.labels), index, length)
             if self.transform is not None:
                 draws = generator(self.seed, number, i) if self.train else None

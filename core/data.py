@@ -1,6 +1,7 @@
 """What is known of a folder of data: its fingerprint, and whether a program made it up."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,19 @@ def find_data_dir(params: Params, task: Task) -> Path:
     return Path(name)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, left_out: Path) -> Iterator[Path]:
     """List the files below a folder by name; hidden ones, such as caches, do not count."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+    if folder.resolve() == left_out:
+        return
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.name.startswith("."):
             continue
-        if path.is_dir():
-            yield from _files(path)
+        if entry.is_dir():
+            yield from _files(folder / entry.name, left_out)
         else:
-            yield path
+            yield folder / entry.name
 
 
 @distributed.by_first
@@ -45,9 +50,7 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     Times do not count, nor does the run's own folder. Of a folder above 2 GiB only the first 64 KiB
     of each file are read.
     """
-    files = list(_files(data_dir)) if data_dir.is_dir() else [data_dir]
-    own = run_folder.resolve()
-    files = [path for path in files if own not in path.resolve().parents]
+    files = list(_files(data_dir, run_folder.resolve())) if data_dir.is_dir() else [data_dir]
     sizes = [path.stat().st_size for path in files]
     whole = sum(sizes) <= WHOLE
     digest = hashlib.sha256()

@@ -109,7 +109,8 @@ def augment(images: Tensor, generator: torch.Generator, params: Params) -> Tenso
         (B, 3, H, W); pixels from outside of an image repeat its border.
     """
     most = AUGMENTATION | params.dict
-    draw = torch.rand(6, len(images), generator=generator).to(images.device) * 2 - 1  # (6, B)
+    draw = torch.rand(6, len(images), generator=generator) * 2 - 1  # (6, B)
+    draw = draw.to(images.device, non_blocking=True)
     flip = draw[0].sign()
     angle = draw[1] * math.radians(most["rotate"])
     scale = 1 + draw[2] * most["scale"]
