@@ -28,6 +28,7 @@ class Process:
 
     began: float  # seconds since 1970
     seconds: float
+    busy: float  # seconds of processors, those of its own processes included
     peak_mb: float
     printed: str
 
@@ -43,7 +44,8 @@ def run(*command: str | Path) -> Process:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)}: exit code {process.returncode}\n{printed}")
-    return Process(began, time.time() - began, usage.ru_maxrss / 1024, printed)
+    busy = usage.ru_utime + usage.ru_stime
+    return Process(began, time.time() - began, busy, usage.ru_maxrss / 1024, printed)
 
 
 def by_hand(*command: str | Path) -> Figures:
@@ -77,6 +79,7 @@ def figures(
         "examples/s": statistics.median(rates[1:] or rates),
         "evaluation, s": statistics.median(evaluations[1:] or evaluations),
         "whole process, s": process.seconds,
+        "processors, s": process.busy,
         "to the first step, s": first_step - process.began,
         "peak memory, MB": process.peak_mb,
     }
