@@ -29,6 +29,10 @@ def start(state: Any, run: Run, loaders: dict[str, Any], data_dir: Path) -> None
         params.precision,
         f", {distributed.world()} processes" if distributed.world() > 1 else "",
     )
+    if params.precision == "bfloat16" and state.device.type == "cpu" and runtime.lacks_bfloat16():
+        logging.warning(
+            "Note: this processor has no bfloat16; with --set precision=float32 it is faster."
+        )
     for warning in run.warnings:
         logging.warning("Note: %s", warning)
     if run.overrides:

@@ -108,6 +108,14 @@ def seed_apart(seed: int) -> None:
         seed_everything(mixed_seed(seed, distributed.rank()))
 
 
+def lacks_bfloat16(facts: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether the processor is known to have no instructions for bfloat16 (Linux only)."""
+    try:
+        return "bf16" not in facts.read_text()
+    except OSError:
+        return False
+
+
 def autocast(params: Params, device: torch.device) -> AbstractContextManager[object]:
     """Return the context of a forward pass: bfloat16 autocast if the params say so."""
     if params.precision == "bfloat16":

@@ -15,6 +15,16 @@ def test_the_loop_costs_little_beside_one_written_by_hand() -> None:
     assert ours < 6 * by_hand
 
 
+def test_a_processor_without_bfloat16_is_known_by_its_flags(tmp_path: Path) -> None:
+    facts = tmp_path / "cpuinfo"
+    facts.write_text("flags : fpu avx2 avx512f\n")
+    assert runtime.lacks_bfloat16(facts)
+    for flags in ("flags : avx512_bf16", "flags : amx_bf16", "Features : asimd bf16"):
+        facts.write_text(flags)
+        assert not runtime.lacks_bfloat16(facts)
+    assert not runtime.lacks_bfloat16(tmp_path / "absent")
+
+
 @pytest.mark.parametrize(
     ("own", "files", "quotas"),
     [
