@@ -37,7 +37,7 @@ def run(*command: str | Path) -> Process:
     """Run a Python script of the repository to its end; RuntimeError if it fails."""
     began = time.time()
     words = [sys.executable, *map(str, command)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     printed = process.stdout.read().decode()
     _, status, usage = os.wait4(process.pid, 0)

@@ -95,7 +95,7 @@ def take(state: Any, run: Run, processes: list[dict[str, Any]]) -> dict[str, Any
 def take_best(state: Any, run: Run, last: dict[str, Any]) -> dict[str, Any]:
     """Take what evaluation needs, for `best.pt`: weights, params and metrics, no optimizer.
 
-    The weights are those of `last`, which `take` has just copied.
+    The tensors are those of `last`, which `take` has just copied.
     """
     return plain(
         {
@@ -106,7 +106,7 @@ def take_best(state: Any, run: Run, last: dict[str, Any]) -> dict[str, Any]:
             "labelled": state.labelled,
             "data": state.data,
             "params": run.asked | {"data_dir": run.params.data_dir},
-            "loader_params": with_arrays(state.loader_params),
+            "loader_params": last["loader_params"],
         },
         copy=False,
     )
