@@ -1,6 +1,8 @@
 """docs/slurm.md on a real Slurm: a training that is preempted, queued again, and ends as if not."""
 
+import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -8,20 +10,43 @@ import pytest
 
 from tests import start_slurm
 from tests.conftest import ROOT, Folder
+from tests.searching import trials, write_search
 from tests.start_slurm import told, wait_for
 from tests.test_distributed import LONG, begin, ended
 from tests.test_survival import assert_same
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(start_slurm.missing() is not None, reason=str(start_slurm.missing())),
+]
+SUBMIT = ["sbatch", "--parsable", f"--chdir={ROOT}"]
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
-def script(folder: Path) -> Path:
-    """Write the script of the docs into a folder."""
+
+def script(folder: Path, number: int) -> Path:
+    """Write a script of the docs into a folder: 0 for training, 1 for a search."""
     text = (ROOT / "docs" / "slurm.md").read_text()
-    (folder / "train.sbatch").write_text(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)[0])
-    return folder / "train.sbatch"
+    path = folder / f"{number}.sbatch"
+    path.write_text(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)[number])
+    return path
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(start_slurm.missing() is not None, reason=str(start_slurm.missing()))
+def test_the_tasks_of_an_array_share_a_search(data: Path, tmp_path: Path) -> None:
+    text = "method: random\ntrials: 12\nspace: {learning_rate: {low: 1e-5, high: 1e-2, log: true}}"
+    folder = write_search(tmp_path / "s", text)
+    with start_slurm.slurm(tmp_path / "slurm") as environment:
+        environment |= {"PATH": PATH}
+        array = ["--array=0-1", f"--output={tmp_path / 'task%a.txt'}"]
+        arguments = ["--parent_dir", str(folder), "--data_dir", str(data)]
+        told(environment, *SUBMIT, *array, str(script(tmp_path, 1)), *arguments)
+        wait_for(lambda: len(trials(folder)) == 12, 200)
+        wait_for(lambda: not told(environment, "squeue", "--noheader"), 60)
+    for task in range(2):
+        assert "12 of 12 trials complete" in (tmp_path / f"task{task}.txt").read_text()
+    for name in trials(folder):
+        assert (folder / name / "console.log").read_text().count("Epoch 1/1") == 1
+
+
 def test_a_preempted_training_is_queued_again_and_loses_nothing(
     run_folder: Folder, data: Path, tmp_path: Path
 ) -> None:
@@ -30,12 +55,10 @@ def test_a_preempted_training_is_queued_again_and_loses_nothing(
     code, printed = ended(begin(whole, data))
     assert code == 0, printed
     with start_slurm.slurm(tmp_path / "slurm") as environment:
-        environment |= {"PER_NODE": "1", "OMP_NUM_THREADS": "1"}
-        environment["PATH"] = f"{ROOT / '.venv' / 'bin'}:{environment['PATH']}"
-        submit = ["sbatch", "--parsable", f"--chdir={ROOT}"]
+        environment |= {"PER_NODE": "1", "OMP_NUM_THREADS": "1", "PATH": PATH}
         output = f"--output={tmp_path / 'job.txt'}"
         arguments = ["--model_dir", str(folder), "--data_dir", str(data)]
-        job = told(environment, *submit, output, str(script(tmp_path)), *arguments)
+        job = told(environment, *SUBMIT, output, str(script(tmp_path, 0)), *arguments)
 
         def about_job() -> str:
             return told(environment, "scontrol", "show", "job", job)
@@ -43,7 +66,7 @@ def test_a_preempted_training_is_queued_again_and_loses_nothing(
         wait_for((folder / "last.pt").exists, 120)
         time.sleep(1)
         urgent = ["--partition=urgent", "--nodes=2", f"--output={tmp_path / 'urgent.txt'}"]
-        assert told(environment, *submit, *urgent, "--wrap", "sleep 1")
+        assert told(environment, *SUBMIT, *urgent, "--wrap", "sleep 1")
         wait_for(lambda: "Restarts=1" in about_job(), 60)
         wait_for(lambda: "JobState=COMPLETED" in about_job(), 300)
     printed = (tmp_path / "job.txt").read_text()
