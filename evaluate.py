@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from core import data, distributed, runtime, shares
+from core import data, runtime, shares
 from core.batches import fetch_loaders, to_device
 from core.checkpoint import find_checkpoint, kept_weights, load_weights, read_checkpoint
-from core.cli import common_parser
+from core.cli import common_parser, one_process_only
 from core.errors import reports_errors
 from core.params import Params, check_names, check_values, parse_overrides, task_folder
 from core.predictions import report_classes, save_predictions, wants_predictions
@@ -121,7 +121,7 @@ def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> A
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
-    distributed.one_process_only("evaluate.py")
+    one_process_only("evaluate.py")
     args = get_args(argv)
     path = find_checkpoint(args.model_dir, args.restore_file)
     with logging_to(args.model_dir / "evaluate.log"):

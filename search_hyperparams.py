@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from core.cli import one_process_only
 from core.errors import UsageError, UserError, reports_errors
 from core.interrupt import Stop, end_workers
 from core.keys import KEYS
@@ -230,6 +231,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns 1 if a trial failed."""
     args = get_args(argv)
+    one_process_only("search_hyperparams.py")
     base_path = find_params_file(args.parent_dir)
     params, _ = load_params(base_path, {})
     base = Params(base_path)
@@ -238,12 +240,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules = ["train", "torch._dynamo", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)
 
-    from core.distributed import one_process_only  # imports torch, as the launcher does
-    from core.monitor import check_monitor, monitored_mode
+    from core.monitor import check_monitor, monitored_mode  # imports torch, as the launcher does
     from core.search_report import report
     from core.task import load_task
 
-    one_process_only("search_hyperparams.py")
     task = load_task(params.task)
     check_monitor(params, task)
     metric = params.monitor or ("accuracy" if "accuracy" in task.metrics else "loss")

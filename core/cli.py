@@ -1,7 +1,10 @@
-"""The options that train.py and evaluate.py share."""
+"""What the scripts share at their start: options, and whether torchrun started them."""
 
 import argparse
+import os
 from pathlib import Path
+
+from core.errors import UsageError
 
 
 def common_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -28,3 +31,14 @@ def common_parser(doc: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
+
+
+def launched() -> bool:
+    """Tell whether torchrun started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def one_process_only(script: str) -> None:
+    """Refuse to be one of several processes."""
+    if launched():
+        raise UsageError(f"{script} is one process: start it without torchrun")

@@ -21,15 +21,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from core.cli import launched
 from core.errors import OtherProcessError, UsageError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def launched() -> bool:
-    """Tell whether torchrun started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def world() -> int:
@@ -127,12 +123,6 @@ def exit_code_of_first_failure() -> int:
     """Return the exit code of the process that failed; 1 if it had no time to tell."""
     store = dist.distributed_c10d._get_default_store()
     return int(store.get("exit_code")) if store.check(["exit_code"]) else 1
-
-
-def one_process_only(script: str) -> None:
-    """Refuse to be one of several processes."""
-    if launched():
-        raise UsageError(f"{script} is one process: start it without torchrun")
 
 
 def highest(*numbers: int) -> list[int]:
