@@ -31,7 +31,7 @@ from core.params import (
     task_folder,
 )
 from core.records import check_tensorboard, save_dict_to_json
-from core.runtime import cores_per_process, pick_device
+from core.runtime import cores_per_process, fastest_precision, pick_device
 from core.task import Task, load_task
 from core.writer import Writer
 
@@ -197,6 +197,9 @@ def open_run(
     if params.num_threads is None:
         kept = checkpoint["params"]["num_threads"] if checkpoint and same else cores_per_process()
         params.num_threads = kept
+    if params.precision == "auto":  # a run keeps what it began with
+        kept = checkpoint["params"]["precision"] if checkpoint else fastest_precision(device)
+        params.precision = kept
     run = Run(
         folder=folder,
         task=task,

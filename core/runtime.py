@@ -116,6 +116,12 @@ def lacks_bfloat16(facts: Path = Path("/proc/cpuinfo")) -> bool:
         return False
 
 
+def fastest_precision(device: torch.device) -> str:
+    """Return what `precision: auto` stands for on a device."""
+    lacking = {"cpu": lacks_bfloat16, "cuda": lambda: not torch.cuda.is_bf16_supported(False)}
+    return "float32" if lacking.get(device.type, lambda: True)() else "bfloat16"
+
+
 def autocast(params: Params, device: torch.device) -> AbstractContextManager[object]:
     """Return the context of a forward pass: bfloat16 autocast if the params say so."""
     if params.precision == "bfloat16":
@@ -127,6 +133,8 @@ def start(params: Params) -> torch.device:
     """Set threads and seeds, and `params.cuda` as the CS230 template's code reads it."""
     device = own_device(pick_device(params.device))
     params.cuda = device.type == "cuda"
+    if params.precision == "auto":
+        params.precision = fastest_precision(device)
     if params.num_threads is None:
         params.num_threads = cores_per_process()
     torch.set_num_threads(params.num_threads)

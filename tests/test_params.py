@@ -82,7 +82,7 @@ def test_yaml_scalars_are_read_as_people_mean_them(text: str, value: object) -> 
         ("params.json", '{"batch_size": 0}', "of at least 1"),
         ("params.json", '{"learning_rate": 0}', "above 0"),
         ("params.json", '{"ema_decay": 1.0}', "below 1"),
-        ("params.json", '{"precision": "half"}', "float32, bfloat16 or float64"),
+        ("params.json", '{"precision": "half"}', "float32, bfloat16, float64 or auto"),
         ("params.json", '{"optimizer": "Adamm"}', "did you mean 'Adam'"),
         ("params.json", '{"optimizer_args": {"betaz": 1}}', "did you mean 'betas'"),
         ("params.json", '{"optimizer_args": {"lr": 1}}', "learning_rate"),

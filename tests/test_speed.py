@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+import train
 from bench import overhead
 from core import runtime
+from core.checkpoint import read_checkpoint, write_checkpoint
+from core.params import read_mapping
+from tests.conftest import Folder
 
 
 def test_the_loop_costs_little_beside_one_written_by_hand() -> None:
@@ -23,6 +28,20 @@ def test_a_processor_without_bfloat16_is_known_by_its_flags(tmp_path: Path) -> N
         facts.write_text(flags)
         assert not runtime.lacks_bfloat16(facts)
     assert not runtime.lacks_bfloat16(tmp_path / "absent")
+
+
+def test_a_run_keeps_the_precision_that_auto_chose(run_folder: Folder, signs: Path) -> None:
+    folder = run_folder(precision="auto", num_epochs=1)
+    arguments = ["--model_dir", str(folder), "--data_dir", str(signs)]
+    assert train.main(arguments) == 0
+    chosen = runtime.fastest_precision(torch.device("cpu"))
+    assert read_mapping(folder / "params.resolved.json")["params"]["precision"] == chosen
+    other = "float32" if chosen == "bfloat16" else "bfloat16"
+    last = read_checkpoint(folder / "last.pt")
+    last["params"]["precision"] = other  # as if it had begun on another machine
+    write_checkpoint(folder / "last.pt", last)
+    assert train.main([*arguments, "--set", "num_epochs=2"]) == 0
+    assert read_mapping(folder / "params.resolved.json")["params"]["precision"] == other
 
 
 @pytest.mark.parametrize(
