@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ Point = dict[str, Any]  # a value for every key of the space
 
 METHODS = ("grid", "random", "qmc", "tpe", "cmaes")
 RANGE = ("low", "high", "log", "step")
+LARGEST_GRID = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,38 +37,41 @@ class Dimension:
         """Whether only whole numbers are allowed."""
         return isinstance(self.low, int)
 
-    def steps(self) -> list[Any]:
-        """Return all values, for a grid."""
+    @property
+    def count(self) -> int:
+        """How many values a grid has."""
         if self.choices is not None:
-            return list(self.choices)
-        step = self.step or 1
-        count = int((self.high - self.low) / step + 1e-9) + 1
+            return len(self.choices)
+        return int((self.high - self.low) / (self.step or 1) + 1e-9) + 1
+
+    def value(self, i: int) -> Any:
+        """Return value `i` of a grid."""
+        if self.choices is not None:
+            return self.choices[i]
+        value = self.low + i * (self.step or 1)
         # 0.1 + 2 * 0.1 is 0.30000000000000004, which nobody asked for.
-        values = [float(f"{self.low + i * step:.12g}") for i in range(count)]
-        return [int(v) for v in values] if self.whole else values
+        return value if self.whole else float(f"{value:.12g}")
 
-    def distribution(self, others: Iterable[Any] = ()) -> Any:
-        """Return the dimension as Optuna knows it; choices are written as JSON texts.
-
-        Args:
-            others: further values, which earlier trials have had.
-        """
+    def distribution(self) -> Any:
+        """Return the dimension as Optuna knows it; choices are written as JSON texts."""
         from optuna import distributions
 
         if self.choices is not None:
-            texts = dict.fromkeys(json.dumps(value) for value in (*self.choices, *others))
-            return distributions.CategoricalDistribution(list(texts))
-        low, high = min([self.low, *others]), max([self.high, *others])
+            return distributions.CategoricalDistribution([json.dumps(v) for v in self.choices])
+        low, high, log = self.low, self.high, self.log
         if self.whole:
             step = 1 if self.step is None else int(self.step)
-            return distributions.IntDistribution(int(low), int(high), log=self.log, step=step)
-        return distributions.FloatDistribution(low, high, log=self.log, step=self.step)
+            return distributions.IntDistribution(int(low), int(high), log=log, step=step)
+        return distributions.FloatDistribution(low, high, log=log, step=self.step)
 
     def holds(self, value: Any) -> bool:
         """Tell whether a value is one of this dimension."""
         if self.choices is not None:
-            return value in self.choices
-        return isinstance(value, int | float) and self.low <= value <= self.high
+            return json.dumps(value) in map(json.dumps, self.choices)
+        if type(value) not in ((int,) if self.whole else (int, float)):
+            return False
+        steps = 0 if self.step is None else (value - self.low) / self.step
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-8
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,10 @@ class Settings:
     seed: int
     repeats: int
     prune: tuple[int, int] | None
+
+    def holds(self, point: Point) -> bool:
+        """Tell whether a point, which may come from another space, lies in this one."""
+        return all(name in point and d.holds(point[name]) for name, d in self.space.items())
 
 
 def read_settings(path: Path, base: dict[str, Any]) -> Settings:
@@ -107,7 +115,11 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
     for dimension in space.values():
         if method == "grid" and not (dimension.choices or dimension.step or dimension.whole):
             raise UsageError(f"{path}: a grid needs a 'step' for {dimension.name!r}, or choices")
-        size *= len(dimension.steps()) if method == "grid" else 1
+        size *= dimension.count if method == "grid" else 1
+    if size > LARGEST_GRID:
+        raise UsageError(
+            f"{path}: a grid of {size} points, want at most {LARGEST_GRID}: larger steps, or random"
+        )
     if method == "grid" and "trials" in written:
         raise UsageError(f"{path}: 'trials' does not go with a grid, which has {size} points")
     if method != "grid" and "trials" not in written:
@@ -121,7 +133,7 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         method=method,
         space=space,
         trials=_whole(path, written, "trials", size, 1),
-        seed=_whole(path, written, "seed", KEYS["seed"].default, 0),
+        seed=KEYS["seed"].check(written.get("seed", KEYS["seed"].default), str(path)),
         repeats=repeats,
         prune=_read_prune(path, written.get("prune")),
     )
@@ -130,7 +142,7 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
 def _refuse_unknown(values: Iterable[str], known: Sequence[str], where: str) -> None:
     for name in values:
         if name not in known:
-            hint = did_you_mean(name, known) or f", want one of {', '.join(known)}"
+            hint = did_you_mean(str(name), known) or f", want one of {', '.join(known)}"
             raise UsageError(f"{where}: unknown key {name!r}{hint}")
 
 
@@ -142,7 +154,7 @@ def _whole(path: Path, written: dict[str, Any], name: str, default: int, low: in
 
 
 def _read_space(path: Path, space: Any, base: dict[str, Any]) -> dict[str, Dimension]:
-    if not (isinstance(space, dict) and space):
+    if not (isinstance(space, dict) and space and all(isinstance(name, str) for name in space)):
         raise UsageError(f"{path}: 'space' is {space!r}, want keys with their values")
     if warnings := check_names(space, base.get("task", "model"), str(path), base):
         raise UsageError(warnings[0])
@@ -155,7 +167,7 @@ def _read_dimension(path: Path, name: str, values: Any) -> Dimension:
         if not values:
             raise UsageError(f"{where} holds no values")
         choices = [check_values({name: value}, str(path))[name] for value in values]
-        if len({json.dumps(choice) for choice in choices}) < len(choices):
+        if len({point_key({name: choice}) for choice in choices}) < len(choices):
             raise UsageError(f"{where} holds a value twice")
         return Dimension(name, tuple(choices))
     if not (isinstance(values, dict) and {"low", "high"} <= set(values)):
@@ -173,7 +185,9 @@ def _read_dimension(path: Path, name: str, values: Any) -> Dimension:
         raise UsageError(f"{where}: 'step' is {step!r}, want a number above 0 like low and high")
     if step is not None and log:
         raise UsageError(f"{where}: 'log' and 'step' do not go together")
-    return Dimension(name, None, low, high, log, step)
+    dimension = Dimension(name, None, low, high, log, step)
+    # Steps may end below `high`: then the last of them is the edge of the space.
+    return replace(dimension, high=dimension.value(dimension.count - 1)) if step else dimension
 
 
 def _read_prune(path: Path, prune: Any) -> tuple[int, int] | None:
@@ -198,13 +212,13 @@ def planned_points(settings: Settings) -> list[Point] | None:
         The points, or None for a method that learns from results.
     """
     if settings.method == "grid":
-        values = [dimension.steps() for dimension in settings.space.values()]
+        values = [[d.value(i) for i in range(d.count)] for d in settings.space.values()]
         return [dict(zip(settings.space, v, strict=True)) for v in itertools.product(*values)]
     if settings.method not in ("random", "qmc"):
         return None
     points: dict[str, Point] = {}
     for point in itertools.islice(_drawn(settings), 20 * settings.trials):
-        points.setdefault(json.dumps(point), point)
+        points.setdefault(point_key(point), point)
         if len(points) == settings.trials:
             break
     return list(points.values())
@@ -246,7 +260,7 @@ def next_point(
         seed = mixed_seed(settings.seed, len(history), attempt)
         study = _scratch_study(settings.method, seed, direction)
         for earlier in history:
-            if all(dimension.holds(earlier.point[n]) for n, dimension in settings.space.items()):
+            if settings.holds(earlier.point):
                 state = TrialState.RUNNING if earlier.value is None else TrialState.COMPLETE
                 params = as_params(settings, earlier.point)
                 study.add_trial(
@@ -295,15 +309,24 @@ def as_params(settings: Settings, point: Point) -> dict[str, Any]:
 
 
 def as_point(settings: Settings, params: dict[str, Any]) -> Point:
-    """Return the point that Optuna's params stand for; numbers are rounded to six digits."""
+    """Return the point that Optuna's params stand for; numbers are rounded to six digits.
+
+    In steps they have twelve, or they would leave the steps.
+    """
     point: Point = {}
     for name, dimension in settings.space.items():
         if dimension.choices is not None:
             point[name] = json.loads(params[name])
         else:
-            value = params[name] if dimension.whole else float(f"{params[name]:.6g}")
+            digits = 6 if dimension.step is None else 12
+            value = params[name] if dimension.whole else float(f"{params[name]:.{digits}g}")
             point[name] = min(max(value, dimension.low), dimension.high)
     return point
+
+
+def point_key(point: Point) -> str:
+    """Return a text that is the same for equal points, in whatever order their keys stand."""
+    return json.dumps(point, sort_keys=True)
 
 
 def trial_name(point: Point) -> str:

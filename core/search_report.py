@@ -51,7 +51,7 @@ def _edges(study: Study, complete: Sequence[Any]) -> Iterator[str]:
     """Name the keys whose best value lies at the end of what was searched."""
     best = complete[0].user_attrs["point"]
     for name, dimension in study.settings.space.items():
-        if not dimension.holds(best[name]):
+        if not dimension.holds(best.get(name)):
             continue
         for end, value in zip(("below", "beyond"), _ends(dimension), strict=True):
             if value is not None and _is_near(dimension, best[name], value):
@@ -80,16 +80,16 @@ def _is_near(dimension: Dimension, value: float, end: float) -> bool:
 def _importance(study: Study, complete: Sequence[Any]) -> Iterator[str]:
     """Tell how much of the difference between good and other points each key explains."""
     space = study.settings.space
+    complete = [t for t in complete if study.settings.holds(t.user_attrs["point"])]
     if len(space) < 2:
         return
     if len(complete) < 10:
-        yield "Importance of the keys: needs 10 complete trials."
+        yield "Importance of the keys: needs 10 complete trials in the space."
         return
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    seen = {name: [t.user_attrs["point"][name] for t in complete] for name in space}
-    distributions = {name: d.distribution(seen[name]) for name, d in space.items()}
+    distributions = {name: dimension.distribution() for name, dimension in space.items()}
     scratch = optuna.create_study(direction="maximize" if study.more_is_better else "minimize")
     for trial in complete:
         params = as_params(study.settings, trial.user_attrs["point"])
@@ -138,18 +138,24 @@ def _draw(study: Study, complete: Sequence[Any], metric: str, parent_dir: Path) 
     space = list(study.settings.space.values())
     figure = Figure(figsize=(3.2 * len(space) + 0.8, 3.2), layout="constrained")
     axes = figure.subplots(1, len(space), sharey=True, squeeze=False)[0]
+    best: list[Any] = []
     for axis, dimension in zip(axes, space, strict=True):
-        values = [t.user_attrs["point"][dimension.name] for t in complete]
+        name = dimension.name
+        shown = [t for t in complete if name in t.user_attrs["point"]]  # the space may have grown
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.3)
+        if not shown:
+            continue
+        values = [t.user_attrs["point"][name] for t in shown]
         numbers = all(type(value) in (int, float) for value in values)
         places = values if numbers else [json.dumps(value) for value in values]
-        axis.scatter(places, [t.value for t in complete], s=18, color="#4477aa", alpha=0.8)
-        axis.scatter(places[0], complete[0].value, s=60, marker="*", color="#cc3311", label="best")
+        axis.scatter(places, [t.value for t in shown], s=18, color="#4477aa", alpha=0.8)
+        star = {"s": 60, "marker": "*", "color": "#cc3311", "label": "best"}
+        best = [axis.scatter(places[0], shown[0].value, **star)]
         if dimension.log or (numbers and min(values) > 0 and max(values) >= 50 * min(values)):
             axis.set_xscale("log")
-        axis.set_xlabel(dimension.name)
-        axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"validation {metric}")
-    axes[-1].legend(loc="best", frameon=False)
+    axes[-1].legend(handles=best, loc="best", frameon=False)
     path = parent_dir / "search.png"
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=120)

@@ -3,7 +3,6 @@
 Optuna keeps the record, in a file or in PostgreSQL. Who runs a trial is told by a lock.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from core.errors import DataError, UsageError
 from core.keys import KEYS
 from core.locks import CONNECTION, Locks, open_locks
-from core.search import Point, Settings, Tried, next_point, planned_points, trial_name
+from core.search import Point, Settings, Tried, next_point, planned_points, point_key, trial_name
 
 JOURNAL = "search.journal"
 
@@ -33,7 +32,8 @@ class Study:
 
     def __init__(self, study: Any, locks: Locks, settings: Settings, more_is_better: bool) -> None:
         self.study, self.locks, self.settings = study, locks, settings
-        self.more_is_better, self.planned = more_is_better, planned_points(settings)
+        self.more_is_better, points = more_is_better, planned_points(settings)
+        self.planned = None if points is None else {point_key(point): point for point in points}
 
     def check_base(self, parent_dir: Path, base: dict[str, Any]) -> None:
         """Refuse to mix trials of different base params in one record."""
@@ -69,7 +69,7 @@ class Study:
         if self.planned is None:
             return max(self.settings.trials, len(trials))
         tried = {_key(t) for t in trials}
-        left = sum(json.dumps(point) not in tried for point in self.planned)
+        left = len(self.planned.keys() - tried)
         if self.settings.method == "grid":
             return len(trials) + left
         return len(trials) + min(left, max(0, self.settings.trials - len(trials)))
@@ -106,12 +106,13 @@ class Study:
         """Return the next point, with the sampler's notes; None if there are enough trials."""
         tried = {_key(t) for t in trials}
         again = self.study.user_attrs.get("again", [])
-        planned = [self.study.trials[number].user_attrs["point"] for number in again]
+        trials_before = self.study.get_trials(deepcopy=False)
+        planned = [trials_before[number].user_attrs["point"] for number in again]
         enough = len(trials) >= self.settings.trials and self.settings.method != "grid"
         if self.planned is not None and not enough:
-            planned += self.planned
+            planned += self.planned.values()
         for point in planned:
-            if json.dumps(point) not in tried:
+            if point_key(point) not in tried:
                 return point, {}
         if self.planned is not None or enough:
             return None
@@ -206,7 +207,7 @@ def open_study(
 
 
 def _key(trial: Any) -> str:
-    return json.dumps(trial.user_attrs["point"])
+    return point_key(trial.user_attrs["point"])
 
 
 def _open_storage(path: Path, storage: str | None, locks: Locks) -> Any:

@@ -86,6 +86,38 @@ def test_a_small_space_gives_each_of_its_points_once(tmp_path: Path) -> None:
     assert sorted(point["batch_size"] for point in points) == [1, 2, 4]
 
 
+@pytest.mark.parametrize(
+    ("before", "space"),
+    [
+        ({"learning_rate": 1e-3}, "learning_rate: {low: 1e-4, high: 1.0}, batch_size: [1, 2]"),
+        ({"dropout_rate": 0.123}, "dropout_rate: {low: 0.0, high: 1.0, step: 0.1}"),
+        ({"dropout_rate": 1.5}, "dropout_rate: {low: 1, high: 4}"),
+        ({"dropout_rate": 1.0}, "dropout_rate: [0, 1]"),
+    ],
+)
+def test_a_space_that_changed_leaves_out_the_trials_that_it_does_not_hold(
+    tmp_path: Path, before: dict[str, Any], space: str
+) -> None:
+    settings = settings_of(tmp_path, f"method: tpe\ntrials: 3\nspace: {{{space}}}")
+    point, _ = next_point(settings, [Tried(before, 1.0, {})], more_is_better=True)
+    assert settings.holds(point)
+    assert not settings.holds(before)
+
+
+def test_steps_that_begin_anywhere_and_end_below_the_range_do_not_leave_it(tmp_path: Path) -> None:
+    space = "space: {dropout_rate: {low: 0.123456789, high: 1.0, step: 0.1}}"
+    grid = planned_points(settings_of(tmp_path, space))
+    settings = settings_of(tmp_path, f"method: tpe\ntrials: 9\n{space}")
+    history: list[Tried] = []
+    for _ in range(9):
+        point, notes = next_point(settings, history, more_is_better=True)
+        history.append(Tried(point, point["dropout_rate"], notes))
+    assert grid is not None
+    assert sorted(tried.point["dropout_rate"] for tried in history) == [
+        point["dropout_rate"] for point in grid
+    ]
+
+
 def test_names_of_trials_keep_points_apart_and_fit_a_file_system() -> None:
     assert trial_name({"learning_rate": 1e-3, "net": "fc"}) == "learning_rate_0.001-net_fc"
     odd = [{"name": "a/b"}, {"name": "a_b"}, {"name": "x" * 400}, {"name": "x" * 401}]
@@ -116,6 +148,10 @@ def test_names_of_trials_keep_points_apart_and_fit_a_file_system() -> None:
         ("repeats: 2\nspace: {seed: [1, 2]}", "'repeats' sets the seeds"),
         ("prune: {after: 1, keep: 0.7}\nspace: {learning_rate: [1]}", "'keep' is 0.7"),
         ("space: {wholly_unknown: [1]}", "wholly_unknown"),
+        ("space: {1: [2]}", "want keys with their values"),
+        ("space: {learning_rate: {low: 0.1, high: 1, 3: 4}}", "unknown key 3"),
+        ("space: {seed: {low: 0, high: 1000000000}}", "a grid of 1000000001 points"),
+        ("seed: 4294967296\nspace: {learning_rate: [1]}", "'seed' is 4294967296"),
     ],
 )
 def test_a_wrong_space_stops_before_anything_is_made(
@@ -162,6 +198,13 @@ def test_the_report_names_the_edge_the_important_key_and_what_seeds_could_have_d
     assert "standard deviation 0.0100 over seeds" in text
     assert "3 of the other 11 points cannot be told from the best" in text
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_goes_on_when_the_space_has_grown_by_a_key(tmp_path: Path) -> None:
+    points = [{"learning_rate": 10.0**-n} for n in range(1, 12)]
+    space = "space: {learning_rate: [1e-4, 1e-3], optimizer: [SGD, Adam]}"
+    text = played([[0.5]] * len(points), space, points, tmp_path)
+    assert "needs 10 complete trials" in text
 
 
 def test_a_best_point_inside_the_space_is_not_called_an_edge(tmp_path: Path) -> None:

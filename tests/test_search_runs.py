@@ -48,6 +48,14 @@ def test_a_grid_trains_one_folder_a_point_and_adds_only_what_is_new(
     assert before.items() <= results(folder).items()
 
 
+def test_a_grid_whose_keys_change_places_is_the_same_grid(tmp_path: Path, data: Path) -> None:
+    folder = write_search(tmp_path / "s", "space: {learning_rate: [1e-3], batch_size: [12]}")
+    assert search(folder, data) == 0
+    (folder / "search.yaml").write_text("space: {batch_size: [12], learning_rate: [1e-3]}")
+    assert search(folder, data) == 0
+    assert trials(folder) == ["learning_rate_0.001-batch_size_12"]
+
+
 def test_a_trial_is_a_run_that_train_goes_on_with_and_ends_as_a_cold_start_does(
     tmp_path: Path, data: Path
 ) -> None:
