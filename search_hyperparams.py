@@ -15,7 +15,7 @@ space. Started twice at once, the two share the trials; docs/search.md tells mor
 """
 
 import argparse
-import math
+import json
 import subprocess
 import sys
 import time
@@ -104,8 +104,11 @@ class Search:
                 stop.check()
                 self.study.locks.check()
                 for slot in range(self.args.jobs):
-                    if slot not in self.running and (claim := self.study.claim()):
-                        self.begin(slot, claim)
+                    if slot in self.running:
+                        continue
+                    if (claim := self.study.claim()) is None:
+                        break
+                    self.begin(slot, claim)
                 if not self.running:
                     if self.study.done():
                         return
@@ -167,7 +170,10 @@ class Search:
         if code:
             self.fail(job, job.last_lines() or f"exit code {code}")
             return True
-        job.values.append(job.result(self.metric))
+        if (value := job.result(self.metric)) is None:
+            self.fail(job, f"no epoch had a validation {self.metric} that is a finite number")
+            return True
+        job.values.append(value)
         if len(job.values) < len(job.folders):
             job.start(self.launcher, self.args.data_dir)
             return False
@@ -181,12 +187,9 @@ class Search:
         """Compare the first seed's epochs so far with those of the other trials."""
         if job.values:
             return False
-        values = [row.get(f"val_{self.metric}") for row in job.rows]
-        return any(
-            self.study.is_to_be_pruned(job.claim, epoch, value)
-            for epoch, value in enumerate(values, start=1)
-            if value is not None and math.isfinite(value)
-        )
+        before_the_last = job.rows[: job.num_epochs - 1]  # after it there is nothing to save
+        values = [row.get(f"val_{self.metric}") for row in before_the_last]
+        return self.study.is_to_be_pruned(job.claim, values)
 
     def fail(self, job: Job, why: str) -> None:
         """Note and print why a trial failed; its folder stays."""
@@ -234,8 +237,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     one_process_only("search_hyperparams.py")
     base_path = find_params_file(args.parent_dir)
     params, _ = load_params(base_path, {})
-    base = Params(base_path)
-    settings = read_settings(args.parent_dir / "search.yaml", read_mapping(base_path))
+    # As JSON, which the record and the folders hold: YAML may have numbers for keys.
+    base = Params.of(json.loads(json.dumps(read_mapping(base_path))), base_path)
+    settings = read_settings(args.parent_dir / "search.yaml", base.dict)
+    if args.data_dir is not None and "data_dir" in settings.space:
+        raise UsageError("--data_dir: the space has a 'data_dir' of its own")
     # torch._dynamo: building an optimizer imports it.
     modules = ["train", "torch._dynamo", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)

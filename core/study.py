@@ -3,7 +3,7 @@
 Optuna keeps the record, in a file or in PostgreSQL. Who runs a trial is told by a lock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,12 +134,20 @@ class Study:
             before = self.study.user_attrs.get("again", [])
             self.study.set_user_attr("again", before + failed)
 
-    def is_to_be_pruned(self, claim: Claim, epoch: int, value: float) -> bool:
-        """Note the value of an epoch, and tell whether the trial should go no further."""
-        if epoch in self.study.trials[claim.number].intermediate_values:
-            return False
-        claim.trial.report(value, epoch)
-        return bool(claim.trial.should_prune())
+    def is_to_be_pruned(self, claim: Claim, values: Sequence[float | None]) -> bool:
+        """Note the values of the epochs so far, and tell whether the trial should go no further.
+
+        Args:
+            claim: the trial.
+            values: one for every epoch; None where it was not a finite number.
+        """
+        noted = self.study.get_trials(deepcopy=False)[claim.number].intermediate_values
+        for epoch, value in enumerate(values, start=1):
+            if value is not None and epoch not in noted:
+                claim.trial.report(value, epoch)
+                if claim.trial.should_prune():
+                    return True
+        return False
 
     def finish(self, claim: Claim, values: list[float]) -> None:
         """Note the values of a trial, one for every seed; their mean is what is judged."""
@@ -174,7 +182,7 @@ def open_study(
     """Open the record of a search, or begin it.
 
     Args:
-        parent_dir: folder of the search; its name is the study's.
+        parent_dir: folder of the search; in a database its name is the study's.
         storage: "postgresql://...", or None for a file in `parent_dir`.
         settings: what search.yaml says.
         base: the params that all trials share.
@@ -186,7 +194,9 @@ def open_study(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    name, locks = parent_dir.resolve().name, open_locks(parent_dir, storage)
+    # A file goes with its folder, which may be renamed.
+    name = "search" if storage is None else parent_dir.resolve().name
+    locks = open_locks(parent_dir, storage)
     pruner = settings.prune and optuna.pruners.SuccessiveHalvingPruner(*settings.prune)
     try:
         locks.acquire()

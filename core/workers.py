@@ -1,6 +1,5 @@
 """The processes that train the trials of a search: started warm, watched, brought to an end."""
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -76,13 +75,20 @@ class Launcher:
 
 def enter(folder: Path, gpu: str | None) -> None:
     """Prepare the process of a trial: its end, its output, its GPU, the lock of its folder."""
+    # Ctrl-C goes to the search, too, which stops its trials; until train.py listens, or when it is
+    # done, it would only make a failure of this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_search, daemon=True).start()
     handle = os.open(folder / CONSOLE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
         os.dup2(handle, standard)
     os.close(handle)
     if gpu is not None:
+        from torch import cuda
+
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        if not cuda.device_count():  # `device: auto` would take the CPU without a word
+            sys.exit(f"error: --gpus: there is no GPU {gpu!r} on this machine")
     for _ in range(600):  # one whose search was killed may still be saving
         with suppress(UsageError), one_writer(folder):
             return
@@ -141,10 +147,12 @@ class Job:
         self.progress = now
         return self.kills >= FRUITLESS
 
-    def result(self, metric: str) -> float:
-        """Return the best value of the monitored metric, as the finished run wrote it."""
-        path = self.folder / "metrics_val_best_weights.json"
-        return float(json.loads(path.read_text(encoding="utf-8"))[metric])
+    def result(self, metric: str) -> float | None:
+        """Return the best value of the monitored metric, as the finished run wrote it, or None."""
+        with suppress(OSError, ValueError):  # no file: no epoch had a value
+            value = read_mapping(self.folder / "metrics_val_best_weights.json").get(metric)
+            return None if value is None else float(value)
+        return None
 
     def last_lines(self, count: int = 5) -> str:
         """Return the end of what the run printed."""

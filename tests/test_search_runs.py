@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 import train
 from search_hyperparams import launch_training_job
@@ -108,6 +109,47 @@ def test_a_failed_trial_is_told_with_its_last_lines_and_does_not_stop_the_others
     assert "learning_rate_1e+38: failed" not in capsys.readouterr().out
     assert search(folder, data, "--retry_failed") == 1
     assert "learning_rate_1e+38: failed" in capsys.readouterr().out
+
+
+def test_a_trial_whose_metric_was_never_a_number_is_a_failed_one(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "space: {learning_rate: [1e38, 1e-3]}"  # one step an epoch: the first loss is finite
+    folder = write_search(tmp_path / "s", text, monitor="loss", batch_size=36)
+    assert search(folder, data) == 1
+    said = capsys.readouterr().out
+    assert "1 of 2 trials complete, 1 failed" in said
+    assert "no epoch had a validation loss that is a finite number" in said
+
+
+def test_a_trial_is_not_pruned_after_its_last_epoch(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "prune: {after: 1, keep: 0.5}\nspace: {learning_rate: [1e-1, 1e-9, 1e-8]}"
+    assert search(write_search(tmp_path / "s", text, monitor="loss"), data) == 0
+    assert "3 of 3 trials complete" in capsys.readouterr().out
+
+
+def test_a_folder_that_was_renamed_keeps_its_record_and_yaml_may_have_numbers_for_keys(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(tmp_path / "s", GRID)
+    (folder / "params.json").unlink()
+    content = yaml.safe_dump(LINEAR | {"params": {0: 1.0, 1: 2.0}})
+    (folder / "params.yaml").write_text(content)
+    assert search(folder, data) == 0
+    renamed = folder.rename(tmp_path / "other")
+    capsys.readouterr()
+    assert search(renamed, data, "--report") == 0
+    assert "2 of 2 trials complete" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_not_there_is_told_instead_of_training_on_the_cpu(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(tmp_path / "s", "space: {learning_rate: [1e-3]}")
+    assert search(folder, data, "--gpus", "99") == 1
+    assert "there is no GPU '99' on this machine" in capsys.readouterr().out
 
 
 def test_a_search_whose_first_three_trials_fail_stops_and_says_why(
