@@ -3,6 +3,7 @@
 Optuna keeps the record, in a file or in PostgreSQL. Who runs a trial is told by a lock.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -234,6 +235,8 @@ def _open_storage(path: Path, storage: str | None, locks: Locks) -> Any:
         with open(path, "r+b") as file:
             file.truncate(whole)
     try:
+        for line in content[:whole].splitlines():  # Optuna would write on behind a bad last one
+            json.loads(line)["op_code"]
         return JournalStorage(JournalFileBackend(str(path), lock_obj=locks))  # type: ignore[arg-type]
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise DataError(f"{path}: damaged ({error}); without it the search starts anew") from error

@@ -207,6 +207,22 @@ def test_a_report_needs_no_training_and_a_lost_record_only_looks_at_the_folders(
     assert "3 of 3 trials complete" in capsys.readouterr().out
 
 
+def test_a_record_cut_short_goes_on_and_a_damaged_one_is_named(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_search(tmp_path / "s", GRID)
+    assert search(folder, data) == 0
+    record = folder / "search.journal"
+    content = record.read_bytes()
+    record.write_bytes(content[: len(content) // 2])
+    assert search(folder, data) == 0
+    assert "2 of 2 trials complete" in capsys.readouterr().out
+    for damage in (b"5\n", b"{}\n", b"\x00\xff\n", b'{"op_code": 99, "worker_id": "a"}\n'):
+        record.write_bytes(content + damage)
+        assert search(folder, data, "--report") == 1
+        assert "search.journal: damaged" in capsys.readouterr().err
+
+
 def test_a_signal_lets_the_trials_save_and_the_same_command_goes_on(
     tmp_path: Path, data: Path
 ) -> None:
