@@ -15,7 +15,7 @@ from typing import Any
 
 from core.errors import UsageError, UserError
 from core.files import read_rows
-from core.interrupt import one_writer
+from core.interrupt import ctrl_c_ignored, one_writer
 from core.params import Params, find_params_file, read_mapping
 from core.study import Claim
 
@@ -59,7 +59,10 @@ class Launcher:
             from multiprocessing.forkserver import ensure_running
 
             self.context.set_forkserver_preload(list(modules))
-            ensure_running()
+            # Ctrl-C goes to the search, too, which stops its trials; one that does not listen yet,
+            # or no more, would only end as a failure.
+            with ctrl_c_ignored():
+                ensure_running()
 
     def start(self, folder: Path, data_dir: str | None, gpu: str | None) -> Any:
         """Start the process that trains `folder`; a server that was killed is started anew."""
@@ -75,9 +78,6 @@ class Launcher:
 
 def enter(folder: Path, gpu: str | None) -> None:
     """Prepare the process of a trial: its end, its output, its GPU, the lock of its folder."""
-    # Ctrl-C goes to the search, too, which stops its trials; until train.py listens, or when it is
-    # done, it would only make a failure of this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_search, daemon=True).start()
     handle = os.open(folder / CONSOLE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
