@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.keys import KEYS
 from core.search import Dimension, Point, as_params
 from core.study import Study
 
@@ -54,6 +55,9 @@ def _edges(study: Study, complete: Sequence[Any]) -> Iterator[str]:
         if not dimension.holds(best.get(name)):
             continue
         for end, value in zip(("below", "beyond"), _ends(dimension), strict=True):
+            key = KEYS.get(name)
+            if key is not None and value in (key.low, key.high):
+                continue  # nothing is allowed beyond it
             if value is not None and _is_near(dimension, best[name], value):
                 yield (
                     f"The best {name}, {best[name]:g}, lies at the edge of the space: "

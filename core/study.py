@@ -44,7 +44,7 @@ class Study:
         if before is None:
             self.study.set_user_attr("shared", shared)
         elif before != shared:
-            changed = sorted(n for n in before | shared if before.get(n) != shared.get(n))
+            changed = sorted(n for n in before | shared if before.get(n, ...) != shared.get(n, ...))
             raise UsageError(
                 f"{parent_dir}: {', '.join(map(repr, changed))} changed since the search began.\n"
                 "Its trials would not be comparable: put the old value back, or search in a new"

@@ -207,6 +207,12 @@ def test_the_report_goes_on_when_the_space_has_grown_by_a_key(tmp_path: Path) ->
     assert "needs 10 complete trials" in text
 
 
+def test_the_end_of_what_a_key_may_be_is_not_called_an_edge(tmp_path: Path) -> None:
+    points = [{"batch_size": size} for size in (1, 2, 4)]
+    text = played([[0.9], [0.7], [0.5]], "space: {batch_size: [1, 2, 4]}", points, tmp_path)
+    assert "edge" not in text
+
+
 def test_a_best_point_inside_the_space_is_not_called_an_edge(tmp_path: Path) -> None:
     points = [{"learning_rate": rate} for rate in (1e-4, 1e-3, 1e-2)]
     space = "space: {learning_rate: [1e-4, 1e-3, 1e-2]}"

@@ -172,6 +172,9 @@ def test_base_params_that_changed_are_refused_and_machine_keys_may_change(
     write_search(folder, GRID, num_epochs=2)
     assert search(folder, data) == 2
     assert "'num_epochs' changed since the search began" in capsys.readouterr().err
+    write_search(folder, GRID, grad_clip=None)
+    assert search(folder, data) == 2
+    assert "'grad_clip' changed since the search began" in capsys.readouterr().err
     write_search(folder, GRID, checkpoint_minutes=1.0)
     assert search(folder, data) == 0
 
