@@ -29,7 +29,7 @@ from core.interrupt import Stop, end_workers
 from core.keys import KEYS
 from core.locks import storage_errors
 from core.params import ROOT, Params, find_params_file, load_params, read_mapping
-from core.search import Settings, read_settings
+from core.space import Settings, read_settings
 from core.study import Claim, Study, open_study
 from core.workers import Job, Launcher, Screen, enter, make_folder, stop_all
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from core.keys import KEYS
-from core.search import Dimension, Point, as_params
+from core.search import as_params
+from core.space import Dimension, Point
 from core.study import Study
 
 SHOWN = 5  # points of the list of best ones

@@ -13,7 +13,8 @@ from typing import Any
 from core.errors import DataError, UsageError
 from core.keys import KEYS
 from core.locks import CONNECTION, Locks, open_locks
-from core.search import Point, Settings, Tried, next_point, planned_points, point_key, trial_name
+from core.search import Tried, next_point, planned_points, trial_name
+from core.space import Point, Settings, point_key
 
 JOURNAL = "search.journal"
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from core import search_report
-from core.search import Settings, Tried, next_point, planned_points, read_settings, trial_name
+from core.search import Tried, next_point, planned_points, trial_name
+from core.space import Settings, read_settings
 from tests.searching import search, write_search
 
 SPACE = """space:
