@@ -175,11 +175,7 @@ def open_run(
     task = load_task(params.task)
     check_optimizer_params(params, task)
     check_monitor(params, task)
-    device = pick_device(params.device)
-    if params.sync_batchnorm and device.type != "cuda":
-        raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
-    if params.tensorboard:
-        check_tensorboard()
+    device = _check_machine(params)
     checkpoint = None if overwrite else read_newest(folder, warnings)
     began_from = earlier.get("restore_file")
     if checkpoint is not None and restore_file not in (None, began_from):
@@ -194,12 +190,11 @@ def open_run(
         if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
             raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
     same = checkpoint is not None and checkpoint.get("processes", 1) == distributed.world()
+    began_with = checkpoint["params"] if checkpoint else {}  # which a run keeps
     if params.num_threads is None:
-        kept = checkpoint["params"]["num_threads"] if checkpoint and same else cores_per_process()
-        params.num_threads = kept
-    if params.precision == "auto":  # a run keeps what it began with
-        kept = checkpoint["params"]["precision"] if checkpoint else fastest_precision(device)
-        params.precision = kept
+        params.num_threads = began_with["num_threads"] if same else cores_per_process()
+    if params.precision == "auto":
+        params.precision = began_with.get("precision") or fastest_precision(device)
     run = Run(
         folder=folder,
         task=task,
@@ -222,6 +217,16 @@ def open_run(
     if run.changed and not resume:
         refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in run.changed.items()])
     return run
+
+
+def _check_machine(params: Params) -> torch.device:
+    """Return the device of a run; UsageError if something that the params ask for is missing."""
+    device = pick_device(params.device)
+    if params.sync_batchnorm and device.type != "cuda":
+        raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
+    if params.tensorboard:
+        check_tensorboard()
+    return device
 
 
 def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
