@@ -242,8 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = read_settings(args.parent_dir / "search.yaml", base.dict)
     if args.data_dir is not None and "data_dir" in settings.space:
         raise UsageError("--data_dir: the space has a 'data_dir' of its own")
-    # torch._dynamo: building an optimizer imports it.
-    modules = ["train", "torch._dynamo", f"{params.task}.net", f"{params.task}.data_loader"]
+    modules = ["train", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)
 
     from core.monitor import check_monitor, monitored_mode  # imports torch, as the launcher does

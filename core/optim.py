@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from core import dynamo
 from core.errors import UsageError, did_you_mean
 from core.monitor import monitored_mode
 from core.params import Params
@@ -17,6 +18,8 @@ FUSED = ("Adam", "AdamW", "SGD")  # update all weights in one pass, on every kin
 PER_UPDATE = ("OneCycleLR", "CyclicLR")  # their lengths are counted in updates
 LENGTHS = ("total_steps", "T_max")  # arguments that are filled in with the length of the run
 SHAPES = {*LENGTHS, "epochs", "total_iters"}  # arguments that tie a schedule to a length
+
+dynamo.import_when_used()
 
 
 def _class_of(module: Any, base: type, key: str, name: str) -> type:

@@ -1,5 +1,8 @@
 """What keeps runs fast stays in place: the loop's own cost, and how many threads are used."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from bench import overhead
 from core import runtime
 from core.checkpoint import read_checkpoint, write_checkpoint
 from core.params import read_mapping
-from tests.conftest import Folder
+from tests.conftest import ROOT, Folder
 
 
 def test_the_loop_costs_little_beside_one_written_by_hand() -> None:
@@ -66,3 +69,71 @@ def test_quotas_of_both_versions_of_cgroups_limit_the_threads(
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_text(content)
     assert runtime.quotas(tmp_path / "root", tmp_path / "own") == quotas
+
+
+def python(program: str, *arguments: str | Path) -> str:
+    """Run a program in a process of its own, where nothing has been imported; return its output."""
+    words = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_run_does_not_import_the_compiler(run_folder: Folder, signs: Path) -> None:
+    program = """
+import sys, train
+assert train.main(["--model_dir", sys.argv[1], "--data_dir", sys.argv[2]]) == 0
+print(sum(name.startswith("torch._dynamo.") for name in sys.modules))
+"""
+    assert python(program, run_folder(), signs).split()[-1] == "0"
+
+
+def test_the_compiler_comes_when_it_is_asked_for_and_knows_what_it_is_to_leave_alone() -> None:
+    program = """
+import sys
+import torch
+if sys.argv[1] == "at once":
+    import torch._dynamo
+from core import optim
+
+def losses(step_of):
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
+    def step(x):
+        optimizer.zero_grad()
+        loss = net(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+    step = step_of(step)
+    return [step(torch.ones(2, 3)).item() for _ in range(5)]
+
+print(losses(lambda step: step))
+assert type(torch._dynamo).__module__ == "core.dynamo" or sys.argv[1] == "at once"
+print(losses(lambda step: torch.compile(step, backend="eager")))
+assert torch._dynamo.__file__
+torch.optim.SGD([torch.zeros(1, requires_grad=True)]).zero_grad()
+for method in ("add_param_group", "zero_grad"):
+    function = vars(torch.optim.Optimizer)[method].__wrapped__
+    assert vars(function)["__dynamo_disable"] is not function, method
+"""
+    assert python(program, "when used") == python(program, "at once")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, of 2.11
+def test_a_compiled_net_trains_and_resumes(run_folder: Folder, signs: Path) -> None:
+    # No dropout: compiled code draws other numbers.
+    params = {"dropout_rate": 0.0, "optimizer": "SGD", "learning_rate": 1e-2}
+    plain, compiled = run_folder("plain", **params), run_folder("compiled", **params, compile=True)
+    for folder in (plain, compiled):
+        for epochs in (1, 2):
+            arguments = ["--model_dir", str(folder), "--data_dir", str(signs)]
+            assert train.main([*arguments, "--set", f"num_epochs={epochs}"]) == 0
+    ours, other = (
+        read_checkpoint(folder / "last.pt")["state_dict"] for folder in (plain, compiled)
+    )
+    for name, weights in ours.items():
+        torch.testing.assert_close(weights, other[name], rtol=1e-3, atol=1e-4)

@@ -108,15 +108,12 @@ def run_job(job: dict[str, Any]) -> None:
 
 
 def serve() -> None:
-    import torch
     from PIL import Image  # noqa: F401 - all this is imported before the forks
 
     import evaluate  # noqa: F401
     import model.data_loader
     import model.net  # noqa: F401
     import train  # noqa: F401
-
-    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports torch._dynamo
 
     print("ready", flush=True)
     for line in sys.stdin:
