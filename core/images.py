@@ -8,7 +8,7 @@ import mmap
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from core import distributed
 from core.errors import DataError, listed
 from core.files import replacing
 from core.interrupt import ignore_signals, signals_held_back
 from core.runtime import usable_cores
+from core.writer import Writer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,13 +30,16 @@ if TYPE_CHECKING:
 CHUNK = 100  # images that a process decodes at a time
 MANY = 2000  # images that are worth starting processes for
 
+_syncing = Writer()
+
 
 def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     """Read images as uint8 (N, 3, H, W), RGB, EXIF rotation applied.
 
     The first call for a list of files decodes them and writes a cache into the folder `.cache`
     beside their folder, or into the user's cache folder where that cannot be written. The cache
-    holds as long as the names, sizes and times of the files do.
+    holds as long as the names, sizes and times of the files do. A large one comes into place a
+    little later, when it is on the disk; what becomes of the images meanwhile does not change it.
 
     Args:
         paths: N files of one folder, in the order wanted.
@@ -54,13 +59,17 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
             images = np.load(home / name)
             if images.shape == (len(paths), 3, *size) and images.dtype == np.uint8:
                 return torch.from_numpy(images)
+    _syncing.wait()  # no thread should be at work where processes are forked
     images = _decode_all(paths, size)
     for home in homes:
         try:
             _write_cache(home, name, folder.name, images)
             break
         except OSError as error:
-            logging.info("no cache of decoded images in %s: %s", home, error.strerror)
+            _tell(home, error)
+    # Other processes of the run read what this one leaves; few images are synced in no time.
+    if distributed.world() > 1 or len(images) < MANY:
+        _syncing.wait()
     return torch.from_numpy(images)
 
 
@@ -70,12 +79,26 @@ def _user_cache() -> Path:
 
 
 def _write_cache(home: Path, name: str, prefix: str, images: np.ndarray) -> None:
+    """Write the cache, and let it be synced in the background: that takes as long as decoding."""
     home.mkdir(parents=True, exist_ok=True)
-    with replacing(home / name) as file:
-        np.save(file, images)
-    for stale in home.glob(f"{prefix}-{'?' * 20}.npy"):
-        if stale.name != name:
-            stale.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        np.save(stack.enter_context(replacing(home / name)), images)
+        _syncing.begin(_sync, stack.pop_all(), home, name, prefix)
+
+
+def _sync(written: ExitStack, home: Path, name: str, prefix: str) -> None:
+    """Put the cache into place, and remove those of files that have changed since."""
+    try:
+        written.close()
+        for stale in home.glob(f"{prefix}-{'?' * 20}.npy"):
+            if stale.name != name:
+                stale.unlink(missing_ok=True)
+    except OSError as error:
+        _tell(home, error)
+
+
+def _tell(home: Path, error: OSError) -> None:
+    logging.info("no cache of decoded images in %s: %s", home, error.strerror)
 
 
 def open_rgb(path: Path) -> "Image.Image":

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import core.images
 from core.errors import DataError
 from core.images import MANY, read_images
 from model.data_loader import augment, fetch_dataloader, list_examples
@@ -90,6 +91,12 @@ def test_images_that_are_worth_worker_processes_come_in_order(tmp_path: Path) ->
         [i] for i in range(len(paths))
     ]
     assert torch.equal(torch.get_rng_state(), before)
+    first = read_images(paths, (8, 8))
+    expected = first.clone()
+    first.zero_()  # the cache is being synced, maybe
+    core.images._syncing.wait()
+    assert len(list((tmp_path.parent / ".cache").glob(f"{tmp_path.name}-*.npy"))) == 1
+    assert torch.equal(read_images(paths, (8, 8)), expected)
     for path in (paths[0], paths[-1]):
         path.write_text("<html>")
     with pytest.raises(DataError, match=f"2 of {len(paths)}") as error:
