@@ -113,7 +113,7 @@ def build(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) -> A
     task = load_task(params.task)
     data_dir = data.find_data_dir(params, task)
     kept = checkpoint.get("loader_params", {})
-    loaders, _ = fetch_loaders(task, [args.split], data_dir, params, kept, train=False)
+    loaders, _ = fetch_loaders(task, [args.split], data_dir, params, kept, device, train=False)
     model = net_of(checkpoint, path, task, params, device)
     return model, loaders[args.split], task, params, data_dir
 

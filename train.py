@@ -306,7 +306,7 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
     kept = (run.checkpoint or run.restored or {}).get("loader_params", {})
     with distributed.one_before_the_others():
         loaders, from_loaders = fetch_loaders(
-            task, ["train", "val"], data_dir, params, kept, train=True
+            task, ["train", "val"], data_dir, params, kept, device, train=True
         )
     model = runtime.place(task.Net(params), params, device)
     optimizers = optim.make_optimizers(task, model, params)
@@ -325,9 +325,6 @@ def build(run: Run, data_dir: Path) -> tuple[State, dict[str, Any]]:
     if params.ema_decay is not None:
         average = get_ema_multi_avg_fn(params.ema_decay)
         state.ema = AveragedModel(model, multi_avg_fn=average)
-    for loader in loaders.values():
-        if hasattr(loader, "to"):
-            loader.to(device)
     return state, loaders
 
 

@@ -15,6 +15,7 @@ from core.loaders import ExactLoader, StreamLoader, subset
 from core.nested import apply, tensors
 from core.order import epoch_order, generator, split_into_batches
 from core.params import Params
+from core.runtime import free_memory
 from core.task import Task
 
 Transform = Callable[[Any, torch.Generator | None], Any]
@@ -84,6 +85,7 @@ class Batches:
         self.inputs, self.labels, self.lengths = inputs, labels, lengths
         self.batch_size, self.seed, self.train = batch_size, seed, train
         self.transform = transform
+        self.device = torch.device("cpu")  # where batches are transformed
         self.names: Sequence[Any] | None = ids
 
     @property
@@ -93,9 +95,16 @@ class Batches:
         return order if self.names is None else [self.names[i] for i in order]
 
     def to(self, device: torch.device) -> "Batches":
-        """Keep the examples on the device where they take at most a quarter of its free memory."""
+        """Transform batches on the device, and keep all examples there if they leave enough room.
+
+        They may take a quarter of its free memory; the transform is the same either way. (MPS lacks
+        some of what transforms use: it gets what the CPU has transformed.)
+        """
+        if device.type == "mps":
+            return self
+        self.device = device
         size = sum(part.nbytes for part in tensors((self.inputs, self.labels)))
-        if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 4:
+        if size <= free_memory(device) // 4:
             self.inputs, self.labels = apply(lambda x: x.to(device), (self.inputs, self.labels))
         return self
 
@@ -145,11 +154,12 @@ class Batches:
     def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Any]:
         """Yield every `step`-th batch of one epoch, from the batch number `start` on."""
         batches = self.batches(number)
-        device = tensors(self.inputs)[0].device
+        kept_on = tensors(self.inputs)[0].device
         for i in range(start, len(batches), step):
             length = None if self.lengths is None else int(self.lengths[batches[i]].max())
-            index = batches[i].to(device, non_blocking=True)
-            inputs, labels = take((self.inputs, self.labels), index, length)
+            index = batches[i].to(kept_on, non_blocking=True)
+            batch = take((self.inputs, self.labels), index, length)
+            inputs, labels = apply(lambda x: x.to(self.device, non_blocking=True), batch)
             if self.transform is not None:
                 draws = generator(self.seed, number, i) if self.train else None
                 inputs = self.transform(inputs, draws)
@@ -199,6 +209,7 @@ def fetch_loaders(
     data_dir: Path,
     params: Params,
     kept: Mapping[str, Any],
+    device: torch.device,
     *,
     train: bool,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -210,6 +221,7 @@ def fetch_loaders(
         data_dir: folder of the data.
         params: on which the loaders may set keys.
         kept: what loaders set when the checkpoint was made; that stays in force.
+        device: of the net; what is in memory is transformed there.
         train: whether the split called "train" is to be trained on, so shuffled.
 
     Returns:
@@ -231,6 +243,9 @@ def fetch_loaders(
     exact_loaders = {
         split: exact(loaders[split], params.seed, train and split == "train") for split in splits
     }
+    for loader in exact_loaders.values():
+        if hasattr(loader, "to"):
+            loader.to(device)
     return exact_loaders, storable(new)
 
 

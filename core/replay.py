@@ -71,7 +71,9 @@ def replay(folder: Path, train: ModuleType) -> str:
     batch = kept["batch"]
     if batch is None:
         data_dir = find_data_dir(params, task)
-        loaders, _ = fetch_loaders(task, ["train"], data_dir, params, set_by_loaders, train=True)
+        loaders, _ = fetch_loaders(
+            task, ["train"], data_dir, params, set_by_loaders, device, train=True
+        )
         batch = next(loaders["train"].epoch(place["epoch"], place["batch"]))
     params.dict.update(checkpoint.without_marks(set_by_loaders))
     model = runtime.place(task.Net(params), params, device)

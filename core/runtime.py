@@ -50,6 +50,11 @@ def own_device(device: torch.device) -> torch.device:
     return device
 
 
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a device's own memory; 0 where that is not known, or has none."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
 def usable_cores() -> int:
     """Count the cores that this process may use: its affinity, and the quotas of its cgroups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -17,6 +17,7 @@ from core.checkpoint import (
     set_random_states,
     with_arrays,
 )
+from core.nested import apply
 from core.records import LossAverage
 from core.run import Run
 
@@ -156,8 +157,8 @@ def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
         now = distributed.world()
         logging.warning("Note: of %d processes before, it is %d now.", len(processes), now)
     state.losses.load_state_dict(losses, state.device)
-    state.summary.restore(seen)
-    state.extra = own["extra"]
+    state.summary.restore(apply(lambda x: x.to(state.device), seen))
+    state.extra = apply(lambda x: x.to(state.device), own["extra"])
     if own is not processes[0] or rank == 0:
         set_random_states(own["random_states"])
 

@@ -103,9 +103,8 @@ class Trial:
         run, kept = open_run(self.folder, self.overrides | settings), self.state.loader_params
         device = runtime.start(run.params)
         task, params = run.task, run.params
-        loaders, _ = fetch_loaders(task, [split], self.data_dir, params, kept, train=False)
-        loader = loaders[split]
-        return loader.to(device) if hasattr(loader, "to") else loader
+        loaders, _ = fetch_loaders(task, [split], self.data_dir, params, kept, device, train=False)
+        return loaders[split]
 
     def fresh(self, constant_rate: bool = False, **settings: Any) -> Any:
         """Return the state of training before the first step; with one seed always the same."""

@@ -1,0 +1,157 @@
+"""Runs on another device, which CPU tensors stand for (tests/elsewhere.py)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import evaluate
+import train
+from core.checkpoint import read_checkpoint
+from core.run import open_run
+from tests.conftest import Folder, rows
+from tests.elsewhere import DEVICE, Elsewhere, there_is_another_device
+from tests.test_hooks import PROJECTS, no_data
+from tests.test_hooks import recipe as project
+from tests.test_resume_changes import stop_at
+from tests.test_tasks import TASKS
+
+OFTEN = {"learning_rate": 0.01, "save_summary_steps": 1}
+# Not "ignored": a batch without any labels is passed over on the CPU only.
+KINDS = ["autoencoder", "drawing", "multilabel", "namedtuple", "segmentation"]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Return what lets runs take the other device inside a block."""
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        with monkeypatch.context() as patch, there_is_another_device():
+            for module in ("run", "runtime"):
+                patch.setattr(f"core.{module}.pick_device", lambda name: DEVICE)
+            yield
+
+    return block
+
+
+def run(folder: Path, data: Path, *more: str) -> int:
+    return train.main(["--model_dir", str(folder), "--data_dir", str(data), *more])
+
+
+def go_the_same(
+    params: dict[str, Any],
+    data: Path,
+    run_folder: Folder,
+    elsewhere: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Train here in one go, and there stopped in mid-epoch; evaluate there."""
+    monkeypatch.setattr("core.optim.FUSED", ())  # these kernels know their devices by name
+    here, there = run_folder("here", **OFTEN | params), run_folder("there", **OFTEN | params)
+    assert run(here, data) == 0
+    with elsewhere():
+        with monkeypatch.context() as patch:
+            stop_at(patch, 2)
+            assert run(there, data) == 128 + 15
+        assert run(there, data) == 0
+        arguments = ["--model_dir", str(there), "--data_dir", str(data), "--split", "val"]
+        assert evaluate.main(arguments) == 0
+    for ours, other in zip(rows(there), rows(here), strict=True):
+        assert ours == pytest.approx(other, rel=1e-4, abs=1e-6, nan_ok=True)
+    last = [read_checkpoint(folder / "last.pt") for folder in (there, here)]
+    for name, weights in last[0]["state_dict"].items():
+        torch.testing.assert_close(weights, last[1]["state_dict"][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"ema_decay": 0.9, "grad_clip": 1.0}, {"grad_accumulation": 2}]
+)
+def test_hand_signs_go_the_same_on_another_device(
+    run_folder: Folder,
+    signs: Path,
+    elsewhere: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, Any],
+) -> None:
+    more = {"lr_scheduler": "OneCycleLR", "dropout_rate": 0.0} | more
+    go_the_same(more, signs, run_folder, elsewhere, monkeypatch)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_goes_the_same_on_another_device(
+    name: str,
+    run_folder: Folder,
+    tmp_path: Path,
+    elsewhere: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = tmp_path / "data"
+    params = TASKS[name](data) | {"batch_size": 8}
+    go_the_same(params, data, run_folder, elsewhere, monkeypatch)
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_a_project_goes_the_same_on_another_device(
+    name: str, run_folder: Folder, elsewhere: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = project(name, num_epochs=2)
+    data = no_data(run_folder("aside"))
+    go_the_same(params, data, run_folder, elsewhere, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_of_its_own_kind_goes_the_same_on_another_device(
+    kind: str, run_folder: Folder, elsewhere: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {"task": "tests.kinds", "kind": kind, "batch_size": 2, "monitor": "agreement"}
+    data = no_data(run_folder("aside"))
+    go_the_same(params, data, run_folder, elsewhere, monkeypatch)
+
+
+class Watched:
+    """A loader after whose first batch and until whose last one nothing may wait for the device."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader, self.reads = loader, -1
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        for i, batch in enumerate(self.loader.epoch(number, start)):
+            if i == 1:
+                before = Elsewhere.reads
+            yield batch
+        self.reads = Elsewhere.reads - before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"lr_scheduler": "OneCycleLR"},
+        {"ema_decay": 0.9, "grad_clip": 1.0},
+        {"grad_accumulation": 2, "label_smoothing": 0.1},
+    ],
+)
+def test_between_two_log_lines_nothing_waits_for_the_device(
+    run_folder: Folder,
+    signs: Path,
+    elsewhere: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, Any],
+) -> None:
+    monkeypatch.setattr("core.optim.FUSED", ())
+    folder = run_folder(batch_size=4, save_summary_steps=1000, checkpoint_minutes=None, **more)
+    with elsewhere():
+        run = open_run(folder, {})
+        state, loaders = train.build(run, signs)
+        watched = Watched(loaders["train"])
+        train.train(state, watched, run)
+        assert state.step >= 6
+        assert watched.reads == 0
+        assert Elsewhere.reads > 0  # when the epoch's mean was taken
+    run.writer.close()
