@@ -135,6 +135,8 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--top and --batch_size: want 1 or more")
     if bool(args.inputs) == bool(args.export):
         parser.error("want either INPUTs or --export FILE.pt2")
+    if not any(setting.startswith("compile=") for setting in args.settings):
+        args.settings = [*args.settings, "compile=false"]  # it takes longer than most inputs do
     return args
 
 

@@ -45,7 +45,7 @@ def export(model: nn.Module, loader: Any, task: Task, params: Params, path: Path
     cannot for an LSTM: then the file takes inputs of the traced length only, padded up to it.
 
     Args:
-        model: the net; it is left in eval mode.
+        model: the net; it is left in eval mode, on the CPU.
         loader: its first batch shows what the net is given.
         task: whose forward calls the net.
         params: of the net.
@@ -58,7 +58,7 @@ def export(model: nn.Module, loader: Any, task: Task, params: Params, path: Path
         UserError: torch.export cannot trace the net, or not for batches of any size.
         NumericError: the file's outputs differ from the net's.
     """
-    model.eval()
+    model.eval().cpu()  # a file that was traced on a GPU runs on none else
     given = called_with(model, loader, task, params)
     if not tensors(given):
         raise UserError("--export: the net is given no tensor, which torch.export needs")

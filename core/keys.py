@@ -114,6 +114,7 @@ _KEYS = [
     ),
     Key("channels_last", bool, False, "memory format of images and convolutions"),
     Key("compile", bool, False, "`model.compile()`"),
+    Key("deterministic", bool, False, "on a GPU: only kernels that repeat themselves to the bit"),
     Key("grad_clip", float, None, "largest norm of the gradient", 0, open_low=True),
     Key("grad_accumulation", int, 1, "batches per update, weighted by their terms", 1),
     Key("ema_decay", float, None, "averaged weights are validated and kept", 0, 1, open_high=True),

@@ -145,8 +145,21 @@ def start(params: Params) -> torch.device:
     torch.set_num_threads(params.num_threads)
     if device.type == "cpu":
         keep_freed_memory()
+    make_deterministic(params.deterministic)
     seed_everything(params.seed)
     return device
+
+
+def make_deterministic(wanted: bool) -> None:
+    """Let torch choose kernels that repeat themselves to the bit; it refuses operations without.
+
+    On a GPU others add in an order that differs from run to run. See
+    https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at cuBLAS's first call
+    if wanted != torch.are_deterministic_algorithms_enabled():  # to set it imports the compiler
+        torch.use_deterministic_algorithms(wanted)
 
 
 def peak_memory_mb() -> float | None:

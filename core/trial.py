@@ -79,14 +79,22 @@ class Trial:
                 self.forward(self.state, self.loaders["val"].first_batch())[1] is not None
             )
         on_cpu = self.state.device.type == "cpu"
+        self.exact = on_cpu or self.state.params.deterministic  # done again, steps are the same
         self.rounding = 1e-5 if on_cpu else 1e-2  # of other shapes; a GPU may use TF32
         coarse = self.state.params.precision == "bfloat16"
         self.finely: dict[str, Any] = {"precision": "float32"} if coarse else {}
-        self.noise = 0.0 if on_cpu else 1e-2  # of the same computation done again
+        self.noise = 0.0 if self.exact else 1e-2  # of the same computation done again
         if run.params.batch_size > SMALL:
             self.overrides = self.overrides | {"batch_size": SMALL}
             run = open_run(self.folder, self.overrides)
             _, self.loaders = self.train.build(run, self.data_dir)
+
+    def excuse(self, where: str) -> None:
+        """Blame a difference on the GPU, where its sums may differ from time to time."""
+        if not self.exact:
+            raise NotApplicableError(
+                f"{where} differs, as sums on a GPU may. Try --set deterministic=true"
+            )
 
     def lend(self, run: Any, loaders: dict[str, Any]) -> None:
         """Let a run use loaders that are there already."""

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+import check
 import evaluate
+import predict
 import train
 from core.checkpoint import read_checkpoint
 from core.run import open_run
@@ -155,3 +157,32 @@ def test_between_two_log_lines_nothing_waits_for_the_device(
         assert watched.reads == 0
         assert Elsewhere.reads > 0  # when the epoch's mean was taken
     run.writer.close()
+
+
+def test_checks_predictions_and_export_work_on_another_device(
+    run_folder: Folder,
+    signs: Path,
+    elsewhere: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("core.optim.FUSED", ())
+    folder, image = run_folder(), str(next((signs / "test_signs").iterdir()))
+    arguments = ["--model_dir", str(folder), "--data_dir", str(signs)]
+    with elsewhere():
+        assert check.main(arguments) == 0
+        assert "FAIL" not in capsys.readouterr().out
+        assert check.main([*arguments, "--find_lr"]) == 0
+        assert run(folder, signs) == 0
+        assert predict.main([*arguments[:2], image]) == 0
+        assert predict.main([*arguments[:2], "--export", str(folder / "net.pt2")]) == 0
+    exported = torch.export.load(folder / "net.pt2").module()
+    assert exported(torch.zeros(2, 3, 64, 64)).shape == (2, 6)
+
+
+def test_only_a_run_that_asks_for_it_is_held_to_deterministic_kernels(
+    run_folder: Folder, signs: Path
+) -> None:
+    for wanted in (True, False):
+        assert run(run_folder(str(wanted), deterministic=wanted, num_epochs=1), signs) == 0
+        assert torch.are_deterministic_algorithms_enabled() == wanted
