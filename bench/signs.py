@@ -1,8 +1,9 @@
 """Speed on hand signs: train.py, a loop by hand with everything that helps, and a usual one.
 
     python bench/signs.py
+    python bench/signs.py --device cuda --batch_size 512
 
-Each is a process of its own, with the net, data and batch size of experiments/base_model.
+Each is a process of its own, with the net and data of experiments/base_model.
 """
 
 import json
@@ -34,6 +35,8 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--data_dir", type=Path, help="default: data/64x64_SIGNS, or made up")
     arguments.add_argument("--precision", default="bfloat16", help="or float32")
+    arguments.add_argument("--batch_size", type=int, default=32)
+    arguments.add_argument("--device", default="cpu", help="or cuda")
     args = arguments.parse_args()
     epochs, repeats = (2, 1) if args.quick else (10, 3)
     with tempfile.TemporaryDirectory() as name:
@@ -45,14 +48,17 @@ def main() -> int:
         decode(data_dir, folder / "signs.npz")
         params = json.loads((ROOT / "experiments/base_model/params.json").read_text())
         params |= {"num_epochs": epochs, "precision": args.precision}
+        params |= {"batch_size": args.batch_size, "device": args.device}
+        same = (str(epochs), args.precision, str(args.batch_size), args.device)
         loop, usual = ROOT / "bench/by_hand/signs.py", ROOT / "bench/by_hand/signs_from_files.py"
         ways = {
-            "by hand": lambda: by_hand(loop, folder / "signs.npz", str(epochs), args.precision),
+            "by hand": lambda: by_hand(loop, folder / "signs.npz", *same),
             "train.py": lambda: train(folder / "run", params, data_dir),
-            "usual, float32": lambda: by_hand(usual, data_dir, str(epochs), "4"),
+            "usual, float32": lambda: by_hand(usual, data_dir, *same[::2], args.device, "4"),
         }
         medians = in_turn(ways, repeats)
-    show(f"hand signs, {epochs} epochs, {args.precision}", medians, "by hand", repeats)
+    title = f"hand signs, {epochs} epochs, {args.precision}, batches of {args.batch_size}"
+    show(f"{title}, {args.device}", medians, "by hand", repeats)
     ours, other = medians["train.py"], medians["usual, float32"]
     print("\ntrain.py against the usual loop:")
     for key in ours:

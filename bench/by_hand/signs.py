@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BATCH_SIZE = 32
-
 
 class Net(nn.Module):
     """The net of `model/net.py`."""
@@ -38,7 +36,7 @@ class Net(nn.Module):
 
 def augment(x: Tensor) -> Tensor:
     """Flip, rotate, scale, shift and brighten, as `model/data_loader.py` does."""
-    draw = torch.rand(6, len(x)) * 2 - 1
+    draw = torch.rand(6, len(x), device=x.device) * 2 - 1
     flip, angle, scale = draw[0].sign(), draw[1] * math.radians(10), 1 + draw[2] * 0.1
     cos, sin, shift = angle.cos() * scale, angle.sin() * scale, draw[3:5] * 0.12
     rows = torch.stack([flip * cos, -sin, shift[0], flip * sin, cos, shift[1]], dim=1)
@@ -47,37 +45,38 @@ def augment(x: Tensor) -> Tensor:
     return (x + 1) * (1 + draw[5] * 0.3).view(-1, 1, 1, 1) - 1
 
 
-def main(path: str, epochs: int, bfloat16: bool) -> None:
+def main(path: str, epochs: int, bfloat16: bool, batch_size: int, device: str) -> None:
     """Train and evaluate for some epochs on the arrays of an .npz file."""
     with np.load(path) as arrays:
-        data = {name: torch.from_numpy(arrays[name]) for name in arrays}
+        data = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays}
     images, labels = data["train_images"], data["train_labels"]
-    net = Net(32).to(memory_format=torch.channels_last)
+    net = Net(32).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05, fused=True)
-    steps = epochs * math.ceil(len(images) / BATCH_SIZE)
+    steps = epochs * math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
 
     def scores(x: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             return net(x.contiguous(memory_format=torch.channels_last))
 
     first_step, rates, evaluations = time.time(), [], []
     for _ in range(epochs):
         began = time.perf_counter()
         net.train()
-        for index in torch.randperm(len(images)).split(BATCH_SIZE):
+        for index in torch.randperm(len(images), device=device).split(batch_size):
             x = augment(images[index].float() / 127.5 - 1)
             loss = F.cross_entropy(scores(x), labels[index], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+        float(loss)  # a GPU is done
         rates.append(len(images) / (time.perf_counter() - began))
         began = time.perf_counter()
         net.eval()
         with torch.no_grad():
-            parts = range(0, len(data["val_images"]), BATCH_SIZE)
-            batches = [slice(i, i + BATCH_SIZE) for i in parts]
+            parts = range(0, len(data["val_images"]), batch_size)
+            batches = [slice(i, i + batch_size) for i in parts]
             found = [scores(data["val_images"][i].float() / 127.5 - 1).argmax(1) for i in batches]
             right = (torch.cat(found) == data["val_labels"]).sum()
             float(right)
@@ -86,4 +85,4 @@ def main(path: str, epochs: int, bfloat16: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "bfloat16")
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "bfloat16", int(sys.argv[4]), sys.argv[5])

@@ -41,16 +41,18 @@ class Signs(Dataset[tuple[Tensor, int]]):
 
 def accuracy(outputs: Tensor, labels: Tensor) -> float:
     """Return the share of right answers of a batch."""
-    return float(np.mean(outputs.detach().numpy().argmax(axis=1) == labels.numpy()))
+    return float(np.mean(outputs.cpu().numpy().argmax(axis=1) == labels.numpy()))
 
 
-def main(data_dir: Path, epochs: int, workers: int) -> None:
+def main(data_dir: Path, epochs: int, batch_size: int, device: str, workers: int) -> None:
     """Train, evaluate and save for some epochs."""
     loaders = {
-        split: DataLoader(Signs(data_dir / f"{split}_signs", how), 32, train, num_workers=workers)
+        split: DataLoader(
+            Signs(data_dir / f"{split}_signs", how), batch_size, train, num_workers=workers
+        )
         for split, how, train in (("train", TRAIN, True), ("val", EVALUATION, False))
     }
-    net, loss_fn = Net(32), nn.CrossEntropyLoss()
+    net, loss_fn = Net(32).to(device), nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     first_step, rates, evaluations = 0.0, [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -60,8 +62,8 @@ def main(data_dir: Path, epochs: int, workers: int) -> None:
             total = 0.0
             for images, labels in loaders["train"]:
                 first_step = first_step or time.time()
-                outputs = net(images)
-                loss = loss_fn(outputs, labels)
+                outputs = net(images.to(device))
+                loss = loss_fn(outputs, labels.to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -70,7 +72,9 @@ def main(data_dir: Path, epochs: int, workers: int) -> None:
             began = time.perf_counter()
             net.eval()
             with torch.no_grad():
-                scores = [accuracy(net(images), labels) for images, labels in loaders["val"]]
+                scores = [
+                    accuracy(net(images.to(device)), labels) for images, labels in loaders["val"]
+                ]
             content = {
                 "epoch": epoch,
                 "state_dict": net.state_dict(),
@@ -82,4 +86,4 @@ def main(data_dir: Path, epochs: int, workers: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))

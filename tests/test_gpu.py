@@ -1,0 +1,89 @@
+"""On a GPU, where there is one: nothing waits, and runs go on to the bit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import evaluate
+import train
+from core.run import open_run
+from tests.conftest import Folder, rows
+from tests.test_resume_changes import stop_at
+from tests.test_survival import assert_same
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+RECIPE: dict[str, Any] = {
+    "device": "cuda",
+    "deterministic": True,
+    "precision": "auto",
+    "channels_last": True,
+    "optimizer": "AdamW",
+    "lr_scheduler": "OneCycleLR",
+    "batch_size": 4,
+}
+
+
+def run(folder: Path, data: Path) -> int:
+    return train.main(["--model_dir", str(folder), "--data_dir", str(data)])
+
+
+@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9, "grad_accumulation": 2}])
+def test_a_run_that_was_stopped_ends_with_the_same_bits_and_is_evaluated(
+    run_folder: Folder, signs: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    whole, stopped = run_folder("whole", **RECIPE | more), run_folder("stopped", **RECIPE | more)
+    assert run(whole, signs) == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        assert run(stopped, signs) == 128 + 15
+    assert run(stopped, signs) == 0
+    assert_same(stopped, whole)
+    arguments = ["--model_dir", str(whole), "--data_dir", str(signs), "--split", "val"]
+    assert evaluate.main(arguments) == 0
+    best = (whole / "metrics_val_best_weights.json").read_text()
+    assert (whole / "metrics_val_best.json").read_text() == best
+
+
+def test_numbers_do_not_depend_on_where_the_examples_are_kept(
+    run_folder: Folder, signs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = run_folder("there", **RECIPE), run_folder("here", **RECIPE)
+    assert run(there, signs) == 0
+    monkeypatch.setattr("core.batches.free_memory", lambda device: 0)
+    assert run(here, signs) == 0
+    assert rows(here) == rows(there)
+
+
+class Hurried:
+    """A loader between whose second batch and last one torch refuses to wait for the GPU."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        try:
+            for i, batch in enumerate(self.loader.epoch(number, start)):
+                if i == 1:
+                    torch.cuda.set_sync_debug_mode("error")
+                yield batch
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9, "grad_clip": 1.0}])
+def test_between_two_log_lines_nothing_waits_for_the_gpu(
+    run_folder: Folder, signs: Path, more: dict[str, Any]
+) -> None:
+    more = {"save_summary_steps": 1000, "checkpoint_minutes": None} | more
+    run = open_run(run_folder(**RECIPE | more), {})
+    state, loaders = train.build(run, signs)
+    train.train(state, Hurried(loaders["train"]), run)
+    assert state.step == 12
+    run.writer.close()
