@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
@@ -49,16 +50,19 @@ def main() -> int:
         params = json.loads((ROOT / "experiments/base_model/params.json").read_text())
         params |= {"num_epochs": epochs, "precision": args.precision}
         params |= {"batch_size": args.batch_size, "device": args.device}
-        same = (str(epochs), args.precision, str(args.batch_size), args.device)
+        size = str(args.batch_size)
         loop, usual = ROOT / "bench/by_hand/signs.py", ROOT / "bench/by_hand/signs_from_files.py"
         ways = {
-            "by hand": lambda: by_hand(loop, folder / "signs.npz", *same),
+            "by hand": lambda: by_hand(
+                loop, folder / "signs.npz", str(epochs), args.precision, size, args.device
+            ),
             "train.py": lambda: train(folder / "run", params, data_dir),
-            "usual, float32": lambda: by_hand(usual, data_dir, *same[::2], args.device, "4"),
+            "usual, float32": lambda: by_hand(usual, data_dir, str(epochs), size, args.device, "4"),
         }
         medians = in_turn(ways, repeats)
     title = f"hand signs, {epochs} epochs, {args.precision}, batches of {args.batch_size}"
-    show(f"{title}, {args.device}", medians, "by hand", repeats)
+    device = torch.cuda.get_device_name() if args.device == "cuda" else args.device
+    show(f"{title}, {device}", medians, "by hand", repeats)
     ours, other = medians["train.py"], medians["usual, float32"]
     print("\ntrain.py against the usual loop:")
     for key in ours:

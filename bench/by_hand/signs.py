@@ -50,7 +50,7 @@ def main(path: str, epochs: int, bfloat16: bool, batch_size: int, device: str) -
     with np.load(path) as arrays:
         data = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays}
     images, labels = data["train_images"], data["train_labels"]
-    net = Net(32).to(device, memory_format=torch.channels_last)
+    net = Net(32).to(memory_format=torch.channels_last).to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05, fused=True)
     steps = epochs * math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)

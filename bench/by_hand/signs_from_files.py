@@ -72,9 +72,7 @@ def main(data_dir: Path, epochs: int, batch_size: int, device: str, workers: int
             began = time.perf_counter()
             net.eval()
             with torch.no_grad():
-                scores = [
-                    accuracy(net(images.to(device)), labels) for images, labels in loaders["val"]
-                ]
+                scores = [accuracy(net(x.to(device)), labels) for x, labels in loaders["val"]]
             content = {
                 "epoch": epoch,
                 "state_dict": net.state_dict(),
