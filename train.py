@@ -55,8 +55,9 @@ class State:
     """What training changes; a `train_step` of a task gets it, too.
 
     `epoch`, `batch` and `step` count what is finished: epochs, batches of the epoch in progress,
-    updates. `extra` is the task's own: tensors and plain Python, kept in checkpoints. A train_step
-    may set `seen` to (outputs, labels), from which the training metrics are taken.
+    updates. `extra` is the task's own: tensors and plain Python, kept in checkpoints; a run that
+    goes on finds the tensors on its device. A train_step may set `seen` to (outputs, labels), from
+    which the training metrics are taken.
     """
 
     task: Task

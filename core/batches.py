@@ -55,8 +55,8 @@ class Batches:
         batch_size: examples per batch.
         seed: with the epoch's number it decides the order.
         train: whether the examples are shuffled and the transform may draw random numbers.
-        transform: maps the inputs (B, ...) of a batch to what the model reads; its generator is
-            None outside of training.
+        transform: maps the inputs (B, ...) of a batch, which are on the net's device, to what the
+            model reads; its generator is of the CPU, and None outside of training.
         ids: N names of the examples; their numbers if absent.
         lengths: (N,) of sequences that are padded to (N, T, ...). Batches then hold sequences of
             about the same length, cut off behind their longest.

@@ -14,6 +14,7 @@ import torch
 import evaluate
 from core.checkpoint import read_checkpoint
 from tests.conftest import Folder, rows
+from tests.projects.data import examples
 from tests.test_survival import assert_same, begin
 from tests.warm import Warm
 
@@ -101,7 +102,8 @@ def test_each_optimizer_changes_its_own_weights_and_extra_is_kept(
     last = read_checkpoint(folder / "last.pt")
     assert last["optim_dict"] is None
     assert set(last["other_optim_dicts"]) == {"generator", "critic"}
-    assert last["extra"] == {"seen": 4 * 30}
+    assert last["extra"]["seen"] == 4 * 30
+    torch.testing.assert_close(last["extra"]["sums"], 4 * examples("train")[0].sum(dim=0))
     assert {"train_critic", "train_generator"} <= rows(folder)[0].keys()
 
 

@@ -38,6 +38,7 @@ def train_step(state: Any, batch: Any) -> dict[str, Tensor]:
     generator = real_or_not(model(fake), True)
     state.update(generator, optimizer="generator")
     state.extra["seen"] = state.extra.get("seen", 0) + len(images)
+    state.extra["sums"] = state.extra.get("sums", 0.0) + images.sum(dim=0)
     return {"loss": critic.detach() + generator.detach(), "critic": critic, "generator": generator}
 
 
