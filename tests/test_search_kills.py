@@ -50,13 +50,14 @@ def kill_and_go_on(
     rng = random.Random(0)
     params = {"task": "model", "optimizer": "AdamW", "num_channels": 2, "dropout_rate": 0.3}
     params |= {"num_epochs": epochs, "checkpoint_minutes": 0.0}
-    quiet = write_search(tmp_path / "quiet", text, **params)
+    quiet, began = write_search(tmp_path / "quiet", text, **params), time.perf_counter()
     assert search(quiet, data, "--jobs", "2") == 0
+    longest = 0.8 * (time.perf_counter() - began) / kills  # so the last one comes in time, too
     folder = write_search(tmp_path / "killed", text, **params)
     done, hit = 0, {"trial": 0, "search": 0, "all": 0}
     running = start(folder, data, "--jobs", "2", *more)
     while done < kills:
-        time.sleep(rng.uniform(0, 5))
+        time.sleep(rng.uniform(0, longest))
         target = rng.choice(sorted(hit))
         family = descendants(running.pid)
         if running.poll() is not None:
