@@ -1,48 +1,50 @@
-"""torch._dynamo, imported when something is compiled and no longer for every optimizer.
+"""Lets optimizers do without torch._dynamo, the compiler, until something is compiled.
 
-Optimizers of torch import the compiler only to tell it to leave them alone: a second and a half of
-every start, and 900 modules. Here a stand-in takes that message. Whatever else is asked of it
-(torch.compile asks) imports the real module, which takes its place for good.
+They import it only to be left alone by it: a second and a half of every start, and 900 modules.
+Once it is there for another reason, every call goes torch's own way.
 """
 
-import importlib
+import functools
+import inspect
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 NAME = "torch._dynamo"
 
 
-class StandIn(ModuleType):
-    """What optimizers use of torch._dynamo, as long as nothing is compiled."""
+def _light(method: Any, inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what calls `inner` instead of a method, as long as the compiler is not there."""
 
-    def __init__(self) -> None:
-        super().__init__(NAME)
-        self.disabled: list[Any] = []
+    @functools.wraps(method)
+    def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        return (method if NAME in sys.modules else inner)(self, *args, **kwargs)
 
-    def graph_break(self, *args: Any, **kwargs: Any) -> None:
-        """End a compiled graph: there is none."""
-
-    def disable(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the function as it is, and remember it for the real module."""
-        self.disabled.append(function)
-        return function
-
-    def __getattr__(self, name: str) -> Any:
-        """Give way to the real module; it imports parts of itself, so `__path__` counts, too."""
-        if name.startswith("__") and name != "__path__":
-            raise AttributeError(name)  # inspect and pickle look at every module's
-        if sys.modules.get(NAME) is self:
-            del sys.modules[NAME], torch._dynamo
-            for function in self.disabled:
-                vars(function).pop("__dynamo_disable", None)  # where torch keeps what it was given
-        return getattr(importlib.import_module(NAME), name)
+    return call
 
 
-def import_when_used() -> None:
-    """Put the stand-in into place, unless the real module is there already."""
-    if NAME not in sys.modules:
-        torch._dynamo = sys.modules[NAME] = StandIn()
+def _without_graph_breaks(step: Any) -> Callable[..., Any]:
+    """Return an optimizer's step as torch wraps it, without breaks of a compiled graph."""
+
+    def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return step.__wrapped__(self, *args, **kwargs)
+
+    return call
+
+
+def import_when_compiling() -> None:
+    """Change torch's optimizers so that they import the compiler no more."""
+    if NAME in sys.modules:
+        return
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = getattr(Optimizer, name)
+        if hasattr(method, "__wrapped__"):
+            setattr(Optimizer, name, _light(method, method.__wrapped__))
+    for cls in vars(torch.optim).values():
+        step = vars(cls).get("step") if inspect.isclass(cls) else None
+        if step is not None and step.__code__.co_name == "_use_grad":
+            cls.step = _light(step, _without_graph_breaks(step))

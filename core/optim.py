@@ -19,7 +19,7 @@ PER_UPDATE = ("OneCycleLR", "CyclicLR")  # their lengths are counted in updates
 LENGTHS = ("total_steps", "T_max")  # arguments that are filled in with the length of the run
 SHAPES = {*LENGTHS, "epochs", "total_iters"}  # arguments that tie a schedule to a length
 
-dynamo.import_when_used()
+dynamo.import_when_compiling()
 
 
 def _class_of(module: Any, base: type, key: str, name: str) -> type:
