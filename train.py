@@ -211,7 +211,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
             if state.last_of_update:
                 state.step += 1
                 if state.ema is not None:
-                    state.ema.update_parameters(state.model)
+                    optim.update_averages(state.ema, state.model)
                 if state.per_update:
                     optim.step_after_update(state.schedulers.values())
             state.losses.add(losses, state.weight(batch))

@@ -1,5 +1,6 @@
 """Image files as uint8 tensors: decoded once on all cores, checked, and cached beside the data."""
 
+import glob
 import hashlib
 import io
 import logging
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,17 +22,17 @@ from torch.utils.data import DataLoader, Dataset
 from core import distributed
 from core.errors import DataError, listed
 from core.files import replacing
-from core.interrupt import ignore_signals, signals_held_back
+from core.interrupt import ignore_signals, leave_signals_to_main_thread, signals_held_back
 from core.runtime import usable_cores
-from core.writer import Writer
 
 if TYPE_CHECKING:
     from PIL import Image
 
 CHUNK = 100  # images that a process decodes at a time
 MANY = 2000  # images that are worth starting processes for
+KEPT = 4  # caches of a folder: of several lists of its files, or of files that have changed since
 
-_syncing = Writer()
+_syncing: dict[str, Thread] = {}  # what puts a cache of this name into place
 
 
 def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
@@ -39,7 +41,7 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     The first call for a list of files decodes them and writes a cache into the folder `.cache`
     beside their folder, or into the user's cache folder where that cannot be written. The cache
     holds as long as the names, sizes and times of the files do. A large one comes into place a
-    little later, when it is on the disk; what becomes of the images meanwhile does not change it.
+    little later, when it is on the disk; the images may be changed meanwhile.
 
     Args:
         paths: N files of one folder, in the order wanted.
@@ -54,22 +56,22 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     folder = paths[0].parent
     name = f"{folder.name}-{key}.npy"
     homes = [folder.parent / ".cache", _user_cache()]
+    _wait_for(name)
     for home in homes:
         with suppress(OSError, ValueError):  # absent, or damaged: it is made again
             images = np.load(home / name)
             if images.shape == (len(paths), 3, *size) and images.dtype == np.uint8:
                 return torch.from_numpy(images)
-    _syncing.wait()  # no thread should be at work where processes are forked
     images = _decode_all(paths, size)
     for home in homes:
         try:
             _write_cache(home, name, folder.name, images)
             break
         except OSError as error:
-            _tell(home, error)
+            _log_no_cache(home, error)
     # Other processes of the run read what this one leaves; few images are synced in no time.
     if distributed.world() > 1 or len(images) < MANY:
-        _syncing.wait()
+        _wait_for(name)
     return torch.from_numpy(images)
 
 
@@ -83,22 +85,30 @@ def _write_cache(home: Path, name: str, prefix: str, images: np.ndarray) -> None
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         np.save(stack.enter_context(replacing(home / name)), images)
-        _syncing.begin(_sync, stack.pop_all(), home, name, prefix)
+        _syncing[name] = Thread(target=_sync, args=(stack.pop_all(), home, prefix))
+        _syncing[name].start()
 
 
-def _sync(written: ExitStack, home: Path, name: str, prefix: str) -> None:
-    """Put the cache into place, and remove those of files that have changed since."""
+def _sync(written: ExitStack, home: Path, prefix: str) -> None:
+    """Put a cache into place, and remove the oldest ones of the folder."""
+    leave_signals_to_main_thread()
     try:
         written.close()
-        for stale in home.glob(f"{prefix}-{'?' * 20}.npy"):
-            if stale.name != name:
-                stale.unlink(missing_ok=True)
+        caches = home.glob(f"{glob.escape(prefix)}-{'?' * 20}.npy")
+        for stale in sorted(caches, key=os.path.getmtime)[:-KEPT]:
+            stale.unlink(missing_ok=True)
     except OSError as error:
-        _tell(home, error)
+        _log_no_cache(home, error)
 
 
-def _tell(home: Path, error: OSError) -> None:
-    logging.info("no cache of decoded images in %s: %s", home, error.strerror)
+def _wait_for(name: str) -> None:
+    """Wait for a cache that this process is putting into place."""
+    if thread := _syncing.pop(name, None):
+        thread.join()
+
+
+def _log_no_cache(home: Path, error: OSError) -> None:
+    logging.info("no cache of decoded images in %s: %s", home, error.strerror or error)
 
 
 def open_rgb(path: Path) -> "Image.Image":

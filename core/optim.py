@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
 
 from core import dynamo
 from core.errors import UsageError, did_you_mean
@@ -142,6 +143,24 @@ def step_after_epoch(schedulers: Iterable[Any], value: float, per_update: bool) 
             scheduler.step(value)
         elif not per_update:
             scheduler.step()
+
+
+def update_averages(averaged: AveragedModel, model: nn.Module) -> None:
+    """Do what AveragedModel's update_parameters does, without waiting for a GPU in every step.
+
+    That copies the number of updates to the weights' device, where a moving average needs none.
+    """
+    if not averaged.n_averaged:  # a tensor of the CPU
+        averaged.update_parameters(model)
+        return
+    averages, weights = (
+        [weight.detach() for weight in net.parameters()] for net in (averaged.module, model)
+    )
+    assert averaged.multi_avg_fn is not None
+    averaged.multi_avg_fn(averages, weights, averaged.n_averaged)
+    for own, new in zip(averaged.module.buffers(), model.buffers(), strict=True):
+        own.copy_(new)
+    averaged.n_averaged += 1
 
 
 def steps_per_update(params: Params, task: Task | None = None) -> bool:

@@ -17,6 +17,7 @@ from core import checkpoint, runtime
 from core.batches import fetch_loaders, to_device
 from core.data import find_data_dir
 from core.errors import NumericError, UsageError
+from core.nested import apply
 from core.optim import make_optimizers
 from core.params import Params, find_params_file
 from core.run import RESOLVED, Run, machine_params, open_run
@@ -68,6 +69,7 @@ def replay(folder: Path, train: ModuleType) -> str:
     params = Params.of(machine_params(folder, kept["params"]), path)
     place, set_by_loaders = kept["place"], kept["loader_params"]
     device, task = runtime.start(params), load_task(params.task)
+    place["extra"] = apply(lambda x: x.to(device), place["extra"])
     batch = kept["batch"]
     if batch is None:
         data_dir = find_data_dir(params, task)

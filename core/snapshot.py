@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -54,6 +55,9 @@ def of_process(state: Any) -> dict[str, Any]:
         "seen": state.summary.seen(),
         "extra": state.extra,
     }
+    there: list[bool] = []  # of each tensor in these: whether it is where the weights are
+    apply(lambda x: there.append(x.device.type == state.device.type), (own["seen"], own["extra"]))
+    own["there"] = there
     return own if distributed.world() == 1 else plain(own)
 
 
@@ -148,6 +152,7 @@ def put_back(state: Any, run: Run) -> None:
 def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
     """Give this process its own part, or process 0 the parts of all if they were more or fewer."""
     rank = distributed.rank()
+    processes = [_on_device(part, state.device) for part in processes]
     own = processes[rank] if rank < len(processes) else processes[0]
     losses, seen = own["losses"], own["seen"]
     if len(processes) != distributed.world():
@@ -155,19 +160,26 @@ def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
         losses = LossAverage.merged([part["losses"] for part in counted]).state_dict()
         seen = [batch for part in counted for batch in part["seen"]]
         now = distributed.world()
-        logging.warning("Note: of %d processes before, it is %d now.", len(processes), now)
+        logging.warning("Note: the run had %d processes, and has %d now.", len(processes), now)
     state.losses.load_state_dict(losses, state.device)
-    state.summary.restore(apply(lambda x: x.to(state.device), seen))
-    state.extra = apply(lambda x: x.to(state.device), own["extra"])
+    state.summary.restore(seen)
+    state.extra = own["extra"]
     if own is not processes[0] or rank == 0:
         set_random_states(own["random_states"])
+
+
+def _on_device(own: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Put those of a process's tensors on the device that were where its weights were."""
+    there = iter(own.get("there") or repeat(True))
+    seen, extra = apply(lambda x: x.to(device) if next(there) else x, (own["seen"], own["extra"]))
+    return own | {"seen": seen, "extra": extra}
 
 
 def _lay_out_as_weights(optimizer: Any) -> None:
     """Give what an optimizer keeps of a weight its memory format; fused kernels pair by place."""
     for weight, kept in optimizer.state.items():
         for name, value in kept.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
+            if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
                 kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 

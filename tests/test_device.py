@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import check
 import evaluate
+import model.data_loader
 import predict
 import train
 from core.checkpoint import read_checkpoint
+from core.optim import update_averages
 from core.run import open_run
 from tests.conftest import Folder, rows
-from tests.elsewhere import DEVICE, Elsewhere, there_is_another_device
+from tests.elsewhere import DEVICE, AnotherDevice, Elsewhere
 from tests.test_hooks import PROJECTS, no_data
 from tests.test_hooks import recipe as project
 from tests.test_resume_changes import stop_at
@@ -27,12 +31,12 @@ KINDS = ["autoencoder", "drawing", "multilabel", "namedtuple", "segmentation"]
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+def on_another_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     """Return what lets runs take the other device inside a block."""
 
     @contextmanager
     def block() -> Iterator[None]:
-        with monkeypatch.context() as patch, there_is_another_device():
+        with monkeypatch.context() as patch, AnotherDevice():
             for module in ("run", "runtime"):
                 patch.setattr(f"core.{module}.pick_device", lambda name: DEVICE)
             yield
@@ -48,14 +52,14 @@ def go_the_same(
     params: dict[str, Any],
     data: Path,
     run_folder: Folder,
-    elsewhere: Callable[[], Any],
+    on_another_device: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Train here in one go, and there stopped in mid-epoch; evaluate there."""
     monkeypatch.setattr("core.optim.FUSED", ())  # these kernels know their devices by name
     here, there = run_folder("here", **OFTEN | params), run_folder("there", **OFTEN | params)
     assert run(here, data) == 0
-    with elsewhere():
+    with on_another_device():
         with monkeypatch.context() as patch:
             stop_at(patch, 2)
             assert run(there, data) == 128 + 15
@@ -75,12 +79,12 @@ def go_the_same(
 def test_hand_signs_go_the_same_on_another_device(
     run_folder: Folder,
     signs: Path,
-    elsewhere: Callable[[], Any],
+    on_another_device: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
     more: dict[str, Any],
 ) -> None:
     more = {"lr_scheduler": "OneCycleLR", "dropout_rate": 0.0} | more
-    go_the_same(more, signs, run_folder, elsewhere, monkeypatch)
+    go_the_same(more, signs, run_folder, on_another_device, monkeypatch)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -88,37 +92,86 @@ def test_a_task_goes_the_same_on_another_device(
     name: str,
     run_folder: Folder,
     tmp_path: Path,
-    elsewhere: Callable[[], Any],
+    on_another_device: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = tmp_path / "data"
     params = TASKS[name](data) | {"batch_size": 8}
-    go_the_same(params, data, run_folder, elsewhere, monkeypatch)
+    go_the_same(params, data, run_folder, on_another_device, monkeypatch)
 
 
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_project_goes_the_same_on_another_device(
-    name: str, run_folder: Folder, elsewhere: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    run_folder: Folder,
+    on_another_device: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params = project(name, num_epochs=2)
     data = no_data(run_folder("aside"))
-    go_the_same(params, data, run_folder, elsewhere, monkeypatch)
+    go_the_same(params, data, run_folder, on_another_device, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_of_its_own_kind_goes_the_same_on_another_device(
-    kind: str, run_folder: Folder, elsewhere: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    run_folder: Folder,
+    on_another_device: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params = {"task": "tests.kinds", "kind": kind, "batch_size": 2, "monitor": "agreement"}
     data = no_data(run_folder("aside"))
-    go_the_same(params, data, run_folder, elsewhere, monkeypatch)
+    go_the_same(params, data, run_folder, on_another_device, monkeypatch)
+
+
+@pytest.mark.parametrize("room", [0, 2**40])
+def test_batches_are_transformed_where_the_net_is_wherever_examples_are_kept(
+    run_folder: Folder,
+    signs: Path,
+    on_another_device: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+) -> None:
+    places, own = set(), model.data_loader.transform
+
+    def transform(images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        places.add(images.device)
+        return own(images, *args, **kwargs)
+
+    monkeypatch.setattr("model.data_loader.transform", transform)
+    monkeypatch.setattr("core.batches.free_memory", lambda device: room)
+    more = {"lr_scheduler": "OneCycleLR", "dropout_rate": 0.0}
+    folder = run_folder("aside", **more)
+    with on_another_device():
+        loaders = train.build(open_run(folder, {}), signs)[1]
+        assert loaders["train"].inputs.device == (DEVICE if room else torch.device("cpu"))
+    places.clear()
+    go_the_same(more, signs, run_folder, on_another_device, monkeypatch)
+    assert places == {DEVICE, torch.device("cpu")}  # there and here
+    places.clear()
+    with on_another_device():
+        arguments = ["--model_dir", str(folder.parent / "there"), "--split", "val"]
+        assert evaluate.main(arguments) == 0
+    assert places == {DEVICE}
+
+
+def test_averages_are_those_of_torch() -> None:
+    nets = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(4)]
+    averages = [AveragedModel(nets[0], multi_avg_fn=get_ema_multi_avg_fn(0.9)) for _ in range(2)]
+    for net in nets:
+        net(torch.randn(5, 3))
+        averages[0].update_parameters(net)
+        update_averages(averages[1], net)
+    ours, theirs = (average.state_dict() for average in averages)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert ours["n_averaged"] == 4
 
 
 class Watched:
-    """A loader after whose first batch and until whose last one nothing may wait for the device."""
+    """A loader that counts the waits for the device between its first and its last batch."""
 
     def __init__(self, loader: Any) -> None:
-        self.loader, self.reads = loader, -1
+        self.loader, self.waits = loader, -1
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -126,9 +179,9 @@ class Watched:
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         for i, batch in enumerate(self.loader.epoch(number, start)):
             if i == 1:
-                before = Elsewhere.reads
+                before = Elsewhere.waits
             yield batch
-        self.reads = Elsewhere.reads - before
+        self.waits = Elsewhere.waits - before
 
 
 @pytest.mark.parametrize(
@@ -142,34 +195,34 @@ class Watched:
 def test_between_two_log_lines_nothing_waits_for_the_device(
     run_folder: Folder,
     signs: Path,
-    elsewhere: Callable[[], Any],
+    on_another_device: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
     more: dict[str, Any],
 ) -> None:
     monkeypatch.setattr("core.optim.FUSED", ())
     folder = run_folder(batch_size=4, save_summary_steps=1000, checkpoint_minutes=None, **more)
-    with elsewhere():
+    with on_another_device():
         run = open_run(folder, {})
         state, loaders = train.build(run, signs)
         watched = Watched(loaders["train"])
         train.train(state, watched, run)
         assert state.step >= 6
-        assert watched.reads == 0
-        assert Elsewhere.reads > 0  # when the epoch's mean was taken
+        assert watched.waits == 0
+        assert Elsewhere.waits > 0  # when the epoch's mean was taken
     run.writer.close()
 
 
 def test_checks_predictions_and_export_work_on_another_device(
     run_folder: Folder,
     signs: Path,
-    elsewhere: Callable[[], Any],
+    on_another_device: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("core.optim.FUSED", ())
     folder, image = run_folder(), str(next((signs / "test_signs").iterdir()))
     arguments = ["--model_dir", str(folder), "--data_dir", str(signs)]
-    with elsewhere():
+    with on_another_device():
         assert check.main(arguments) == 0
         assert "FAIL" not in capsys.readouterr().out
         assert check.main([*arguments, "--find_lr"]) == 0

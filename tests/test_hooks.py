@@ -103,6 +103,7 @@ def test_each_optimizer_changes_its_own_weights_and_extra_is_kept(
     assert last["optim_dict"] is None
     assert set(last["other_optim_dicts"]) == {"generator", "critic"}
     assert last["extra"]["seen"] == 4 * 30
+    assert last["extra"]["of_cpu"] == last["step"]
     torch.testing.assert_close(last["extra"]["sums"], 4 * examples("train")[0].sum(dim=0))
     assert {"train_critic", "train_generator"} <= rows(folder)[0].keys()
 

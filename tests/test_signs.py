@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-import core.images
 from core.errors import DataError
-from core.images import MANY, read_images
+from core.images import KEPT, MANY, read_images
 from model.data_loader import augment, fetch_dataloader, list_examples
 from model.net import macro_scores
 from tests.conftest import write_signs
@@ -82,21 +81,22 @@ def test_files_that_cannot_be_used_are_named_the_first_ten_and_a_count(tmp_path:
     assert len(message.splitlines()) == 12
 
 
-def test_images_that_are_worth_worker_processes_come_in_order(tmp_path: Path) -> None:
+def test_images_that_are_worth_worker_processes_come_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i in range(MANY + 50):
         Image.new("RGB", (8, 8), (i % 256, i // 256, 0)).save(tmp_path / f"{i:05d}.png")
     paths, before = sorted(tmp_path.iterdir()), torch.get_rng_state()
-    images = read_images(paths, (8, 8)).long()
+    first = read_images(paths, (8, 8))
+    images = first.long()
+    first.zero_()  # while the cache is being synced, maybe
     assert (images[:, 0] + 256 * images[:, 1]).flatten(1).unique(dim=1).tolist() == [
         [i] for i in range(len(paths))
     ]
     assert torch.equal(torch.get_rng_state(), before)
-    first = read_images(paths, (8, 8))
-    expected = first.clone()
-    first.zero_()  # the cache is being synced, maybe
-    core.images._syncing.wait()
-    assert len(list((tmp_path.parent / ".cache").glob(f"{tmp_path.name}-*.npy"))) == 1
-    assert torch.equal(read_images(paths, (8, 8)), expected)
+    with monkeypatch.context() as patch:
+        patch.setattr("core.images._decode_all", None)  # it must come from the cache
+        assert torch.equal(read_images(paths, (8, 8)).long(), images)
     for path in (paths[0], paths[-1]):
         path.write_text("<html>")
     with pytest.raises(DataError, match=f"2 of {len(paths)}") as error:
@@ -129,7 +129,34 @@ def test_a_changed_file_makes_the_cache_anew(tmp_path: Path) -> None:
     second = read_images(paths, (64, 64))
     assert torch.equal(second[0], first[1])
     assert torch.equal(second[1:], first[1:])
-    assert len(list((data / ".cache").iterdir())) == 1
+    assert len(list((data / ".cache").iterdir())) == 2
+
+
+def test_lists_of_files_in_one_folder_have_caches_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a[1]"
+    folder.mkdir()
+    for i in range(KEPT + 2):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i}.png")
+    paths = sorted(folder.iterdir())
+    for path in paths:
+        read_images([path], (8, 8))
+    assert len(list((tmp_path / ".cache").iterdir())) == KEPT
+    monkeypatch.setattr("core.images._decode_all", None)
+    for i, path in list(enumerate(paths))[-KEPT:]:
+        assert read_images([path], (8, 8))[0, 0, 0, 0] == i
+
+
+def test_a_forked_process_reads_images_too(tmp_path: Path) -> None:
+    picture(tmp_path / "0.png")
+    paths = [tmp_path / "0.png"]
+    read_images(paths, (64, 64))
+    os.utime(paths[0], ns=(1, 1))  # no cache holds for it
+    number = os.fork()
+    if number == 0:
+        os._exit(len(read_images(paths, (64, 64))) - 1)
+    assert os.waitpid(number, 0)[1] == 0
 
 
 def test_only_training_images_are_changed_and_the_same_way_every_time(signs: Path) -> None:

@@ -39,6 +39,7 @@ def train_step(state: Any, batch: Any) -> dict[str, Tensor]:
     state.update(generator, optimizer="generator")
     state.extra["seen"] = state.extra.get("seen", 0) + len(images)
     state.extra["sums"] = state.extra.get("sums", 0.0) + images.sum(dim=0)
+    state.extra["of_cpu"] = state.extra.get("of_cpu", torch.zeros(1)) + torch.ones(1)
     return {"loss": critic.detach() + generator.detach(), "critic": critic, "generator": generator}
 
 
