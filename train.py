@@ -398,6 +398,7 @@ def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
     if state is None:
         if distributed.first():
             write_results(run.folder, run.checkpoint or {})
+        announce.overrides(run)
         logging.info("%s: complete, nothing to do.", run.folder)
         return 0
     state.data = fingerprint

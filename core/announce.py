@@ -35,9 +35,7 @@ def start(state: Any, run: Run, loaders: dict[str, Any], data_dir: Path) -> None
         )
     for warning in run.warnings:
         logging.warning("Note: %s", warning)
-    if run.overrides:
-        settings = ", ".join(f"{name}={value}" for name, value in run.overrides.items())
-        logging.info("Overrides of the params file: %s", settings)
+    overrides(run)
     logging.info("Data: %s", data_dir)
     if made_up := describe(data_dir):
         logging.info("Note: these are %s", made_up)
@@ -48,6 +46,13 @@ def start(state: Any, run: Run, loaders: dict[str, Any], data_dir: Path) -> None
     logging.info("Net: %s weights to train", f"{sum(weight.numel() for weight in weights):,}")
     if run.checkpoint is not None:
         logging.info("Going on after epoch %d, step %d", state.epoch, state.step)
+
+
+def overrides(run: Run) -> None:
+    """Log which keys have other values than the params file says."""
+    if run.overrides:
+        settings = ", ".join(f"{name}={value}" for name, value in run.overrides.items())
+        logging.info("Overrides of the params file: %s", settings)
 
 
 def trivial_answers(state: Any, loaders: dict[str, Any]) -> dict[str, float]:

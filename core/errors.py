@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -13,6 +14,11 @@ class UserError(ValueError):
     """A fault outside the code, told in at most five lines without a traceback."""
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        """Return the message, without the traceback that a DataLoader's worker puts before it."""
+        mark = f"{type(self).__module__}.{type(self).__qualname__}: "
+        return super().__str__().rpartition(mark)[2].rstrip()
 
 
 class UsageError(UserError):
@@ -95,9 +101,11 @@ def reports_errors(main: Main) -> Main:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-        except Exception:
-            if _speaks(1):
-                raise
-            return 1
+        except Exception as error:
+            if not _speaks(1):
+                return 1
+            if Path(sys.argv[0]).name == "train.py":
+                error.add_note("check.py tries the net and its loaders, and says what is wrong.")
+            raise
 
     return wrapped

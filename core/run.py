@@ -151,6 +151,20 @@ def remove_outputs(folder: Path) -> None:
     (folder / "train.log").open("w").close()
 
 
+def _forgotten(
+    earlier: dict[str, Any], overrides: dict[str, Any], restore_file: str | None
+) -> list[str]:
+    """Note which options of a start that left no checkpoint were not given again."""
+    options = [
+        f"--set {n}={v}" for n, v in earlier.get("overrides", {}).items() if n not in overrides
+    ]
+    if restore_file is None and earlier.get("restore_file") is not None:
+        options.append(f"--restore_file {earlier['restore_file']}")
+    if not options:
+        return []
+    return [f"{', '.join(options)} of a start that left no checkpoint is not in force any more"]
+
+
 @distributed.by_first
 def open_run(
     folder: Path,
@@ -160,23 +174,29 @@ def open_run(
     overwrite: bool = False,
     restore_file: str | None = None,
 ) -> Run:
-    """Look into a folder and decide how the run starts; nothing is written or removed.
+    """Look into a folder and decide how the run starts; only what killed writers left is removed.
 
-    Overrides and the restore file of an earlier start stay in force unless they are given anew.
+    Overrides and the restore file that a checkpoint was made with stay in force unless they are
+    given anew; those of a start that left no checkpoint do not.
 
     Raises:
         UsageError: the params are wrong, or differ from those the run was started with.
     """
     path = find_params_file(folder)
     remove_leftovers(folder)
+    warnings: list[str] = []
+    checkpoint = None if overwrite else read_newest(folder, warnings)
     earlier = {} if overwrite else recorded(folder)
+    if checkpoint is None:
+        warnings += _forgotten(earlier, overrides, restore_file)
+        earlier = {}
     overrides = earlier.get("overrides", {}) | overrides
-    params, warnings = load_params(path, overrides)
+    params, of_params = load_params(path, overrides)
+    warnings += of_params
     task = load_task(params.task)
     check_optimizer_params(params, task)
     check_monitor(params, task)
     device = _check_machine(params)
-    checkpoint = None if overwrite else read_newest(folder, warnings)
     began_from = earlier.get("restore_file")
     if checkpoint is not None and restore_file not in (None, began_from):
         raise UsageError(
@@ -184,11 +204,8 @@ def open_run(
             "Start in a folder of its own, or add --overwrite."
         )
     restored = None
-    if checkpoint is None and (name := restore_file or began_from) is not None:
-        found = find_checkpoint(folder, name)
-        restored = read_checkpoint(found)
-        if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
-            raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
+    if checkpoint is None and restore_file is not None:
+        restored = _read_restore_file(folder, restore_file, overwrite)
     same = checkpoint is not None and checkpoint.get("processes", 1) == distributed.world()
     began_with = checkpoint["params"] if checkpoint else {}  # which a run keeps
     if params.num_threads is None:
@@ -217,6 +234,14 @@ def open_run(
     if run.changed and not resume:
         refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in run.changed.items()])
     return run
+
+
+def _read_restore_file(folder: Path, name: str, overwrite: bool) -> dict[str, Any]:
+    """Read the checkpoint that a new run starts from."""
+    found = find_checkpoint(folder, name)
+    if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
+        raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
+    return read_checkpoint(found)
 
 
 def _check_machine(params: Params) -> torch.device:

@@ -110,3 +110,12 @@ def test_a_start_that_fails_leaves_nothing_behind(
         assert train.main([*argv[:2], "--overwrite", "--set", setting]) in (1, 2)
     assert train.main([*argv, "--overwrite", "--restore_file", "best"]) == 2
     assert (folder / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_loader_complains_of_is_told_without_a_traceback(
+    run_folder: Folder, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    folder = run_folder(task="tests.kinds", kind="damaged", batch_size=2, num_workers=workers)
+    assert run(folder) == 1
+    assert capsys.readouterr().err.endswith("error: 5.png: damaged\n  as two lines tell\n")

@@ -111,3 +111,28 @@ def test_scores_of_other_validation_data_do_not_compete(run_folder: Folder, sign
     assert read_checkpoint(folder / "best.pt")["epoch"] == 2
     best = json.loads((folder / "metrics_val_best_weights.json").read_text())
     assert best["loss"] == rows(folder)[1]["val_loss"]
+
+
+def test_options_of_a_start_that_left_no_checkpoint_are_not_kept(
+    run_folder: Folder,
+    signs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object) -> None:
+        raise DataError("a picture is damaged")
+
+    folder = run_folder(task="tests.linear")
+    with monkeypatch.context() as patch:
+        patch.setattr("train.train", fail)
+        assert run(folder, signs, "--set", "learning_rate=0.5", "--set", "seed=7") == 1
+    assert not (folder / "last.pt").exists()
+    assert run(folder, signs, "--set", "seed=8") == 0
+    note = "Note: --set learning_rate=0.5 of a start that left no checkpoint is not in force any"
+    assert note in capsys.readouterr().err
+    params = read_checkpoint(folder / "last.pt")["params"]
+    assert (params["learning_rate"], params["seed"]) == (1e-3, 8)
+    assert run(folder, signs, "--set", "num_epochs=3") == 0
+    capsys.readouterr()
+    assert run(folder, signs) == 0
+    assert "Overrides of the params file: seed=8, " in capsys.readouterr().err

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from utils import Params
+from utils import DataError, Params
 
 Pair = namedtuple("Pair", ["x", "y"])
 SIZES = {"train": 24, "val": 10, "test": 7}
@@ -24,6 +24,8 @@ class Examples(Dataset[Any]):
         draw = np.random.default_rng(index)
         x = torch.from_numpy(draw.normal(size=4)).float()
         label = int(x.argmax() % 3)
+        if self.kind == "damaged" and index == 5:
+            raise DataError("5.png: damaged\n  as two lines tell")
         if self.kind == "segmentation":
             return x.repeat(3, 4, 1), (x.repeat(4, 1) > 0).long()  # (3, 4, 4), (4, 4)
         if self.kind == "multilabel":
