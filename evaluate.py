@@ -83,7 +83,7 @@ def params_of(checkpoint: dict[str, Any], path: Path, args: argparse.Namespace) 
     stored = machine_params(args.model_dir, checkpoint.get("params", {}))
     overrides = check_values(parse_overrides(args.settings), "--set")
     params = Params.of(stored | overrides, path)
-    task_folder(params.task, "--set")
+    task_folder(params.task, "--set" if "task" in overrides else str(path))
     for warning in check_names(overrides, params.task, "--set", beside=stored):
         logging.warning("Note: %s", warning)
     if params.num_threads is not None:
@@ -136,8 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         values, collected = evaluate(model, loader, task, params, keep, labelled)
         logging.info("%s, %s examples: %s", args.split, loader.num_examples, format_metrics(values))
 
-        own = path.parent.resolve() == args.model_dir.resolve()
-        source = path.name.split(".")[0] if own else f"{path.parent.name}_{path.name.split('.')[0]}"
+        source = path.name.split(".")[0]
+        if path.parent.resolve() != args.model_dir.resolve():  # another run's checkpoint
+            source = f"{path.parent.name}_{source}"
         name = f"{args.split}_{source}"
         title = f"{args.split}, {path.name}" + ("\n(made-up data)" if made_up else "")
         report_classes(collected, params, title, args.model_dir / f"confusion_{name}.png")

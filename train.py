@@ -126,17 +126,17 @@ class State:
         averaged, each with its `weight`, the number of terms in its mean (default: every batch
         counts the same); only the last batch of an update changes the weights.
         """
-        chosen, alone = self.optimizers[optimizer], self.first_of_update and self.last_of_update
-        alone = alone and distributed.world() == 1
-        if weight is None or not self.share:
+        chosen = self.optimizers[optimizer]
+        alone = self.first_of_update and self.last_of_update and distributed.world() == 1
+        if weight is None or not self.share:  # of a share of 0 nothing may count
             weight = self.share
         if self.first_of_update:
             chosen.zero_grad()
             self.gathered[optimizer] = 0.0
-        # On a GPU, to ask whether a batch holds ignored labels only would be to wait for it.
-        # SyncBatchNorm's processes wait for each other in the backward pass, too.
-        counts = self.share or self.params.sync_batchnorm
-        if counts and (self.device.type != "cpu" or weight > 0):
+        # Whether all labels are ignored is asked on a CPU only: on a GPU that would be to wait.
+        # SyncBatchNorm's processes wait for each other in the backward pass, rows or not.
+        takes_part = self.share or self.params.sync_batchnorm
+        if takes_part and (self.device.type != "cpu" or weight > 0):
             self.loss_check.note(loss, self.step)
             if self.device.type == "cpu":
                 self.check_noted()
@@ -197,7 +197,7 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
         state.begin_epoch()
     state.model.train()
     batches = shares.of_batches(loader, state.epoch, state.batch)
-    quiet = None if distributed.first() else True  # None: unless there is a terminal
+    quiet = None if distributed.first() else True  # None: shown on a terminal only
     name, total = f"epoch {state.epoch + 1}", len(loader)
     with tqdm(batches, name, total, leave=False, disable=quiet, initial=state.batch) as bar:
         for batch, state.share in bar:
@@ -233,7 +233,8 @@ def train(state: State, loader: Any, run: Run) -> dict[str, float]:
 
 def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Run) -> None:
     """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
-    task, params, run.stop.training = state.task, state.params, True
+    task, params = state.task, state.params
+    run.stop.training = True  # from here on a signal waits for the end of a step
     board = (
         open_board(run.folder, state.step) if params.tensorboard and distributed.first() else None
     )
@@ -253,7 +254,7 @@ def train_and_evaluate(state: State, train_loader: Any, val_loader: Any, run: Ru
         name, _ = monitored(params, state.metrics)
         value = state.metrics[name]
         optim.step_after_epoch(state.schedulers.values(), value, state.per_update)
-        is_best = is_better(params, state.metrics, (state.best or {"metrics": {}})["metrics"])
+        is_best = is_better(params, state.metrics, state.best["metrics"] if state.best else {})
         if is_best:
             state.best = {"epoch": state.epoch, "metrics": state.metrics}
         row = {"epoch": state.epoch, "step": state.step, "learning_rate": learning_rate}

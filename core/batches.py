@@ -1,4 +1,4 @@
-"""Batches from memory, the one face that every loader has, and moving a batch to the device."""
+"""Batches from memory, the interface that every loader has, and moving a batch to the device."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ def to_device(batch: Any, device: torch.device, params: Params) -> Any:
     return apply(moved, batch)
 
 
-def take(value: Any, index: Tensor, length: int | None) -> Any:
+def take(value: Any, index: Tensor | slice, length: int | None) -> Any:
     """Gather the rows `index` of the tensors inside tuples and dicts, cut off behind `length`."""
     return apply(lambda x: x[index] if length is None else x[index, :length], value)
 
@@ -78,7 +78,9 @@ class Batches:
     ) -> None:
         sizes = {len(part) for part in tensors((inputs, labels))}
         if len(sizes) != 1:
-            raise DataError(f"inputs and labels of {sorted(sizes)} examples, want as many of each")
+            raise DataError(
+                f"inputs and labels hold {sorted(sizes)} examples, want as many of each"
+            )
         self.num_examples = sizes.pop()  # N
         if self.num_examples == 0:
             raise DataError("a split has no examples")
@@ -171,15 +173,12 @@ class Batches:
         Each makes the whole batch first, so that all draw the same augmentation.
         """
         for batch in self.epoch(number, start):
-            count = len(tensors(batch)[0])
-            own = range(rank, count, world)
-
-            def rows(x: Tensor, own: range = own, count: int = count) -> Tensor:
-                if len(x) != count:
-                    raise DataError(f"a batch holds {len(x)} and {count} rows, which do not divide")
-                return x[own.start :: own.step] if own else x[:1]
-
-            yield apply(rows, batch), len(own) / count
+            sizes = {len(x) for x in tensors(batch)}
+            if len(sizes) > 1:
+                raise DataError(f"a batch holds {sorted(sizes)} rows, want as many of each")
+            count = sizes.pop()
+            own = slice(rank, None, world) if rank < count else slice(1)
+            yield take(batch, own, None), len(range(rank, count, world)) / count
 
 
 def split_off(loader: Any, params: Params) -> tuple[Any, Any]:
@@ -225,7 +224,7 @@ def fetch_loaders(
         train: whether the split called "train" is to be trained on, so shuffled.
 
     Returns:
-        The loaders, with the face of `Batches`, and what they set on `params`.
+        The loaders, with the interface of `Batches`, and what they set on `params`.
 
     Raises:
         DataError: the task gives no such split.
@@ -249,11 +248,8 @@ def fetch_loaders(
     return exact_loaders, storable(new)
 
 
-Loader = Batches | ExactLoader | StreamLoader  # or anything else with their face
-
-
 def exact(loader: Any, seed: int, train: bool = False) -> Any:
-    """Give a DataLoader the face of `Batches`; a loader that has it already is returned."""
+    """Give a DataLoader the interface of `Batches`; a loader that has it already is returned."""
     if not isinstance(loader, DataLoader):
         if isinstance(loader, Batches):
             loader.train = train

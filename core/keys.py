@@ -41,13 +41,14 @@ class Key:
         """Say in words what is allowed."""
         if self.choices:
             names = [str(choice).lower() for choice in self.choices]
-            return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-        words = TYPE_NAMES[self.type]
+            words = " or ".join([", ".join(names[:-1]), names[-1]])
+        else:
+            words = TYPE_NAMES[self.type]
         if self.low is not None:
-            words += f" {'above' if self.open_low else 'of at least'} {self.low:g}"
+            words += f" {'above' if self.open_low else 'of at least'} {self.low}"
         if self.high is not None:
             words += f"{' and' if self.low is not None else ''} "
-            words += f"{'below' if self.open_high else 'of at most'} {self.high:g}"
+            words += f"{'below' if self.open_high else 'of at most'} {self.high}"
         return words + (", or null" if self.optional or self.default is None else "")
 
     def check(self, value: Any, where: str) -> Any:

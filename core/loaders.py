@@ -1,4 +1,4 @@
-"""Exact order for a plain DataLoader, with the face of `core.batches.Batches`."""
+"""Exact order for a plain DataLoader, with the interface of `core.batches.Batches`."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -87,7 +87,7 @@ class _EpochBatches:
 
 
 class ExactLoader:
-    """A DataLoader over a map-style dataset with the face of `Batches`.
+    """A DataLoader over a map-style dataset with the interface of `Batches`.
 
     A random or sequential sampler is replaced by our order of (seed, epoch). A sampler or batch
     sampler of the user's own is kept: its whole list is drawn at the start of an epoch, seeded by

@@ -44,7 +44,7 @@ def _check_args(cls: type, key: str, args: dict[str, Any], taken: tuple[str, ...
     known = [name for name in inspect.signature(cls).parameters if name not in taken]
     for name in args:
         if name in taken[1:]:
-            raise UsageError(f"{key!r} holds {name!r}, which is a key of its own: learning_rate")
+            raise UsageError(f"{key!r} holds {name!r}: set the key learning_rate instead")
         if name not in known:
             raise UsageError(
                 f"{key!r}: {cls.__name__} takes no {name!r}{did_you_mean(name, known)}"
@@ -52,7 +52,7 @@ def _check_args(cls: type, key: str, args: dict[str, Any], taken: tuple[str, ...
 
 
 def check_optimizer_params(params: Params, task: Task) -> None:
-    """Check optimizer and scheduler and their arguments, by making them for a single weight."""
+    """Check optimizer and scheduler and their arguments, by making them for a tiny net."""
     optimizer = _class_of(torch.optim, torch.optim.Optimizer, "optimizer", params.optimizer)
     _check_args(optimizer, "optimizer_args", params.optimizer_args, ("params", "lr"))
     if params.lr_scheduler is not None:
@@ -71,9 +71,9 @@ def check_optimizer_params(params: Params, task: Task) -> None:
     if params.optimizer == "LBFGS" and task.train_step is None:
         raise UsageError("'optimizer': LBFGS needs a closure: define train_step in net.py")
     if task.make_optimizer is None:
-        alone = build_optimizer(nn.Linear(1, 1), params)
+        trial = build_optimizer(nn.Linear(1, 1), params)
         if task.make_scheduler is None:
-            build_scheduler(alone, params, updates_per_epoch=None)
+            build_scheduler(trial, params, updates_per_epoch=None)
 
 
 def _can_be_fused(model: nn.Module, weights: list[nn.Parameter], args: dict[str, Any]) -> bool:
@@ -114,18 +114,15 @@ def make_schedulers(
     updates_per_epoch: int,
 ) -> dict[str, Any]:
     """Make the schedulers of the task, by name; {} if there are none."""
-    alone = list(optimizers) == ["main"]
-    monitor = "accuracy" if "accuracy" in task.metrics else "loss"
-    given = optimizers["main"] if alone else optimizers
-    if task.make_scheduler is not None:
-        made = task.make_scheduler(given, params, updates_per_epoch)
-    elif alone:
-        made = build_scheduler(optimizers["main"], params, updates_per_epoch, monitor)
-    else:
-        made = {
+    if task.make_scheduler is None:
+        monitor = "accuracy" if "accuracy" in task.metrics else "loss"
+        made: Any = {
             n: build_scheduler(o, params, updates_per_epoch, monitor) for n, o in optimizers.items()
         }
-    made = made if isinstance(made, Mapping) else {"main": made}
+    else:
+        given = optimizers["main"] if list(optimizers) == ["main"] else optimizers
+        made = task.make_scheduler(given, params, updates_per_epoch)
+        made = made if isinstance(made, Mapping) else {"main": made}
     return {name: scheduler for name, scheduler in made.items() if scheduler is not None}
 
 

@@ -51,7 +51,7 @@ def own_device(device: torch.device) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free bytes of a device's own memory; 0 where that is not known, or has none."""
+    """Return the free bytes of a device's own memory; 0 where that is not known, and for a CPU."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
@@ -92,7 +92,9 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(m_mmap_max, 0)
         library.mallopt(m_trim_threshold, 2**31 - 1)
-        atexit.register(library.malloc_trim, 0)  # torch's own end takes 100 MB more
+        atexit.register(
+            library.malloc_trim, 0
+        )  # before torch's own end, which takes another 100 MB
 
 
 def cores_per_process() -> int:
@@ -108,7 +110,7 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_apart(seed: int) -> None:
-    """Let processes draw different numbers (dropout) from here on; 0 draws as one alone does."""
+    """Let processes draw different numbers (dropout); process 0 draws what one alone would."""
     if not distributed.first():
         seed_everything(mixed_seed(seed, distributed.rank()))
 
@@ -135,7 +137,10 @@ def autocast(params: Params, device: torch.device) -> AbstractContextManager[obj
 
 
 def start(params: Params) -> torch.device:
-    """Set threads and seeds, and `params.cuda` as the CS230 template's code reads it."""
+    """Set up this process for a run (threads, memory, kernels, seeds), and return its device.
+
+    Sets `params.cuda`, too, which code for the CS230 template reads.
+    """
     device = own_device(pick_device(params.device))
     params.cuda = device.type == "cuda"
     if params.precision == "auto":
@@ -151,15 +156,14 @@ def start(params: Params) -> torch.device:
 
 
 def make_deterministic(wanted: bool) -> None:
-    """Let torch choose kernels that repeat themselves to the bit; it refuses operations without.
+    """Let torch use only kernels that repeat themselves to the bit, for the rest of the process.
 
-    On a GPU others add in an order that differs from run to run. See
-    https://docs.pytorch.org/docs/stable/notes/randomness.html
+    On a GPU others add in an order that differs from run to run; an operation that has no such
+    kernel raises an error. See https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at cuBLAS's first call
-    if wanted != torch.are_deterministic_algorithms_enabled():  # to set it imports the compiler
-        torch.use_deterministic_algorithms(wanted)
+        torch.use_deterministic_algorithms(True)
 
 
 def peak_memory_mb() -> float | None:

@@ -30,7 +30,7 @@ class NotApplicableError(UserError):
 
 
 class Short:
-    """The first batches of every epoch of a loader, with the face of `core.batches.Batches`."""
+    """The first batches of every epoch of a loader, with the interface of `Batches`."""
 
     ids = labels = None
 
