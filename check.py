@@ -91,15 +91,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
     args = get_args(argv)
     path = find_params_file(args.model_dir)
-    overrides = recorded(args.model_dir).get("overrides", {}) | parse_overrides(args.settings)
+    notes: list[str] = []
+    last = read_newest(args.model_dir, notes)
+    of_run = {} if last is None else recorded(args.model_dir).get("overrides", {})
+    overrides = of_run | parse_overrides(args.settings)
     if args.data_dir is not None:
         overrides["data_dir"] = args.data_dir
     params, warnings = load_params(path, overrides)
     data_dir = find_data_dir(params, load_task(params.task))
     seed = random.SystemRandom().randrange(1000) if args.seed is None else args.seed
-    for warning in warnings:
-        print(f"note: {warning}")
-    last = read_newest(args.model_dir, warnings) or {"epoch": 0}
+    for note in [*notes, *warnings, *(f"the run has {n}={v}" for n, v in of_run.items())]:
+        print(f"note: {note}")
     logging.disable(logging.WARNING)  # what the runs of the checks would tell
     try:
         if args.replay:
@@ -112,9 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             trials: list[Trial] = []
 
             def build() -> str:
-                trials.append(
-                    Trial(Path(temporary), data_dir, overrides, train, seed, last["epoch"])
-                )
+                folder, done = Path(temporary), last["epoch"] if last else 0
+                try:
+                    trials.append(Trial(folder, data_dir, overrides, train, seed, done))
+                except UserError as error:  # of the copy of the params file
+                    told = str(error).replace(temporary, str(args.model_dir))
+                    raise type(error)(told) from error
                 loaders = trials[0].own_loaders.items()
                 return ", ".join(f"{split} {len(each)} batches" for split, each in loaders)
 

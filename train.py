@@ -400,6 +400,9 @@ def see_to_the_end(run: Run, data_dir: Path, args: argparse.Namespace) -> int:
         if distributed.first():
             write_results(run.folder, run.checkpoint or {})
         announce.overrides(run)
+        if run.changed:
+            changed = ", ".join(run.changed)
+            logging.warning("Note: not trained with the new %s; --overwrite starts anew.", changed)
         logging.info("%s: complete, nothing to do.", run.folder)
         return 0
     state.data = fingerprint

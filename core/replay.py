@@ -20,7 +20,7 @@ from core.errors import NumericError, UsageError
 from core.nested import apply
 from core.optim import make_optimizers
 from core.params import Params, find_params_file
-from core.run import RESOLVED, Run, machine_params, open_run
+from core.run import RESOLVED, Run, machine_params, open_run, recorded
 from core.task import load_task
 from core.watch import LOSS, examine
 
@@ -98,7 +98,7 @@ def walk(folder: Path, train: ModuleType) -> str:
         for name in (find_params_file(folder).name, RESOLVED, "last.pt", "previous.pt"):
             if (folder / name).exists():
                 shutil.copy(folder / name, copy)
-        run = open_run(copy, {})
+        run = open_run(copy, recorded(folder).get("overrides", {}))
         own, epochs = run.task.train_step or train.train_step, set[int]()
 
         def step(state: Any, batch: Any) -> dict[str, Tensor]:

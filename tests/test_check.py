@@ -142,3 +142,13 @@ def test_find_lr_draws_the_loss_and_suggests_a_rate(
     assert (folder / "find_lr.png").read_bytes().startswith(b"\x89PNG")
     rate = float(capsys.readouterr().out.partition("Suggestion: learning_rate ")[2].split(",")[0])
     assert 1e-4 < rate < 1
+
+
+def test_a_fault_of_the_params_names_the_users_own_file(
+    run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder()
+    (folder / "params.json").write_text("{}")
+    assert check.main(["--model_dir", str(folder), "--data_dir", str(signs)]) == 1
+    line = f"FAIL  loaders and net are built: {folder}/params.json: no key 'num_channels'\n"
+    assert capsys.readouterr().out.endswith(line)

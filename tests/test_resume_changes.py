@@ -136,3 +136,14 @@ def test_options_of_a_start_that_left_no_checkpoint_are_not_kept(
     capsys.readouterr()
     assert run(folder, signs) == 0
     assert "Overrides of the params file: seed=8, " in capsys.readouterr().err
+
+
+def test_a_complete_run_says_that_new_params_are_not_used(
+    run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(task="tests.linear")
+    assert run(folder, signs) == 0
+    assert run(folder, signs, "--resume", "--set", "seed=9") == 0
+    said = capsys.readouterr().err
+    assert "Note: not trained with the new seed; --overwrite starts anew." in said
+    assert "complete, nothing to do" in said
