@@ -93,14 +93,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = find_params_file(args.model_dir)
     notes: list[str] = []
     last = read_newest(args.model_dir, notes)
-    of_run = {} if last is None else recorded(args.model_dir).get("overrides", {})
+    # As train.py would start: what a start without a checkpoint was given is not in force.
+    with_those = last is not None or args.replay
+    of_run = recorded(args.model_dir).get("overrides", {}) if with_those else {}
     overrides = of_run | parse_overrides(args.settings)
     if args.data_dir is not None:
         overrides["data_dir"] = args.data_dir
     params, warnings = load_params(path, overrides)
     data_dir = find_data_dir(params, load_task(params.task))
     seed = random.SystemRandom().randrange(1000) if args.seed is None else args.seed
-    for note in [*notes, *warnings, *(f"the run has {n}={v}" for n, v in of_run.items())]:
+    if not args.replay:
+        notes += [f"the run has {name}={value}" for name, value in of_run.items()]
+    for note in notes + warnings:
         print(f"note: {note}")
     logging.disable(logging.WARNING)  # what the runs of the checks would tell
     try:
