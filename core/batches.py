@@ -161,11 +161,17 @@ class Batches:
             length = None if self.lengths is None else int(self.lengths[batches[i]].max())
             index = batches[i].to(kept_on, non_blocking=True)
             batch = take((self.inputs, self.labels), index, length)
-            inputs, labels = apply(lambda x: x.to(self.device, non_blocking=True), batch)
+            inputs, labels = apply(self._moved, batch)
             if self.transform is not None:
                 draws = generator(self.seed, number, i) if self.train else None
                 inputs = self.transform(inputs, draws)
             yield inputs, labels
+
+    def _moved(self, x: Tensor) -> Tensor:
+        """Move a tensor to the device: from pinned memory, else CUDA ends all queued work first."""
+        if x.device.type == "cpu" and self.device.type == "cuda":
+            x = x.pin_memory()
+        return x.to(self.device, non_blocking=True)
 
     def shares(self, number: int, start: int, rank: int, world: int) -> Iterator[tuple[Any, float]]:
         """Yield the rows of one of several processes: see shares.of_batches.

@@ -27,6 +27,12 @@ RECIPE: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def deterministic_kernels_are_not_for_other_tests() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def run(folder: Path, data: Path) -> int:
     return train.main(["--model_dir", str(folder), "--data_dir", str(data)])
 
@@ -68,6 +74,7 @@ class Hurried:
         return len(self.loader)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """Yield the loader's batches."""
         try:
             for i, batch in enumerate(self.loader.epoch(number, start)):
                 if i == 1:
@@ -77,10 +84,16 @@ class Hurried:
             torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("room", [0, 2**40])
 @pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9, "grad_clip": 1.0}])
 def test_between_two_log_lines_nothing_waits_for_the_gpu(
-    run_folder: Folder, signs: Path, more: dict[str, Any]
+    run_folder: Folder,
+    signs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, Any],
+    room: int,
 ) -> None:
+    monkeypatch.setattr("core.batches.free_memory", lambda device: room)
     more = {"save_summary_steps": 1000, "checkpoint_minutes": None} | more
     run = open_run(run_folder(**RECIPE | more), {})
     state, loaders = train.build(run, signs)
