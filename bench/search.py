@@ -3,8 +3,8 @@
     python bench/search.py            # --quick: fewer trials
     python bench/search.py --data_dir data/64x64_SIGNS
 
-The cold processes are started as the CS230 template does. Each trial's results are compared byte for
-byte with those of a cold train.py in a folder of its own, with the same number of threads. The
+The cold processes are started as the CS230 template does. Each trial's results are compared byte
+for byte with those of a cold train.py in a folder of its own, with the same number of threads. The
 overhead is what one more trial adds to a search with one job, beyond the time of its epochs.
 """
 
