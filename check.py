@@ -24,7 +24,7 @@ from core.cli import common_parser
 from core.data import find_data_dir
 from core.errors import UserError, reports_errors
 from core.params import find_params_file, load_params, parse_overrides
-from core.run import recorded
+from core.run_folder import recorded
 from core.task import load_task
 from core.trial import FaultError, NotApplicableError, Trial
 

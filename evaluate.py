@@ -23,7 +23,7 @@ from core.errors import reports_errors
 from core.params import Params, check_names, check_values, parse_overrides, task_folder
 from core.predictions import report_classes, save_predictions, wants_predictions
 from core.records import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
-from core.run import machine_params
+from core.run_folder import machine_params
 from core.task import Collected, Task, load_task
 
 

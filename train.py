@@ -37,15 +37,8 @@ from core.records import (
     prefixed,
 )
 from core.replay import kept_if_not_finite
-from core.run import (
-    Run,
-    open_run,
-    refuse,
-    remove_outputs,
-    write_resolved,
-    write_results,
-    write_save,
-)
+from core.run import Run, open_run, refuse
+from core.run_folder import remove_outputs, write_resolved, write_results, write_save
 from core.task import Batch, Collected, Task, default_loss_weight
 from evaluate import evaluate
 

@@ -20,7 +20,8 @@ from core.errors import NumericError, UsageError
 from core.nested import apply
 from core.optim import make_optimizers
 from core.params import Params, find_params_file
-from core.run import RESOLVED, Run, machine_params, open_run, recorded
+from core.run import Run, open_run
+from core.run_folder import RESOLVED, machine_params, recorded
 from core.task import load_task
 from core.watch import LOSS, examine
 

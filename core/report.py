@@ -151,7 +151,7 @@ def open_task(run: Result, why: list[str]) -> tuple[Any, Any, list[str] | None]:
     """Return the params of the best weights, the task's `show`, and its names of classes."""
     from core.checkpoint import read_checkpoint, without_marks
     from core.params import Params, task_folder
-    from core.run import machine_params, recorded
+    from core.run_folder import machine_params, recorded
     from core.task import load_task
 
     params, show, names = Params.of({"val_split": 0}, run.folder), None, None

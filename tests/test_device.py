@@ -37,7 +37,7 @@ def on_another_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     @contextmanager
     def block() -> Iterator[None]:
         with monkeypatch.context() as patch, AnotherDevice():
-            for module in ("run", "runtime"):
+            for module in ("run", "run_folder", "runtime"):
                 patch.setattr(f"core.{module}.pick_device", lambda name: DEVICE)
             yield
 
