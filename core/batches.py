@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from core.checkpoint import storable, without_marks
 from core.errors import DataError
-from core.loaders import ExactLoader, StreamLoader, subset
+from core.loaders import ExactLoader, subset
 from core.nested import apply, tensors
 from core.order import epoch_order, generator, split_into_batches
 from core.params import Params
 from core.runtime import free_memory
+from core.stream import StreamLoader
 from core.task import Task
 
 Transform = Callable[[Any, torch.Generator | None], Any]

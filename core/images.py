@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from core import distributed
 from core.errors import DataError, listed
 from core.files import replacing
-from core.interrupt import ignore_signals, leave_signals_to_main_thread, signals_held_back
+from core.interrupt import leave_signals_to_main_thread, signals_held_back
+from core.loaders import start_worker
 from core.runtime import usable_cores
 
 if TYPE_CHECKING:
@@ -209,7 +211,7 @@ def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
         chunks,
         batch_size=None,
         num_workers=usable_cores() if forks else 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(start_worker, None),
         multiprocessing_context="fork" if forks else None,
         generator=torch.Generator(),  # else it draws from the global generator
     )
@@ -218,8 +220,3 @@ def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     if faults := [fault for part in told for fault in part]:
         raise DataError(f"{len(faults)} of {len(paths)} images cannot be used:\n{listed(faults)}")
     return chunks.images
-
-
-def _start_worker(number: int) -> None:
-    """Begin a worker process: signals are the main process's business."""
-    ignore_signals()

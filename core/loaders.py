@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 import torch
@@ -22,13 +22,11 @@ from core.interrupt import ignore_signals, signals_held_back
 from core.order import (
     epoch_order,
     example_seed,
-    global_states,
     mixed_seed,
     own_states,
     seed_global,
     seeded,
     split_into_batches,
-    states_in_place,
 )
 from core.task import is_integer
 
@@ -54,7 +52,7 @@ class _SeededExamples(Dataset[Any]):
         return self.dataset[place[1]]
 
 
-def _start_worker(own: Callable[[int], None] | None, number: int) -> None:
+def start_worker(own: Callable[[int], None] | None, number: int) -> None:
     """Begin a worker process: signals are the main process's business."""
     ignore_signals()
     if own is not None:
@@ -112,7 +110,7 @@ class ExactLoader:
             collate_fn=self.collate,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
-            worker_init_fn=partial(_start_worker, loader.worker_init_fn),
+            worker_init_fn=partial(start_worker, loader.worker_init_fn),
             multiprocessing_context=loader.multiprocessing_context,
             generator=torch.Generator(),  # else every epoch draws from the global generator
             prefetch_factor=loader.prefetch_factor,
@@ -249,67 +247,3 @@ def subset(loader: DataLoader[Any], index: Tensor) -> DataLoader[Any]:
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
     )
-
-
-class StreamLoader:
-    """A DataLoader over an iterable dataset, seeded per epoch; it starts in mid-epoch by dropping.
-
-    What it yields depends on the number of workers, as with any iterable dataset.
-    """
-
-    kind = "a stream; randomness by (seed, epoch) and worker, resumed by drawing and dropping"
-    ids = labels = None
-
-    def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
-        if not hasattr(loader.dataset, "__len__"):
-            raise DataError(
-                "an iterable dataset needs __len__(), the number of examples of an epoch"
-            )
-        self.seed = seed
-        self.generator = torch.Generator()
-        self.loader: DataLoader[Any] = DataLoader(
-            loader.dataset,
-            batch_size=loader.batch_size,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            drop_last=loader.drop_last and train,
-            timeout=loader.timeout,
-            worker_init_fn=partial(_start_worker, loader.worker_init_fn),
-            multiprocessing_context=loader.multiprocessing_context,
-            generator=self.generator,
-            prefetch_factor=loader.prefetch_factor,  # workers do not persist: an epoch seeds them
-        )
-
-    @property
-    def num_examples(self) -> int:
-        """N, the length of the dataset."""
-        return len(self.loader.dataset)  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.epoch(0)
-
-    def first_batch(self) -> Any:
-        """Return the first batch of epoch 0."""
-        return next(self.epoch(0))
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """Yield the batches of one epoch, from the batch number `start` on."""
-        if hasattr(self.loader.dataset, "set_epoch"):
-            self.loader.dataset.set_epoch(number)
-        self.generator.manual_seed(mixed_seed(self.seed, number))
-        with seeded(self.seed, number), signals_held_back():
-            iterator = iter(self.loader)
-            own = global_states()
-        end = object()
-        for i in count():
-            with states_in_place(own):
-                batch = next(iterator, end)
-                own = global_states()
-            if batch is end:
-                return
-            if i >= start:
-                yield batch
