@@ -6,7 +6,6 @@ not mind the seal, and does not check it.
 
 import io
 import logging
-import random
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -100,27 +99,6 @@ def without_marks(value: Any) -> Any:
             return value[ARRAY].numpy()
         return {name: without_marks(item) for name, item in value.items()}
     return [without_marks(item) for item in value] if isinstance(value, list) else value
-
-
-def random_states() -> dict[str, Any]:
-    """Return the states of the global generators of torch (all devices), NumPy and Python."""
-    name, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
-        "python": random.getstate(),
-    }
-
-
-def set_random_states(states: Mapping[str, Any]) -> None:
-    """Put back what random_states returned."""
-    torch.set_rng_state(states["torch"])
-    torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
 
 
 def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:

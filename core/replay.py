@@ -19,6 +19,7 @@ from core.data import find_data_dir
 from core.errors import NumericError, UsageError
 from core.nested import apply
 from core.optim import make_optimizers
+from core.order import random_states, set_random_states
 from core.params import Params, find_params_file
 from core.run import Run, open_run
 from core.run_folder import RESOLVED, machine_params, recorded
@@ -47,7 +48,7 @@ def kept_if_not_finite(state: Any, run: Run, batch: Any) -> Iterator[None]:
             batch = None  # a loader can give it again
         content = {
             "state_dict": state.model.state_dict(),
-            "random_states": checkpoint.random_states() | {"torch": before},
+            "random_states": random_states() | {"torch": before},
             "batch": batch,
             "place": {name: getattr(state, name) for name in ("epoch", "batch", "step", "extra")},
             "params": run.asked | {"data_dir": run.params.data_dir},
@@ -83,7 +84,7 @@ def replay(folder: Path, train: ModuleType) -> str:
     checkpoint.load_weights(model, kept["state_dict"], path)
     optimizers = make_optimizers(task, model, params)
     state = train.State(task, params, device, model, optimizers, {}, **place)
-    checkpoint.set_random_states(kept["random_states"])
+    set_random_states(kept["random_states"])
     batch = to_device(batch, device, params)
     found = examine(state, task.train_step or train.train_step, batch)
     where = f"Epoch {place['epoch'] + 1}, step {place['step'] + 1}: "

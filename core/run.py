@@ -23,6 +23,11 @@ from core.runtime import cores_per_process, fastest_precision, pick_device
 from core.task import Task, load_task
 from core.writer import Writer
 
+BEGUN = (
+    "this run has begun already, so --restore_file would discard what it did.\n"
+    "Start in a folder of its own, or add --overwrite."
+)
+
 
 @dataclass
 class Run:
@@ -131,21 +136,13 @@ def open_run(
     check_optimizer_params(params, task)
     check_monitor(params, task)
     device = _check_machine(params)
-    began_from = earlier.get("restore_file")
-    if checkpoint is not None and restore_file not in (None, began_from):
-        raise UsageError(
-            f"{folder}: this run has begun already, so --restore_file would discard what it did.\n"
-            "Start in a folder of its own, or add --overwrite."
-        )
-    restored = None
-    if checkpoint is None and restore_file is not None:
-        restored = _read_restore_file(folder, restore_file, overwrite)
+    restored, began_from = None, earlier.get("restore_file")
+    if restore_file not in (None, began_from):
+        if checkpoint is not None:
+            raise UsageError(f"{folder}: {BEGUN}")
+        restored = _read_restore_file(folder, str(restore_file), overwrite)
     same = checkpoint is not None and checkpoint.get("processes", 1) == distributed.world()
-    began_with = checkpoint["params"] if checkpoint else {}  # which a run keeps
-    if params.num_threads is None:
-        params.num_threads = began_with["num_threads"] if same else cores_per_process()
-    if params.precision == "auto":
-        params.precision = began_with.get("precision") or fastest_precision(device)
+    _fill_in(params, checkpoint["params"] if checkpoint else {}, same, device)
     run = Run(
         folder=folder,
         task=task,
@@ -164,10 +161,21 @@ def open_run(
             run.changed.pop("num_threads", None)  # as many as fit the processes
         _check_length(run)
     run.code_changed = code_changes(run)
-    warnings += [f"{name} has changed since the run was last started" for name in run.code_changed]
+    warnings += [f"{n} has changed since the run was last started" for n in run.code_changed]
     if run.changed and not resume:
         refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in run.changed.items()])
     return run
+
+
+def _fill_in(params: Params, began_with: dict[str, Any], same: bool, device: torch.device) -> None:
+    """Decide what the params leave to the machine; a run keeps what it began with.
+
+    The number of threads it keeps for the `same` number of processes only.
+    """
+    if params.num_threads is None:
+        params.num_threads = began_with["num_threads"] if same else cores_per_process()
+    if params.precision == "auto":
+        params.precision = began_with.get("precision") or fastest_precision(device)
 
 
 def _read_restore_file(folder: Path, name: str, overwrite: bool) -> dict[str, Any]:

@@ -92,9 +92,8 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(m_mmap_max, 0)
         library.mallopt(m_trim_threshold, 2**31 - 1)
-        atexit.register(
-            library.malloc_trim, 0
-        )  # before torch's own end, which takes another 100 MB
+        # Torch's own end takes another 100 MB.
+        atexit.register(library.malloc_trim, 0)
 
 
 def cores_per_process() -> int:

@@ -14,11 +14,10 @@ from core.checkpoint import (
     kept_weights,
     load_weights,
     plain,
-    random_states,
-    set_random_states,
     with_arrays,
 )
 from core.nested import apply
+from core.order import random_states, set_random_states
 from core.records import LossAverage
 from core.run import Run
 

@@ -28,6 +28,13 @@ from tests.test_tasks import TASKS
 OFTEN = {"learning_rate": 0.01, "save_summary_steps": 1}
 # Not "ignored": a batch without any labels is passed over on the CPU only.
 KINDS = ["autoencoder", "drawing", "multilabel", "namedtuple", "segmentation"]
+RECIPES: dict[str, dict[str, Any]] = {
+    **{name: project(name, num_epochs=2) for name in PROJECTS},
+    **{
+        kind: {"task": "tests.kinds", "kind": kind, "batch_size": 2, "monitor": "agreement"}
+        for kind in KINDS
+    },
+}
 
 
 @pytest.fixture
@@ -100,28 +107,15 @@ def test_a_task_goes_the_same_on_another_device(
     go_the_same(params, data, run_folder, on_another_device, monkeypatch)
 
 
-@pytest.mark.parametrize("name", PROJECTS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_project_goes_the_same_on_another_device(
     name: str,
     run_folder: Folder,
     on_another_device: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    params = project(name, num_epochs=2)
     data = no_data(run_folder("aside"))
-    go_the_same(params, data, run_folder, on_another_device, monkeypatch)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_task_of_its_own_kind_goes_the_same_on_another_device(
-    kind: str,
-    run_folder: Folder,
-    on_another_device: Callable[[], Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    params = {"task": "tests.kinds", "kind": kind, "batch_size": 2, "monitor": "agreement"}
-    data = no_data(run_folder("aside"))
-    go_the_same(params, data, run_folder, on_another_device, monkeypatch)
+    go_the_same(RECIPES[name], data, run_folder, on_another_device, monkeypatch)
 
 
 @pytest.mark.parametrize("room", [0, 2**40])
