@@ -18,15 +18,16 @@ from functools import partial
 from pathlib import Path
 
 import train
-from core import preflight, preflight_data
-from core.checkpoint import read_newest
-from core.cli import common_parser
-from core.data import find_data_dir
-from core.errors import UserError, reports_errors
-from core.params import find_params_file, load_params, parse_overrides
-from core.run_folder import recorded
+from core.base.errors import UserError, reports_errors
+from core.base.params import find_params_file, load_params, parse_overrides
+from core.check import data_checks as preflight_data
+from core.check import net_checks as preflight
+from core.check.subject import FaultError, NotApplicableError, Trial
+from core.data.folder import find_data_dir
+from core.machine.script import common_parser
+from core.run.folder import recorded
 from core.task import load_task
-from core.trial import FaultError, NotApplicableError, Trial
+from core.training.checkpoint import read_newest
 
 Check = Callable[[Trial], str | None]
 
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.disable(logging.WARNING)  # what the runs of the checks would tell
     try:
         if args.replay:
-            from core.replay import replay
+            from core.check.replay import replay
 
             print(replay(args.model_dir, train))
             return 0
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not passes("loaders and net are built", build, args.traceback):
                 return 1
             if args.find_lr:
-                from core.find_lr import find_lr
+                from core.check.learning_rate import find_lr
 
                 print(find_lr(trials[0], args.model_dir / "find_lr.png"))
                 return 0

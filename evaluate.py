@@ -15,16 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from core import data, runtime, shares
-from core.batches import fetch_loaders, to_device
-from core.checkpoint import find_checkpoint, kept_weights, load_weights, read_checkpoint
-from core.cli import common_parser, one_process_only
-from core.errors import reports_errors
-from core.params import Params, check_names, check_values, parse_overrides, task_folder
-from core.predictions import report_classes, save_predictions, wants_predictions
-from core.records import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
-from core.run_folder import machine_params
+from core.base.errors import reports_errors
+from core.base.params import Params, check_names, check_values, parse_overrides, task_folder
+from core.base.predictions import report_classes, save_predictions, wants_predictions
+from core.data import folder as data
+from core.data.batches import fetch_loaders, to_device
+from core.machine import devices as runtime
+from core.machine.script import common_parser, one_process_only
+from core.run.folder import machine_params
+from core.run.log import LossAverage, append_row, format_metrics, logging_to, save_dict_to_json
 from core.task import Collected, Task, load_task
+from core.training import shares
+from core.training.checkpoint import find_checkpoint, kept_weights, load_weights, read_checkpoint
 
 
 def evaluate(

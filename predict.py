@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from core import runtime
-from core.batches import to_device
-from core.checkpoint import find_checkpoint, read_checkpoint, without_marks
-from core.cli import common_parser
-from core.errors import DataError, UsageError, listed, reports_errors
-from core.nested import apply, example, tensors
-from core.params import Params
+from core.base.errors import DataError, UsageError, listed, reports_errors
+from core.base.params import Params
+from core.data.batches import to_device
+from core.machine import devices as runtime
+from core.machine.nested import apply, example, tensors
+from core.machine.script import common_parser
 from core.task import Task, load_task
+from core.training.checkpoint import find_checkpoint, read_checkpoint, without_marks
 from evaluate import build, net_of, params_of
 
 AHEAD = 16  # batches read at a time, so that inputs of equal shape find each other
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = find_checkpoint(args.model_dir, args.restore_file)
     checkpoint = read_checkpoint(path)
     if args.export:
-        from core.export import export  # torch.export takes seconds to import
+        from core.run.export import export  # torch.export takes seconds to import
 
         args.split = "val"
         model, loader, task, params, _ = build(checkpoint, path, args)

@@ -23,15 +23,15 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from core.cli import one_process_only
-from core.errors import UsageError, UserError, reports_errors
-from core.interrupt import Stop, end_workers
-from core.keys import KEYS
-from core.locks import storage_errors
-from core.params import ROOT, Params, find_params_file, load_params, read_mapping
-from core.space import Settings, read_settings
-from core.study import Claim, Study, open_study
-from core.workers import Job, Launcher, Screen, enter, make_folder, stop_all
+from core.base.errors import UsageError, UserError, reports_errors
+from core.base.keys import KEYS
+from core.base.params import ROOT, Params, find_params_file, load_params, read_mapping
+from core.machine.script import one_process_only
+from core.machine.signals import Stop, end_workers
+from core.search.locks import storage_errors
+from core.search.space import Settings, read_settings
+from core.search.study import Claim, Study, open_study
+from core.search.workers import Job, Launcher, Screen, enter, make_folder, stop_all
 
 
 def launch_training_job(
@@ -89,7 +89,7 @@ class Search:
         metric: str,
         launcher: Launcher,
     ) -> None:
-        from core.runtime import usable_cores
+        from core.machine.devices import usable_cores
 
         self.args, self.base, self.settings, self.study = args, base, settings, study
         self.metric, self.launcher, self.screen = metric, launcher, Screen()
@@ -245,8 +245,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules = ["train", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)
 
-    from core.monitor import check_monitor, monitored_mode  # imports torch, as the launcher does
-    from core.search_report import report
+    from core.base.monitor import (  # imports torch, as the launcher does
+        check_monitor,
+        monitored_mode,
+    )
+    from core.search.report import report
     from core.task import load_task
 
     task = load_task(params.task)

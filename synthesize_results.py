@@ -10,14 +10,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from core import comparison, tables
-from core.differences import differences
-from core.errors import UsageError, reports_errors
-from core.files import write_text
-from core.grouping import find_row, group
-from core.plots import draw
-from core.report import make_page
-from core.results import gather
+from core.base.errors import UsageError, reports_errors
+from core.base.files import write_text
+from core.results import comparison, tables
+from core.results.differences import differences
+from core.results.gathering import gather
+from core.results.page import make_page
+from core.results.plots import draw
+from core.results.rows import find_row, group
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:

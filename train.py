@@ -19,15 +19,20 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from core import announce, checkpoint, data, distributed, optim, runtime, shares, snapshot
-from core.batches import fetch_loaders, to_device
-from core.cli import common_parser
-from core.errors import NumericError, Stopped, reports_errors
-from core.interrupt import Stop, one_writer
-from core.monitor import LossCheck, is_better, monitored
-from core.params import Params, find_params_file, parse_overrides
-from core.predictions import save_predictions, wants_predictions
-from core.records import (
+from core.base.errors import NumericError, Stopped, reports_errors
+from core.base.monitor import LossCheck, is_better, monitored
+from core.base.params import Params, find_params_file, parse_overrides
+from core.base.predictions import save_predictions, wants_predictions
+from core.check.replay import kept_if_not_finite
+from core.data import folder as data
+from core.data.batches import fetch_loaders, to_device
+from core.machine import devices as runtime
+from core.machine import processes as distributed
+from core.machine.script import common_parser
+from core.machine.signals import Stop, one_writer
+from core.run import messages as announce
+from core.run.folder import remove_outputs, write_resolved, write_results, write_save
+from core.run.log import (
     LossAverage,
     add_to_board,
     append_row,
@@ -36,10 +41,10 @@ from core.records import (
     open_board,
     prefixed,
 )
-from core.replay import kept_if_not_finite
-from core.run import Run, open_run, refuse
-from core.run_folder import remove_outputs, write_resolved, write_results, write_save
+from core.run.run import Run, open_run, refuse
 from core.task import Batch, Collected, Task, default_loss_weight
+from core.training import checkpoint, shares, snapshot
+from core.training import optimizers as optim
 from evaluate import evaluate
 
 

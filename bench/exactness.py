@@ -21,9 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 
 import train
 from bench.common import ROOT, Figures, in_turn, parser, run, show
-from core import announce, batches, interrupt, monitor, records, task
-from core.nested import tensors
-from core.run import open_run
+from core import task
+from core.base import monitor
+from core.data import batches
+from core.machine import signals as interrupt
+from core.machine.nested import tensors
+from core.run import log as records
+from core.run import messages as announce
+from core.run.run import open_run
 
 EPOCH = 10.0  # seconds
 # Where the time goes that a loop without these guarantees would not spend: what is called once in

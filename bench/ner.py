@@ -15,7 +15,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
 from bench.common import ROOT, by_hand, in_turn, parser, run, show, train
-from core.params import Params
+from core.base.params import Params
 from model.ner.data_loader import FIRST, fetch_dataloader
 
 # An epoch of real size: of the 4,000 that are made up by default, it ends within a second, and a

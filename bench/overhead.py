@@ -18,7 +18,7 @@ import train
 from bench.common import Figures, in_turn, parser, show
 from bench.noop.data_loader import fetch_dataloader
 from bench.noop.net import Net
-from core.params import Params
+from core.base.params import Params
 
 EPOCHS = 4
 PARAMS = {

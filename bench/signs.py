@@ -17,7 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
 from bench.common import ROOT, by_hand, in_turn, parser, run, show, train
-from core.images import read_images
+from core.data.images import read_images
 from model.data_loader import IMAGE_SIZE, list_examples
 
 

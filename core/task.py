@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.classification import IGNORED
-from core.errors import DataError, UsageError
-from core.nested import apply, tensors
-from core.params import Params
+from core.base.classification import IGNORED
+from core.base.errors import DataError, UsageError
+from core.base.params import Params
+from core.machine.nested import apply, tensors
 
 Batch = Any  # what a loader yields: (inputs, labels), or tuples, lists and dicts of tensors
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 def main() -> int:
     import train
-    from core import distributed
+    from core.machine import processes as distributed
 
     jobs = Path(sys.argv[1])
     code = 0
@@ -29,6 +29,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from core.distributed import leave
+    from core.machine.processes import leave
 
     leave(main())

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("last.pt", "best.pt", "metrics.jsonl", "predictions_val.npz")
-FILES += ("metrics_val_best_weights.json", "metrics_val_last_weights.json")
+FILES = ["last.pt", "best.pt", "metrics.jsonl", "predictions_val.npz"]
+FILES += ["metrics_val_best_weights.json", "metrics_val_last_weights.json"]
 COMMON = {"batch_size": 8, "num_epochs": 4, "learning_rate": 0.02, "checkpoint_minutes": 0}
 COMMON |= {"num_threads": 1, "seed": 3}
 PROJECTS: dict[str, dict[str, Any]] = {

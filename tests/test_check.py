@@ -10,7 +10,7 @@ import pytest
 import check
 import train
 from check import CHECKS
-from core.trial import FaultError, Trial
+from core.check.subject import FaultError, Trial
 from tests.conftest import Folder
 
 UNSOUND = {"task": "tests.unsound", "batch_size": 8, "learning_rate": 0.05}

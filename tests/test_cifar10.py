@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 import evaluate
 import train
-from core.data import describe
-from core.errors import DataError, UsageError
-from core.keys import KEYS
-from core.optim import make_optimizers
-from core.order import epoch_order
-from core.params import ROOT
+from core.base.errors import DataError, UsageError
+from core.base.keys import KEYS
+from core.base.params import ROOT
+from core.data.folder import describe
+from core.machine.random_states import epoch_order
 from core.task import load_task
+from core.training.optimizers import make_optimizers
 from data.cifar10.prepare import main as prepare
 from model.cifar10 import data_loader, net
 from model.cifar10.data_loader import RECORD, TRAIN_FILES, augment, fetch_dataloader

@@ -15,9 +15,9 @@ import evaluate
 import model.data_loader
 import predict
 import train
-from core.checkpoint import read_checkpoint
-from core.optim import update_averages
-from core.run import open_run
+from core.run.run import open_run
+from core.training.checkpoint import read_checkpoint
+from core.training.optimizers import update_averages
 from tests.conftest import Folder, rows
 from tests.elsewhere import DEVICE, AnotherDevice, Elsewhere
 from tests.test_hooks import PROJECTS, no_data
@@ -44,7 +44,7 @@ def on_another_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     @contextmanager
     def block() -> Iterator[None]:
         with monkeypatch.context() as patch, AnotherDevice():
-            for module in ("run", "run_folder", "runtime"):
+            for module in ("run.run", "run.folder", "machine.devices"):
                 patch.setattr(f"core.{module}.pick_device", lambda name: DEVICE)
             yield
 
@@ -63,7 +63,9 @@ def go_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Train here in one go, and there stopped in mid-epoch; evaluate there."""
-    monkeypatch.setattr("core.optim.FUSED", ())  # these kernels know their devices by name
+    monkeypatch.setattr(
+        "core.training.optimizers.FUSED", ()
+    )  # these kernels know their devices by name
     here, there = run_folder("here", **OFTEN | params), run_folder("there", **OFTEN | params)
     assert run(here, data) == 0
     with on_another_device():
@@ -133,7 +135,7 @@ def test_batches_are_transformed_where_the_net_is_wherever_examples_are_kept(
         return own(images, *args, **kwargs)
 
     monkeypatch.setattr("model.data_loader.transform", transform)
-    monkeypatch.setattr("core.batches.free_memory", lambda device: room)
+    monkeypatch.setattr("core.data.batches.free_memory", lambda device: room)
     more = {"lr_scheduler": "OneCycleLR", "dropout_rate": 0.0}
     folder = run_folder("aside", **more)
     with on_another_device():
@@ -193,7 +195,7 @@ def test_between_two_log_lines_nothing_waits_for_the_device(
     monkeypatch: pytest.MonkeyPatch,
     more: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr("core.optim.FUSED", ())
+    monkeypatch.setattr("core.training.optimizers.FUSED", ())
     folder = run_folder(batch_size=4, save_summary_steps=1000, checkpoint_minutes=None, **more)
     with on_another_device():
         run = open_run(folder, {})
@@ -213,7 +215,7 @@ def test_checks_predictions_and_export_work_on_another_device(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("core.optim.FUSED", ())
+    monkeypatch.setattr("core.training.optimizers.FUSED", ())
     folder, image = run_folder(), str(next((signs / "test_signs").iterdir()))
     arguments = ["--model_dir", str(folder), "--data_dir", str(signs)]
     with on_another_device():

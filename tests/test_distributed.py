@@ -20,8 +20,8 @@ import torch
 import evaluate
 import search_hyperparams
 import train
-from core.checkpoint import read_checkpoint
-from core.nested import tensors
+from core.machine.nested import tensors
+from core.training.checkpoint import read_checkpoint
 from tests.conftest import ROOT, SMALL, Folder, rows, write_signs
 from tests.test_survival import RECIPE, assert_same
 

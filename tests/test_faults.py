@@ -18,7 +18,13 @@ from typing import Any
 import pytest
 import torch
 
-from core.checkpoint import CheckpointError, plain, read_checkpoint, read_newest, write_checkpoint
+from core.training.checkpoint import (
+    CheckpointError,
+    plain,
+    read_checkpoint,
+    read_newest,
+    write_checkpoint,
+)
 from tests.conftest import Folder
 from tests.test_survival import RECIPE, assert_same, begin, trace
 from tests.warm import Warm

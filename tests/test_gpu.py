@@ -9,7 +9,7 @@ import torch
 
 import evaluate
 import train
-from core.run import open_run
+from core.run.run import open_run
 from tests.conftest import Folder, rows
 from tests.test_resume_changes import stop_at
 from tests.test_survival import assert_same
@@ -59,7 +59,7 @@ def test_numbers_do_not_depend_on_where_the_examples_are_kept(
 ) -> None:
     there, here = run_folder("there", **RECIPE), run_folder("here", **RECIPE)
     assert run(there, signs) == 0
-    monkeypatch.setattr("core.batches.free_memory", lambda device: 0)
+    monkeypatch.setattr("core.data.batches.free_memory", lambda device: 0)
     assert run(here, signs) == 0
     assert rows(here) == rows(there)
 
@@ -93,7 +93,7 @@ def test_between_two_log_lines_nothing_waits_for_the_gpu(
     more: dict[str, Any],
     room: int,
 ) -> None:
-    monkeypatch.setattr("core.batches.free_memory", lambda device: room)
+    monkeypatch.setattr("core.data.batches.free_memory", lambda device: room)
     more = {"save_summary_steps": 1000, "checkpoint_minutes": None} | more
     run = open_run(run_folder(**RECIPE | more), {})
     state, loaders = train.build(run, signs)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import evaluate
-from core.checkpoint import read_checkpoint
+from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder, rows
 from tests.projects.data import examples
 from tests.test_survival import assert_same, begin

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import train
-from core.errors import UsageError
-from core.keys import KEYS, table
-from core.params import Params, parse_overrides, parse_yaml, read_mapping
+from core.base.errors import UsageError
+from core.base.keys import KEYS, table
+from core.base.params import Params, parse_overrides, parse_yaml, read_mapping
 from tests.conftest import Folder
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ import model.data_loader as task
 import predict
 import train
 import utils
-from core.checkpoint import read_checkpoint
+from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.prepared import file_sha256
 from data.cifar10.draw import SHAPES, draw
 from data.cifar10.prepare import FILES, FOLDER, NAMES_FILE, RECORD, main
+from data.prepared import file_sha256
 from model.cifar10.data_loader import read_records
 
 NAMES = [*FILES, NAMES_FILE]

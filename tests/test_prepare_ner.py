@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core.prepared import file_sha256
 from data.ner.prepare import main
 from data.ner.sentences import TAGGED, parse
+from data.prepared import file_sha256
 from model.ner.reading import SPLITS, TAG, read_split
 
 HEADER = "Sentence #,Word,POS,Tag"

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.prepared import file_sha256, staging
+from data.prepared import file_sha256, staging
 from data.signs.draw import draw_sign
 from data.signs.prepare import main
 from tests.conftest import write_signs
@@ -287,7 +287,7 @@ def test_a_killed_run_leaves_the_old_output_whole_and_the_next_one_cleans_up(
     assert prepare(tmp_path / "out", "--count", 18) == 0
     before = contents(tmp_path / "out")
     code = (
-        "import os, pathlib, signal, sys; from core.prepared import staging\n"
+        "import os, pathlib, signal, sys; from data.prepared import staging\n"
         "with staging(pathlib.Path(sys.argv[1])) as folder:\n"
         "    (folder / 'half').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -9,7 +9,7 @@ import torch
 
 import check
 import train
-from core.checkpoint import read_checkpoint
+from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder
 
 Failed = Callable[..., tuple[Path, str]]

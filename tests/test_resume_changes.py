@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import evaluate
 import train
-from core.batches import exact, split_off
-from core.checkpoint import read_checkpoint
-from core.errors import DataError, Stopped
-from core.params import Params
+from core.base.errors import DataError, Stopped
+from core.base.params import Params
+from core.data.batches import exact, split_off
+from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder, rows, write_signs
 
 
@@ -30,7 +30,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
             raise Stopped(15)
         return due
 
-    monkeypatch.setattr("core.interrupt.Stop.check", check)
+    monkeypatch.setattr("core.machine.signals.Stop.check", check)
 
 
 @pytest.mark.parametrize("change", ["seed=4", "val_split=0.2", "data"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from core import search_report
-from core.search import Tried, next_point, planned_points, trial_name
-from core.space import Settings, read_settings
+from core.search import report as search_report
+from core.search.points import Tried, next_point, planned_points, trial_name
+from core.search.space import Settings, read_settings
 from tests.searching import search, write_search
 
 SPACE = """space:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from core.errors import DataError
-from core.images import KEPT, MANY, read_images
+from core.base.errors import DataError
+from core.data.images import KEPT, MANY, read_images
 from model.data_loader import augment, fetch_dataloader, list_examples
 from model.net import macro_scores
 from tests.conftest import write_signs
@@ -95,7 +95,7 @@ def test_images_that_are_worth_worker_processes_come_in_order(
     ]
     assert torch.equal(torch.get_rng_state(), before)
     with monkeypatch.context() as patch:
-        patch.setattr("core.images._decode_all", None)  # it must come from the cache
+        patch.setattr("core.data.images._decode_all", None)  # it must come from the cache
         assert torch.equal(read_images(paths, (8, 8)).long(), images)
     for path in (paths[0], paths[-1]):
         path.write_text("<html>")
@@ -143,7 +143,7 @@ def test_lists_of_files_in_one_folder_have_caches_of_their_own(
     for path in paths:
         read_images([path], (8, 8))
     assert len(list((tmp_path / ".cache").iterdir())) == KEPT
-    monkeypatch.setattr("core.images._decode_all", None)
+    monkeypatch.setattr("core.data.images._decode_all", None)
     for i, path in list(enumerate(paths))[-KEPT:]:
         assert read_images([path], (8, 8))[0, 0, 0, 0] == i
 

@@ -10,9 +10,9 @@ import torch
 
 import train
 from bench import overhead
-from core import runtime
-from core.checkpoint import read_checkpoint, write_checkpoint
-from core.params import read_mapping
+from core.base.params import read_mapping
+from core.machine import devices as runtime
+from core.training.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import ROOT, Folder, rows
 
 
@@ -94,7 +94,7 @@ import sys
 import torch
 if sys.argv[1] == "at once":
     import torch._dynamo
-from core import optim
+from core.training import optimizers as optim
 
 def losses(step_of):
     torch.manual_seed(0)

@@ -9,8 +9,8 @@ import pytest
 
 import synthesize_results
 import train
-from core.errors import DataError
-from core.statistics import (
+from core.base.errors import DataError
+from core.results.statistics import (
     Predictions,
     aligned,
     bootstrap,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from core.checkpoint import read_newest
-from core.files import temporary
+from core.base.files import temporary
+from core.training.checkpoint import read_newest
 from tests.conftest import Folder
 from tests.warm import Child, Warm
 

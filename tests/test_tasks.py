@@ -21,8 +21,8 @@ from torch import nn
 import evaluate
 import train
 from check import CHECKS
-from core.preflight_data import measure
-from core.trial import NotApplicableError, Trial
+from core.check.data_checks import measure
+from core.check.subject import NotApplicableError, Trial
 from tests.conftest import Folder, write_signs
 from tests.test_survival import assert_same, begin
 from tests.warm import Warm

@@ -15,11 +15,11 @@ import torch
 
 import evaluate
 import train
-from core.checkpoint import read_checkpoint
-from core.errors import NumericError
-from core.monitor import is_better
-from core.params import Params
-from core.runtime import usable_cores
+from core.base.errors import NumericError
+from core.base.monitor import is_better
+from core.base.params import Params
+from core.machine.devices import usable_cores
+from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder, rows, write_signs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,8 +252,8 @@ def test_clipping_bounds_the_change_of_the_weights(run_folder: Folder, signs: Pa
 
 def initial_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights a run in `folder` began with."""
-    from core.params import load_params
-    from core.runtime import seed_everything
+    from core.base.params import load_params
+    from core.machine.devices import seed_everything
     from tests.linear.net import Net
 
     params, _ = load_params(folder / "params.json", {})
@@ -486,9 +486,9 @@ def test_plateau_waits_in_the_direction_of_the_monitored_metric(
 ) -> None:
     from dataclasses import replace
 
-    from core.optim import make_schedulers
-    from core.params import load_params
+    from core.base.params import load_params
     from core.task import load_task
+    from core.training.optimizers import make_schedulers
 
     folder = run_folder(task="tests.linear", lr_scheduler="ReduceLROnPlateau", **params)
     task = replace(load_task("tests.linear"), metrics=dict.fromkeys(metrics))

@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root
 
-from core.errors import DataError, listed, reports_errors
-from core.images import open_resized
-from core.prepared import repeated_pairs, staging, write_manifest
+from core.base.errors import DataError, listed, reports_errors
+from core.data.images import open_resized
+from data.prepared import repeated_pairs, staging, write_manifest
 from data.signs.draw import SIZE, draw_sign
 
 SCRIPT = "data/signs/prepare.py"

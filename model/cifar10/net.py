@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.errors import UsageError, did_you_mean
-from core.runtime import autocast
+from core.base.errors import UsageError, did_you_mean
+from core.machine.devices import autocast
 from model.cifar10.bare import (
     Bare,
     convnet_weights,

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from core.errors import DataError, listed
+from core.base.errors import DataError, listed
 
 SPLITS = ("train", "val", "test")
 TAG = re.compile(r"O|[BI]-.+")

@@ -1,0 +1,1 @@
+"""Loaders: batches in an exact order, from memory, datasets or streams."""

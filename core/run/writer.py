@@ -1,0 +1,43 @@
+"""Saves written in the background while training goes on."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from core.machine.signals import leave_signals_to_main_thread
+
+
+class Writer:
+    """Does one save at a time; the next one begins when the last one is on the disk.
+
+    So checkpoints count in the order in which they were taken. Meanwhile training itself writes
+    rows of metrics.jsonl only. A row is synced before the checkpoint that counts it is taken, so
+    none counts a row that is not there; and rows behind the last checkpoint that was committed, of
+    epochs that ended while the next one was being written, are cut off when a killed run goes on.
+
+    An error of a save is raised in the training thread, by whichever method is called next.
+    """
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, "writer", leave_signals_to_main_thread)
+        self.save: Future[None] | None = None  # the one in progress
+
+    def begin(self, save: Callable[..., None], *args: Any) -> None:
+        """Call `save(*args)` in the background; nothing of `args` may change any more."""
+        self.wait()
+        self.save = self.thread.submit(save, *args)
+
+    def check(self) -> None:
+        """Raise the error of a save that failed, without waiting for one that is in progress."""
+        if self.save is not None and self.save.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the save in progress; raises its error."""
+        save, self.save = self.save, None
+        if save is not None:
+            save.result()
+
+    def close(self) -> None:
+        """Wait for the save in progress, on the way out with an error that is the one to tell."""
+        self.thread.shutdown()

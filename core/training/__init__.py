@@ -1,0 +1,1 @@
+"""The state of training: update, schedule, averages, sums, checkpoints."""
