@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.base.errors import UsageError, reports_errors
+from core.base.errors import UsageError
 from core.base.files import write_text
+from core.machine.script import reports_errors
 from core.results import comparison, tables
 from core.results.differences import differences
 from core.results.gathering import gather

@@ -3,10 +3,15 @@
 from core.base.classification import confusion_matrix, precision_recall_f1  # of class numbers
 from core.base.errors import DataError, listed  # a fault in the data, told without a traceback
 from core.base.params import Params  # hyperparameters as attributes
+from core.cs230 import (  # as in the CS230 template
+    RunningAverage,
+    load_checkpoint,
+    save_checkpoint,
+    save_dict_to_json,
+    set_logger,
+)
 from core.data.batches import Batches  # examples in memory, a whole batch at a time
 from core.data.images import png, read_image, read_images  # bytes of a picture; uint8, cached
-from core.run.log import RunningAverage, save_dict_to_json, set_logger  # as in the CS230 template
-from core.training.checkpoint import load_checkpoint, save_checkpoint  # as in the CS230 template
 
 __all__ = [
     "Batches",

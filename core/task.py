@@ -4,21 +4,78 @@
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from itertools import islice
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from core.base.classification import IGNORED
-from core.base.errors import DataError, UsageError
+from core.base.errors import UsageError
 from core.base.params import Params
-from core.machine.nested import apply, tensors
+from core.machine.nested import tensors
 
 Batch = Any  # what a loader yields: (inputs, labels), or tuples, lists and dicts of tensors
+IN_DATA_LOADER = ("fetch_dataloader", "data_dir", "read_inputs", "show")  # the others: in net.py
+
+
+@dataclass(frozen=True)
+class IndexBatch:
+    """Which examples a batch holds, and which of its rows this process takes."""
+
+    number: int  # of the batch in its epoch
+    index: Any = None  # (B,) numbers of the examples; None in a stream, where they have none
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def rows(self) -> slice:
+        """The rows of this process; a process without any gets the first, which may not count."""
+        return slice(self.rank, None, self.world_size) if self.fraction else slice(1)
+
+    @property
+    def fraction(self) -> float:
+        """The fraction of the batch's rows that are this process's."""
+        if self.world_size == 1:
+            return 1.0
+        return len(range(self.rank, len(self.index), self.world_size)) / len(self.index)
+
+
+class Loader(Protocol):
+    """Batches of a split: `plan` says which examples each holds, `load` makes them.
+
+    An epoch that goes on in its middle, several processes, and checks of a few batches are parts of
+    a plan.
+    """
+
+    kind: str  # for the log: where order and randomness come from
+    num_examples: int  # N, of an epoch
+    labels: Any  # of all examples, where they can be had without reading every one, or None
+
+    @property
+    def ids(self) -> list[Any] | None:
+        """Names of the examples in the order of evaluation, or None."""
+
+    def put_on(self, device: torch.device, params: Params) -> None:
+        """Yield batches on the device, in the precision and memory format of the params."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+    def plan(self, epoch: int) -> Iterable[IndexBatch]:
+        """Return the batches of an epoch, a pure function of its number."""
+
+    def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
+        """Yield the batches of a part of the plan, on the device."""
+
+    def first_batch(self) -> Batch:
+        """Return the first batch of epoch 0, without starting worker processes."""
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, from the batch number `start` on."""
+        return self.load(number, islice(self.plan(number), start, None))
 
 
 def is_integer(labels: Any) -> bool:
@@ -67,16 +124,17 @@ class Task:
     loss_fn: Callable[..., Any]
     metrics: Mapping[str, Any]
     fetch_dataloader: Callable[..., dict[str, Any]]
-    loss_weight: Callable[[Any, Any], Tensor]
-    collect: Callable[[Any, Any], tuple[Any, Any]]
-    forward: Callable[[nn.Module, Batch, Params], tuple[Any, Any]]
-    make_optimizer: Callable[..., Any] | None
-    make_scheduler: Callable[..., Any] | None
-    train_step: Callable[..., dict[str, Any]] | None
-    class_names: Callable[[Params], list[str]] | None
-    show: Callable[..., bytes | str] | None
-    read_inputs: Callable[[list[str], Params], Iterable[tuple[str, Any]]] | None
-    data_dir: str | None
+    loss_weight: Callable[[Any, Any], Tensor] = default_loss_weight
+    collect: Callable[[Any, Any], tuple[Any, Any]] = default_collect
+    forward: Callable[[nn.Module, Batch, Params], tuple[Any, Any]] = default_forward
+    make_optimizer: Callable[..., Any] | None = None
+    make_scheduler: Callable[..., Any] | None = None
+    train_step: Callable[..., dict[str, Tensor]] | None = None
+    class_names: Callable[[Params], list[str]] | None = None
+    show: Callable[..., bytes | str] | None = None
+    read_inputs: Callable[[list[str], Params], Iterable[tuple[str, Any]]] | None = None
+    data_dir: str | None = None
+    labelled: bool = True  # whether the loss needs labels; a split without is then not scored
 
     def losses(self, outputs: Any, labels: Any) -> dict[str, Tensor]:
         """Return the named losses () of a batch; "loss" is the one that is minimised."""
@@ -94,126 +152,12 @@ def load_task(name: str) -> Task:
     """Import the package `name`; UsageError if a name that every task must have is missing."""
     net = importlib.import_module(f"{name}.net")
     data_loader = importlib.import_module(f"{name}.data_loader")
-
-    def required(module: ModuleType, attribute: str) -> Any:
-        if not hasattr(module, attribute):
-            raise UsageError(f"{module.__file__}: {attribute!r} is missing (see model/__init__.py)")
-        return getattr(module, attribute)
-
-    return Task(
-        name=name,
-        Net=required(net, "Net"),
-        loss_fn=required(net, "loss_fn"),
-        metrics=required(net, "metrics"),
-        fetch_dataloader=required(data_loader, "fetch_dataloader"),
-        loss_weight=getattr(net, "loss_weight", default_loss_weight),
-        collect=getattr(net, "collect", default_collect),
-        forward=getattr(net, "forward", default_forward),
-        make_optimizer=getattr(net, "make_optimizer", None),
-        make_scheduler=getattr(net, "make_scheduler", None),
-        train_step=getattr(net, "train_step", None),
-        class_names=getattr(net, "class_names", None),
-        show=getattr(data_loader, "show", None),
-        read_inputs=getattr(data_loader, "read_inputs", None),
-        data_dir=getattr(data_loader, "data_dir", None),
-    )
-
-
-def to_numpy(value: Any) -> Any:
-    """Turn the tensors inside tuples, lists and dicts into NumPy arrays."""
-
-    def array(x: Tensor) -> Any:
-        return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
-
-    return apply(array, value)
-
-
-def join(parts: list[Any]) -> Any:
-    """Join what was kept of many batches along the first dimension.
-
-    Raises:
-        DataError: the shapes of two batches do not fit; the task needs a `collect` of its own.
-    """
-    first = parts[0]
-    if isinstance(first, Mapping):
-        return {name: join([part[name] for part in parts]) for name in first}
-    if isinstance(first, tuple | list) and not isinstance(first[0], str | int | float):
-        return tuple(join([part[i] for part in parts]) for i in range(len(first)))
-    if isinstance(first, tuple | list):
-        return np.array([item for part in parts for item in part])
-    if not isinstance(first, Tensor):
-        return first
-    try:
-        return torch.cat([part.detach().reshape(part.shape or (1,)) for part in parts])
-    except RuntimeError:
-        shapes = sorted({tuple(part.shape) for part in parts})
-        raise DataError(
-            f"outputs or labels of two batches do not join: shapes {shapes[0]} and {shapes[-1]}.\n"
-            "Define collect(outputs, labels) in net.py: it says what is kept of a batch."
-        ) from None
-
-
-def _streams(metric: Any) -> bool:
-    return all(hasattr(metric, name) for name in ("update", "compute", "reset"))
-
-
-class Collected:
-    """Outputs and labels of many batches, as the task's `collect` keeps them, and their metrics.
-
-    They stay on the device until they are asked for, so that adding a batch does not wait for it.
-
-    Args:
-        task: says what is kept, and which metrics there are.
-        keep: False if batches need not be kept for any but the metrics: those with update(),
-            compute() and reset() then see each batch as it comes, and can do without the whole.
-        labelled: whether metrics need labels; they are then not taken of batches without.
-    """
-
-    def __init__(self, task: Task, keep: bool = True, labelled: bool = True) -> None:
-        self.task, self.labelled = task, labelled
-        self.streaming = {name: m for name, m in task.metrics.items() if _streams(m)}
-        self.keep = keep or len(self.streaming) < len(task.metrics)
-        self.batches: list[tuple[Any, Any]] = []
-        self.scored = False
-        for metric in self.streaming.values():
-            metric.reset()
-
-    def add(self, outputs: Any, labels: Any) -> None:
-        """Take in one batch."""
-        self._take(*self.task.collect(outputs, labels))
-
-    def _take(self, outputs: Any, labels: Any) -> None:
-        if labels is not None or not self.labelled:
-            self.scored = True
-            for metric in self.streaming.values():
-                metric.update(outputs, labels)
-        if self.keep:
-            self.batches.append((outputs, labels))
-
-    def seen(self) -> list[tuple[Any, Any]]:
-        """Return what `restore` takes, for a checkpoint in mid-epoch."""
-        return self.batches
-
-    def restore(self, batches: list[tuple[Any, Any]]) -> None:
-        """Take in what a checkpoint in mid-epoch held of the batches so far."""
-        for outputs, labels in batches:
-            self._take(outputs, labels)
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all that is kept."""
-        return sum(part.nbytes for part in tensors(self.batches))
-
-    def arrays(self) -> tuple[Any, Any]:
-        """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
-        return to_numpy(join(self.batches)) if self.batches else (None, None)
-
-    def metrics(self) -> dict[str, float]:
-        """Return every metric of all that was taken in; {} if there was nothing to score."""
-        if not self.scored:
-            return {}
-        outputs, labels = self.arrays()
-        return {
-            name: float(metric.compute() if name in self.streaming else metric(outputs, labels))
-            for name, metric in self.task.metrics.items()
-        }
+    found: dict[str, Any] = {"name": name}
+    for field in fields(Task)[1:]:
+        module = data_loader if field.name in IN_DATA_LOADER else net
+        if hasattr(module, field.name):
+            found[field.name] = getattr(module, field.name)
+        elif field.default is MISSING:
+            where = f"{module.__file__}: {field.name!r} is missing"
+            raise UsageError(f"{where} (see model/__init__.py)")
+    return Task(**found)

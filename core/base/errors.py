@@ -1,12 +1,8 @@
-"""Errors that a user can act on, and how a script reports them."""
+"""Errors that a user can act on, and helpers for their messages."""
 
-import functools
-import os
 import signal
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import ClassVar
 
 
@@ -59,53 +55,3 @@ def listed(items: Sequence[str], limit: int = 10) -> str:
     if len(items) > limit:
         lines.append(f"  ... and {len(items) - limit} more")
     return "\n".join(lines)
-
-
-def _speaks(code: int) -> bool:
-    """Tell whether this process, of those that torchrun started, is the one to tell the error."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return True
-    from core.machine import processes as distributed  # imports this module, and torch
-
-    return distributed.speaks(code)
-
-
-Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
-
-
-def reports_errors(main: Main) -> Main:
-    """Let a script's `main` return the exit code of a UserError or OSError, with a short message.
-
-    With --traceback on the command line the exception itself is raised. Any other exception is a
-    fault of code, so it keeps its traceback. Of several processes the first to fail speaks.
-    """
-
-    @functools.wraps(main)
-    def wrapped(argv: Sequence[str] | None = None) -> int:
-        try:
-            return main(argv)
-        except OtherProcessError:
-            from core.machine import processes as distributed
-
-            return distributed.exit_code_of_first_failure()
-        except (UserError, OSError) as error:
-            code = error.exit_code if isinstance(error, UserError) else 1
-            if not _speaks(code):
-                return code
-            if "--traceback" in (sys.argv if argv is None else argv):
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            return code
-        except Stopped as stopped:  # before there was anything to save
-            return stopped.exit_code
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-        except Exception as error:
-            if not _speaks(1):
-                return 1
-            if Path(sys.argv[0]).name == "train.py":
-                error.add_note("check.py tries the net and its loaders, and says what is wrong.")
-            raise
-
-    return wrapped

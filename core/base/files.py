@@ -1,10 +1,11 @@
 """Writing files so that a reader sees the old content or the new, never a part."""
 
 import json
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -85,7 +86,49 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=4, allow_nan=False) + "\n")
 
 
+def finite_or_none(value: float) -> float | None:
+    """Return the number, or None (null in JSON) if it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def write_numbers(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write numbers (floats, 0-d arrays or tensors) as JSON; what is not finite becomes null."""
+    write_json(path, {name: finite_or_none(float(value)) for name, value in values.items()})
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> int:
+    """Add one JSON object as a line at the end of a file; returns the file's new length."""
+    with named(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+def cut_back(path: Path, length: int) -> None:
+    """Drop the rows behind a length in bytes, which no checkpoint knows of."""
+    if path.exists() and path.stat().st_size > length:
+        with path.open("r+b") as file:
+            file.truncate(length)
+
+
+def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], bool]:
+    """Return the JSON objects of lines, and whether all lines are whole and sound.
+
+    What follows a line that is damaged, or cut short by a kill, is left out.
+    """
+    *lines, end = content.split(b"\n")
+    with suppress(ValueError, RecursionError):  # all at once, which is faster
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
+            return rows, not end
+    rows = []
+    with suppress(ValueError, TypeError, RecursionError):
+        for line in lines:
+            rows.append(dict(json.loads(line)))
+    return rows, False
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line; a last line cut short by a kill is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1]]
+    """Read a file of one JSON object a line, as far as it is sound; [] if there is none."""
+    return parse_rows(path.read_bytes())[0] if path.exists() else []

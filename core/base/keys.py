@@ -3,6 +3,7 @@
 `python -m core.base.keys` prints them as the table that stands in README.md.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +154,22 @@ _KEYS = [
 ]
 
 KEYS = {key.name: key for key in _KEYS}
+DEFAULTS = {key.name: key.default for key in _KEYS}
+
+
+def decides(name: str, to_the_bit: bool = True) -> bool:
+    """Tell whether a param decides the result of a run.
+
+    The number of threads decides the last bits only.
+    """
+    if name in ("data_dir", "cuda") or (name == "num_threads" and not to_the_bit):
+        return False
+    return name not in KEYS or not KEYS[name].machine
+
+
+def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the params that decide the result of a run, to the bit."""
+    return {name: value for name, value in params.items() if decides(name)}
 
 
 def table() -> str:

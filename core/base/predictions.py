@@ -1,30 +1,69 @@
-"""Outputs and labels of a split: saved to a file, and reported class by class."""
+"""The file of predictions: outputs and labels of a whole split (NumPy's .npz).
 
-import logging
-from collections.abc import Sequence
+Arrays of tuples and dicts are named outputs_0, labels_name and so on. A row is an example, named by
+`ids`; or a token: then `example_ids` name the examples, and each ends with an ignored label.
+"""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.base.classification import class_table, confusion_matrix, plot_confusion
+from core.base.classification import IGNORED
+from core.base.errors import DataError
 from core.base.files import replacing
-from core.base.params import Params
-from core.task import Collected
-
-AUTO_BYTES = 64 * 2**20  # up to which `save_predictions: auto` keeps them
 
 
-def wants_predictions(params: Params, collected: Collected) -> bool:
-    """Tell whether `save_predictions` asks for predictions of this size."""
-    wanted = params.save_predictions
-    return collected.nbytes <= AUTO_BYTES if wanted == "auto" else bool(wanted)
+@dataclass
+class Predictions:
+    """Outputs and labels of a whole split; example i has the rows from starts[i] to starts[i + 1].
+
+    `ids` name the examples; None if the file has none.
+    """
+
+    outputs: Any
+    labels: Any
+    ids: np.ndarray | None = None
+    starts: np.ndarray | None = None  # None: every row is an example
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(first_array(self.outputs)) if self.starts is None else len(self.starts) - 1
+
+    def rows(self, examples: np.ndarray) -> np.ndarray:
+        """Return the numbers of the rows of some examples, one example after the other."""
+        if self.starts is None:
+            return examples
+        begins, lengths = self.starts[examples], self.starts[examples + 1] - self.starts[examples]
+        shift = np.repeat(begins - np.append(0, lengths.cumsum()[:-1]), lengths)
+        return shift + np.arange(len(shift))
 
 
-def save_predictions(path: Path, collected: Collected, ids: Sequence[Any] | None) -> None:
-    """Write `ids`, `labels` and `outputs` of a split to a .npz file."""
+def gather_rows(value: Any, rows: Any) -> Any:
+    """Gather rows of an array, or of the arrays in a tuple or dict."""
+    if isinstance(value, dict):
+        return {name: gather_rows(item, rows) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(gather_rows(item, rows) for item in value)
+    return None if value is None else value[rows]
+
+
+def first_array(value: Any) -> np.ndarray:
+    """Return the first array of nested tuples and dicts; an empty one for None."""
+    while not isinstance(value, np.ndarray):
+        if not value:
+            return np.empty(0)
+        value = next(iter(value.values() if isinstance(value, dict) else value))
+    return value
+
+
+def write_predictions(path: Path, outputs: Any, labels: Any, ids: Sequence[Any] | None) -> None:
+    """Write outputs, labels (None: there are none) and names of the examples of a split."""
     arrays: dict[str, Any] = {}
-    for name, value in zip(("outputs", "labels"), collected.arrays(), strict=True):
+    for name, value in (("outputs", outputs), ("labels", labels)):
         if isinstance(value, dict):
             arrays |= {f"{name}_{part}": item for part, item in value.items()}
         elif isinstance(value, tuple):
@@ -38,23 +77,29 @@ def save_predictions(path: Path, collected: Collected, ids: Sequence[Any] | None
         np.savez_compressed(file, **arrays)
 
 
-def report_classes(collected: Collected, params: Params, title: str, path: Path) -> None:
-    """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
-    outputs, labels = collected.arrays()
-    kinds = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
-    if not (kinds and outputs.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"):
-        return
-    num_classes = outputs.shape[1]
-    if len(labels) == 0 or labels.max() >= num_classes:
-        return
-    confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
-    named = collected.task.class_names
-    names = [str(k) for k in range(num_classes)] if named is None else named(params)
-    hits, total = int(np.trace(confusion)), int(confusion.sum())
-    logging.info("%d of %d right (%.2f%%)", hits, total, 100 * hits / max(total, 1))
-    logging.info("%s", class_table(confusion, names))
+def read_predictions(path: Path) -> Predictions:
+    """Read a file of predictions; DataError if it is missing, damaged or of no known form."""
     try:
-        plot_confusion(confusion, names, title, path)
-        logging.info("Confusion matrix drawn in %s", path)
-    except ImportError:
-        logging.warning("No picture of the confusion matrix: pip install matplotlib")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file (`save_predictions` writes it)") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: damaged ({error})") from None
+    outputs, labels = _joined(arrays, "outputs"), _joined(arrays, "labels")
+    if outputs is None:
+        raise DataError(f"{path}: holds no outputs")
+    if "example_ids" not in arrays:
+        return Predictions(outputs, labels, arrays.get("ids"))
+    ids, ignored = arrays["example_ids"], np.isin(first_array(labels), IGNORED)
+    ends = np.flatnonzero(ignored & ~np.append(ignored[1:], False)) + 1
+    if len(ends) != len(ids) or ends[-1] != len(ignored):
+        raise DataError(f"{path}: cannot tell which rows belong to which of {len(ids)} examples")
+    return Predictions(outputs, labels, ids, np.append(0, ends))
+
+
+def _joined(arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    parts = {n.removeprefix(f"{name}_"): a for n, a in arrays.items() if n.startswith(f"{name}_")}
+    if not parts:
+        return arrays.get(name)
+    return tuple(parts[n] for n in sorted(parts, key=int)) if "0" in parts else parts

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+import operator
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,23 +16,23 @@ from torch import Tensor
 
 from core.base.classification import IGNORED
 from core.base.errors import DataError, UserError
-from core.check.subject import FaultError, NotApplicableError, Short, Trial, first_difference
-from core.data.batches import Batches, take
+from core.check.subject import FaultError, NotApplicableError, Short, Subject, first_difference
+from core.data.batches import Batches
 from core.data.dataloaders import ExactLoader, known_ids
 from core.machine.devices import peak_memory_mb
-from core.machine.nested import tensors
+from core.machine.nested import apply, tensors
 from core.machine.random_states import global_states
 from core.run.baseline import count_classes
-from core.task import is_integer
+from core.task import Loader, is_integer
 
 MOST = 50_000  # examples of a split that are looked at one by one
 SECONDS, READING = 3.0, 20.0  # of training that are timed; of reading a split at most
 
 
-def the_same_order_twice(trial: Trial) -> str:
+def the_same_order_twice(subject: Subject) -> str:
     """An epoch yields the same batches whenever it is asked for, also from the middle."""
     told = []
-    for split, loader in trial.own_loaders.items():
+    for split, loader in subject.own_loaders.items():
         before = global_states()
         first, second = (list(Short(loader, 8).epoch(0)) for _ in range(2))
         if where := first_difference(first, second, f"{split}, batch"):
@@ -47,10 +48,10 @@ def the_same_order_twice(trial: Trial) -> str:
     return ", ".join(told)
 
 
-def workers_change_nothing(trial: Trial) -> str:
+def workers_change_nothing(subject: Subject) -> str:
     """With two worker processes a DataLoader yields what it yields without any."""
     told = []
-    for split, loader in trial.own_loaders.items():
+    for split, loader in subject.own_loaders.items():
         if not isinstance(loader, ExactLoader):
             continue
         found = []
@@ -70,13 +71,13 @@ def workers_change_nothing(trial: Trial) -> str:
     return ", ".join(told)
 
 
-def examples_of(loader: Any) -> Iterator[tuple[Any, Any, Any]]:
+def examples_of(loader: Loader) -> Iterator[tuple[Any, Any, Any]]:
     """Yield name, inputs and labels of the examples, as far as a loader shows them one by one."""
     if isinstance(loader, Batches):
         lengths = loader.lengths
         for i in range(min(loader.num_examples, MOST)):
-            length = None if lengths is None else int(lengths[i])
-            row = take((loader.inputs, loader.labels), torch.tensor([i]), length)
+            cut = (slice(i, i + 1),) if lengths is None else (slice(i, i + 1), slice(lengths[i]))
+            row = apply(operator.itemgetter(cut), (loader.inputs, loader.labels))
             yield (loader.names or range(loader.num_examples))[i], *row
     elif isinstance(loader, ExactLoader):
         dataset = loader.loader.dataset
@@ -94,10 +95,10 @@ def examples_of(loader: Any) -> Iterator[tuple[Any, Any, Any]]:
         raise NotApplicableError("a stream does not show its examples one by one")
 
 
-def every_example_can_be_read(trial: Trial) -> str:
+def every_example_can_be_read(subject: Subject) -> str:
     """Examples of training and validation are read one by one, and their numbers are finite."""
     told = []
-    for split, loader in trial.own_loaders.items():
+    for split, loader in subject.own_loaders.items():
         count, began = 0, time.perf_counter()
         for name, inputs, _ in examples_of(loader):
             count += 1
@@ -119,7 +120,7 @@ def digest(inputs: Any) -> bytes:
     return found.digest() if tensors(inputs) else repr(inputs).encode()
 
 
-def hashes(loader: Any) -> dict[bytes, Any]:
+def hashes(loader: Loader) -> dict[bytes, Any]:
     """Return the names of the examples by the hash of their files, or else of their inputs."""
     if isinstance(loader, ExactLoader):
         names = known_ids(loader.loader.dataset)
@@ -134,11 +135,11 @@ def hashes(loader: Any) -> dict[bytes, Any]:
     return {digest(inputs): name for name, inputs, _ in examples_of(loader)}
 
 
-def splits_share_no_example(trial: Trial) -> str:
+def splits_share_no_example(subject: Subject) -> str:
     """No example of a split is found in another one; of the test split only the inputs are read."""
-    loaders, without = dict(trial.own_loaders), ""
+    loaders, without = dict(subject.own_loaders), ""
     try:
-        loaders["test"] = trial.fetch("test")
+        loaders["test"] = subject.fetch("test")
     except Exception as error:  # a task may have no test split, and say so in its own way
         without = f"; without test ({str(error).partition(chr(10))[0]})"
     found = {split: hashes(loader) for split, loader in loaders.items()}
@@ -153,21 +154,21 @@ def splits_share_no_example(trial: Trial) -> str:
     return ", ".join(f"{name} {len(each)}" for name, each in found.items()) + without
 
 
-def labels_are_of_one_kind(trial: Trial) -> str:
+def labels_are_of_one_kind(subject: Subject) -> str:
     """Labels are numbers of the net's classes, and about as frequent in validation as in training.
 
     The distance of two distributions is half the sum of the differences of their shares (total
     variation). It counts as a shift above 0.15, if more than four deviations from what chance gives
     (chi-squared, made normal as by Wilson and Hilferty 1931).
     """
-    state, counts = trial.fresh(), {}
+    state, counts = subject.fresh(), {}
     state.model.eval()
     with torch.no_grad():
-        outputs, labels = trial.forward(state, trial.own_loaders["val"].first_batch())
+        outputs, labels = subject.forward(state, subject.own_loaders["val"].first_batch())
     classes = count_classes(outputs, labels)
     if classes is None:
         raise NotApplicableError("outputs are not scores of classes that integer labels name")
-    for split, loader in trial.own_loaders.items():
+    for split, loader in subject.own_loaders.items():
         found = label_numbers(loader).long().flatten()
         counted = found[(found != IGNORED[0]) & (found != IGNORED[1])].cpu()
         if len(wrong := counted[(counted < 0) | (counted >= classes)]):
@@ -192,7 +193,7 @@ def labels_are_of_one_kind(trial: Trial) -> str:
     return f"{classes} classes; the largest difference is {told}"
 
 
-def label_numbers(loader: Any) -> Tensor:
+def label_numbers(loader: Loader) -> Tensor:
     """Return the integer labels of a split, from its loader or from its first 1,000 batches."""
     known = getattr(loader, "labels", None)
     if is_integer(known):
@@ -205,12 +206,12 @@ def label_numbers(loader: Any) -> Tensor:
     return torch.cat(parts)
 
 
-def measure(trial: Trial) -> str:
+def measure(subject: Subject) -> str:
     """Train for some seconds, and say how fast, how long for the data, and what is left to do."""
     state, loader, val = (
-        trial.fresh(compile=trial.state.params.compile),
-        trial.own_loaders["train"],
-        Short(trial.own_loaders["val"], 4),
+        subject.fresh(compile=subject.state.params.compile),
+        subject.own_loaders["train"],
+        Short(subject.own_loaders["val"], 4),
     )
     batches, done, waiting, began = loader.epoch(0), 0, 0.0, 0.0
     while done < 4 or time.perf_counter() - began < SECONDS:
@@ -221,16 +222,16 @@ def measure(trial: Trial) -> str:
             batches = loader.epoch(1 + done // len(loader))
             continue
         waiting += time.perf_counter() - asked
-        trial.step(state, batch)
+        subject.step(state, batch)
         done += 1
     on_gpu = state.device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize()
     seconds, done = time.perf_counter() - began, done - 2
     began = time.perf_counter()
-    trial.evaluate(state, val)
-    val_seconds = (time.perf_counter() - began) * len(trial.own_loaders["val"]) / len(val)
-    epochs = max(state.params.num_epochs - trial.epochs_done, 0)
+    subject.evaluate(state, val)
+    val_seconds = (time.perf_counter() - began) * len(subject.own_loaders["val"]) / len(val)
+    epochs = max(state.params.num_epochs - subject.epochs_done, 0)
     left = epochs * (seconds / done * len(loader) + val_seconds)
     memory = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak_memory_mb()
     rate = done / seconds * (loader.num_examples or math.nan) / len(loader)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from core.base.errors import NumericError
 from core.base.params import ROOT
 from core.machine.nested import tensors
+from core.task import Batch
+from core.training.state import State
 
 LOSS = "the loss is the first tensor: what the net gives is finite"
 
@@ -78,7 +80,7 @@ def own_line(traceback: str) -> str:
     return f", from {lines[own[-1]].replace(f'{ROOT}/', '')}: {lines[own[-1] + 1]}" if own else ""
 
 
-def examine(state: Any, step: Any, batch: Any) -> str | None:
+def examine(state: State, step: Any, batch: Batch) -> str | None:
     """Run one step with anomaly detection; returns where it goes wrong, or None if it does not."""
     if bad := [name for name, w in state.model.named_parameters() if not finite(w)]:
         return f"the weights {bad[0]} are not finite before the step"

@@ -4,20 +4,20 @@ import math
 from pathlib import Path
 
 from core.base.errors import NumericError
-from core.check.subject import NotApplicableError, Trial
+from core.check.subject import NotApplicableError, Subject
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 120
 KEPT = 0.9  # of the running mean, from step to step
 
 
-def find_lr(trial: Trial, path: Path) -> str:
+def find_lr(subject: Subject, path: Path) -> str:
     """Train with a rate that grows by a factor every step, and plot the loss.
 
     The suggestion is a tenth of the rate at which the smoothed loss is lowest: a rule of thumb, to
     be held against the plot. The test ends where the loss has risen to four times its lowest.
 
     Args:
-        trial: whose net and training batches are used; the run's own batch size.
+        subject: whose net and training batches are used; the run's own batch size.
         path: of the picture, a PNG.
 
     Returns:
@@ -26,7 +26,7 @@ def find_lr(trial: Trial, path: Path) -> str:
     Raises:
         NotApplicableError: there are several optimizers.
     """
-    state = trial.fresh(constant_rate=True, batch_size=trial.state.params.batch_size)
+    state = subject.fresh(constant_rate=True, batch_size=subject.state.params.batch_size)
     if len(state.optimizers) > 1:
         raise NotApplicableError("--find_lr: the task has several optimizers")
     (optimizer,) = state.optimizers.values()
@@ -34,17 +34,17 @@ def find_lr(trial: Trial, path: Path) -> str:
     base = max(before.values())
     rates: list[float] = []
     losses: list[float] = []
-    mean, epoch, batches = 0.0, 0, trial.own_loaders["train"].epoch(0)
+    mean, epoch, batches = 0.0, 0, subject.own_loaders["train"].epoch(0)
     for i in range(STEPS):
         rate = LOWEST * (HIGHEST / LOWEST) ** (i / (STEPS - 1))
         for group in optimizer.param_groups:  # groups keep their proportions
             group["lr"] = rate * before[id(group)] / base
         if (batch := next(batches, None)) is None:
             epoch += 1
-            batches = trial.own_loaders["train"].epoch(epoch)
+            batches = subject.own_loaders["train"].epoch(epoch)
             batch = next(batches)
         try:
-            loss = trial.step(state, batch)["loss"].item()
+            loss = subject.step(state, batch)["loss"].item()
         except NumericError:
             break
         if not math.isfinite(loss):

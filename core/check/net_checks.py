@@ -4,30 +4,32 @@ A check returns a word on what it found. It raises `FaultError` where the net is
 `NotApplicableError` where it can tell nothing. check.py and tests/test_tasks.py run all of them.
 """
 
-import argparse
 import random
 import signal
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.base.errors import Stopped
-from core.check.subject import FaultError, NotApplicableError, Short, Trial, first_difference
+from core.check.subject import FaultError, NotApplicableError, Short, Subject, first_difference
 from core.machine.nested import example, tensors
 from core.machine.signals import Stop
 from core.run.baseline import chance_loss, count_classes
-from core.run.run import open_run
-from core.task import join
+from core.run.opening import ending, open_run
+from core.task import Batch, Loader
 from core.training.checkpoint import load_weights, plain, read_checkpoint, write_checkpoint
+from core.training.state import State
+from core.training.tally import join
 
 
-def first_loss_is_near_chance(trial: Trial) -> str:
+def first_loss_is_near_chance(subject: Subject) -> str:
     """A net that knows nothing yet answers at random: ln K for cross-entropy over K classes."""
-    state = trial.fresh()
+    state = subject.fresh()
     state.model.eval()
     with torch.no_grad():
-        outputs, labels = trial.forward(state, trial.loaders["val"].first_batch())
+        outputs, labels = subject.forward(state, subject.loaders["val"].first_batch())
         classes = count_classes(outputs, labels)
         if classes is None:
             raise NotApplicableError("outputs are not scores of classes that integer labels name")
@@ -41,9 +43,9 @@ def first_loss_is_near_chance(trial: Trial) -> str:
     return f"{loss:.3f}, chance is {chance:.3f}"
 
 
-def gradient_reaches_every_weight(trial: Trial) -> str:
+def gradient_reaches_every_weight(subject: Subject) -> str:
     """Within five steps every parameter gets a gradient that is finite and not 0 throughout."""
-    state, reached = trial.fresh(), set()
+    state, reached = subject.fresh(), set()
     weights = {name: w for name, w in state.model.named_parameters() if w.requires_grad}
     if not weights:
         raise NotApplicableError("the net has no parameters to train")
@@ -61,7 +63,7 @@ def gradient_reaches_every_weight(trial: Trial) -> str:
         return look
 
     hooks = [w.register_post_accumulate_grad_hook(note(name)) for name, w in weights.items()]
-    trial.steps(state, 5)
+    subject.steps(state, 5)
     for hook in hooks:
         hook.remove()
     changed = {name for name, w in weights.items() if not torch.equal(w, before[name])}
@@ -75,25 +77,25 @@ def gradient_reaches_every_weight(trial: Trial) -> str:
     return f"{len(weights)} parameters"
 
 
-def one_batch_is_learned(trial: Trial) -> str:
+def one_batch_is_learned(subject: Subject) -> str:
     """Without dropout and schedule the net learns a batch by heart within 200 steps."""
-    state = trial.fresh(constant_rate=True, grad_accumulation=1)
+    state = subject.fresh(constant_rate=True, grad_accumulation=1)
     if len(state.optimizers) > 1:
         raise NotApplicableError("several optimizers may work against each other")
     for module in state.model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-    batch = trial.loaders["train"].first_batch()
+    batch = subject.loaders["train"].first_batch()
     losses: list[float] = []
     for _ in range(10):
-        losses += trial.steps(state, 20, batch)
-        share = share_right(trial, state, batch)
+        losses += subject.steps(state, 20, batch)
+        share = share_right(subject, state, batch)
         if share is not None and share <= 0.9 and len(losses) == 200:
             state.model.train()
             with torch.no_grad():  # at a high rate, the means of batch normalisation lag behind
                 for _ in range(50):
-                    trial.forward(state, batch)
-            share = share_right(trial, state, batch)
+                    subject.forward(state, batch)
+            share = share_right(subject, state, batch)
         found = f"loss {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses)} steps"
         found += "" if share is None else f", {share:.0%} right in eval mode"
         halved = losses[0] - losses[-1] > 0.5 * abs(losses[0])
@@ -105,10 +107,10 @@ def one_batch_is_learned(trial: Trial) -> str:
 
 
 @torch.no_grad()
-def share_right(trial: Trial, state: Any, batch: Any) -> float | None:
+def share_right(subject: Subject, state: State, batch: Batch) -> float | None:
     """Return the share of right answers in eval mode; None if outputs are not scores of classes."""
     state.model.eval()
-    outputs, labels = trial.forward(state, batch)
+    outputs, labels = subject.forward(state, batch)
     if count_classes(outputs, labels) is None:
         return None
     outputs, labels = state.task.collect(outputs, labels)
@@ -116,14 +118,14 @@ def share_right(trial: Trial, state: Any, batch: Any) -> float | None:
 
 
 @torch.no_grad()
-def examples_do_not_meet(trial: Trial) -> str:
+def examples_do_not_meet(subject: Subject) -> str:
     """In eval mode the outputs of an example are the same alone and among others."""
-    state, (batch, count) = trial.fresh(**trial.finely), trial.batch_of_several()
+    state, (batch, count) = subject.fresh(**subject.finely), subject.batch_of_several()
     state.model.eval()
-    whole, _ = trial.forward(state, batch)
+    whole, _ = subject.forward(state, batch)
     for i in range(min(count, 8)):
         try:
-            alone, _ = trial.forward(state, example(batch, i, count))
+            alone, _ = subject.forward(state, example(batch, i, count))
         except (ValueError, RuntimeError) as error:
             raise FaultError(
                 f"example {i} cannot be evaluated alone: {error}. Is something normalised over "
@@ -136,7 +138,7 @@ def examples_do_not_meet(trial: Trial) -> str:
                     f"of {count}. Does a view or reshape merge examples?"
                 )
             apart = float((a.double() - b.double()).abs().max()) if a.ndim and a.numel() else 0.0
-            if not apart <= trial.rounding * max(1.0, float(b.double().abs().max())):
+            if not apart <= subject.rounding * max(1.0, float(b.double().abs().max())):
                 raise FaultError(
                     f"outputs of example {i} differ by {apart:.2g} between alone and in a batch of "
                     f"{count}. Is something normalised over the batch, or rows mixed by a view?"
@@ -145,14 +147,14 @@ def examples_do_not_meet(trial: Trial) -> str:
 
 
 @torch.no_grad()
-def a_batch_of_one_is_evaluated(trial: Trial) -> None:
+def a_batch_of_one_is_evaluated(subject: Subject) -> None:
     """The last batch of a split may hold one example: its outputs join those of the others."""
-    state, (batch, count) = trial.fresh(), trial.batch_of_several()
+    state, (batch, count) = subject.fresh(), subject.batch_of_several()
     state.model.eval()
     parts = []
     for each in (batch, example(batch, 0, count)):
-        outputs, labels = trial.forward(state, each)
-        if labels is not None or not trial.labelled:
+        outputs, labels = subject.forward(state, each)
+        if labels is not None or not subject.labelled:
             loss = state.task.losses(outputs, labels)["loss"]
             if not loss.isfinite() and state.task.loss_weight(outputs, labels) > 0:
                 raise FaultError("its loss is not finite. Is there a deviation over the batch?")
@@ -163,44 +165,44 @@ def a_batch_of_one_is_evaluated(trial: Trial) -> None:
     join([state.task.collect(*part) for part in parts])
 
 
-def saved_weights_are_the_whole_net(trial: Trial) -> None:
+def saved_weights_are_the_whole_net(subject: Subject) -> None:
     """A new net with the saved weights gives the outputs of the old one."""
-    state, other = trial.fresh(), trial.fresh()
-    trial.steps(state, 3)
-    path = trial.folder / "saved.pt"
+    state, other = subject.fresh(), subject.fresh()
+    subject.steps(state, 3)
+    path = subject.folder / "saved.pt"
     write_checkpoint(path, plain({"state_dict": state.model.state_dict()}))
     load_weights(other.model, read_checkpoint(path)["state_dict"], path)
-    batch, outputs = trial.loaders["val"].first_batch(), []
+    batch, outputs = subject.loaders["val"].first_batch(), []
     for each in (state, other):
         each.model.eval()
         with torch.no_grad():
-            outputs.append(trial.forward(each, batch)[0])
-    if first_difference(outputs[0], outputs[1], "outputs", trial.noise) is not None:
+            outputs.append(subject.forward(each, batch)[0])
+    if first_difference(outputs[0], outputs[1], "outputs", subject.noise) is not None:
         raise FaultError(
             "the loaded net gives other outputs. Is there state that is neither a parameter nor "
             "a buffer? register_buffer keeps a tensor, nn.ModuleList a list of layers"
         )
 
 
-def evaluation_repeats_itself(trial: Trial) -> str:
+def evaluation_repeats_itself(subject: Subject) -> str:
     """Two evaluations give the same numbers."""
-    state, loader = trial.fresh(), Short(trial.loaders["val"], 8)
-    found = [trial.evaluate(state, loader) for _ in range(2)]
-    if where := first_difference(found[0], found[1], "it", trial.noise):
+    state, loader = subject.fresh(), Short(subject.loaders["val"], 8)
+    found = [subject.evaluate(state, loader) for _ in range(2)]
+    if where := first_difference(found[0], found[1], "it", subject.noise):
         raise FaultError(f"{where} differs. Does the net or the loader draw random numbers?")
     return f"{len(loader)} batches"
 
 
-def batch_size_changes_no_number(trial: Trial) -> str:
+def batch_size_changes_no_number(subject: Subject) -> str:
     """Loss and metrics of 64 validation examples are the same in batches of 1, 16 and 64."""
-    state, found = trial.fresh(**trial.finely), []
+    state, found = subject.fresh(**subject.finely), []
     for size in (1, 16, 64):
-        loader = trial.fetch("val", batch_size=size)
+        loader = subject.fetch("val", batch_size=size)
         total = loader.num_examples
         if total is None or len(loader) != -(-total // size):
             raise NotApplicableError("the loader does not obey batch_size")
-        found.append(trial.evaluate(state, Short(loader, 64 // size)))
-        if where := first_difference(found[-1], found[0], "it", trial.rounding):
+        found.append(subject.evaluate(state, Short(loader, 64 // size)))
+        if where := first_difference(found[-1], found[0], "it", subject.rounding):
             name = where.rpartition(", ")[2]
             raise FaultError(
                 f"{name} is {found[0][name]:.6g} in batches of 1, {found[-1][name]:.6g} in batches "
@@ -209,15 +211,15 @@ def batch_size_changes_no_number(trial: Trial) -> str:
     return f"{min(64, total)} examples"
 
 
-def the_same_seed_gives_the_same_steps(trial: Trial) -> str:
+def the_same_seed_gives_the_same_steps(subject: Subject) -> str:
     """Two nets made and trained alike for five steps have the same weights, to the bit."""
     weights = []
     for _ in range(2):
-        state = trial.fresh()
-        trial.steps(state, 5)
+        state = subject.fresh()
+        subject.steps(state, 5)
         weights.append(plain(state.model.state_dict()))
     if where := first_difference(weights[0], weights[1], "weights"):
-        trial.excuse(where)
+        subject.excuse(where)
         raise FaultError(f"{where} differs. Are random numbers drawn from a generator of its own?")
     return "5 steps"
 
@@ -228,47 +230,44 @@ class StopAt(Stop):
     def __init__(self, number: int = -1) -> None:
         super().__init__()
         self.number, self.asked = number, 0
+        self.agree = self._count
 
-    def check(self, due: bool = False) -> bool:
-        """Raise Stopped when it is time."""
+    def _count(self, requested: int, due: int) -> list[int]:
         self.asked += 1
-        if self.asked == self.number:
-            raise Stopped(signal.SIGTERM)
-        return super().check(due)
+        return [signal.SIGTERM if self.asked == self.number else requested, due]
 
 
-def a_resumed_run_ends_bit_equal(trial: Trial) -> str:
+def a_resumed_run_ends_bit_equal(subject: Subject) -> str:
     """A run of some batches that is stopped at random, and goes on, ends as one that is not.
 
-    It is the user's own run, two epochs of it: `train.see_to_the_end` with shortened loaders.
+    It is the user's own run, two epochs of it, with shortened loaders.
     """
-    batches = {"train": max(6, 2 * trial.state.params.grad_accumulation), "val": 2}
-    loaders = {name: Short(trial.loaders[name], count) for name, count in batches.items()}
+    batches = {"train": max(6, 2 * subject.state.params.grad_accumulation), "val": 2}
+    loaders: dict[str, Loader] = {n: Short(subject.loaders[n], c) for n, c in batches.items()}
 
     def start(name: str, stop: StopAt) -> None:
-        folder = trial.subfolder(name)
-        run = open_run(folder, trial.overrides | {"num_epochs": 2})
-        trial.lend(run, loaders)
+        run = open_run(subject.subfolder(name), subject.overrides | {"num_epochs": 2})
+        subject.lend(run, loaders)
         run.stop = stop
         torch.compiler.reset()  # what an earlier run has compiled
-        args = argparse.Namespace(resume=False, overwrite=False)
-        trial.train.see_to_the_end(run, trial.data_dir, args)
+        with suppress(Stopped), ending(run):
+            subject.train.train_to_the_end(run)
 
     counter = StopAt()
     start("whole", counter)
-    number = random.Random(trial.seed).randrange(1, counter.asked + 1)
+    number = random.Random(subject.seed).randrange(1, counter.asked + 1)
     start("stopped", StopAt(number))
-    stopped = read_checkpoint(trial.folder / "stopped" / "last.pt")
+    stopped = read_checkpoint(subject.folder / "stopped" / "last.pt")
     start("stopped", StopAt())
-    ends = [read_checkpoint(trial.folder / name / "last.pt") for name in ("stopped", "whole")]
-    at = f"stopped after step {stopped['step']} of {ends[1]['step']} (--seed {trial.seed})"
+    ends = [read_checkpoint(subject.folder / name / "last.pt") for name in ("stopped", "whole")]
+    at = f"stopped after step {stopped['step']} of {ends[1]['step']} (--seed {subject.seed})"
     first = ("state_dict", "optim_dict", "random_states", "metrics")
     where = None
     for part in [*first, *(name for name in ends[0] if name not in first)]:
         where = where or first_difference(ends[0][part], ends[1][part], part)
     if where is None:
         return at
-    trial.excuse(where)
+    subject.excuse(where)
     raise FaultError(
         f"{where} differs, {at}. Does the net keep state that is neither a parameter nor a buffer, "
         "or train_step something that is not in state.extra?"

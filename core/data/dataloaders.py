@@ -1,6 +1,6 @@
-"""Exact order for a plain DataLoader, with the interface of `core.data.batches.Batches`."""
+"""Plain DataLoaders made exact: order and randomness depend on (seed, epoch, example) alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -11,24 +11,33 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
-    IterableDataset,
     RandomSampler,
     SequentialSampler,
     Subset,
 )
 
 from core.base.errors import DataError
-from core.machine.random_states import (
-    epoch_order,
-    example_seed,
-    mixed_seed,
-    own_states,
-    seed_global,
-    seeded,
-    split_into_batches,
-)
+from core.base.params import Params
+from core.data.order import epoch_order, split_into_batches
+from core.machine.devices import place_batch
+from core.machine.random_states import example_seed, mixed_seed, own_states, seed_global, seeded
 from core.machine.signals import ignore_signals, signals_held_back
-from core.task import is_integer
+from core.task import Batch, IndexBatch, Loader, is_integer
+
+KEPT = ["num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "prefetch_factor"]
+KEPT += ["multiprocessing_context", "persistent_workers"]
+
+
+def remade(loader: DataLoader[Any], dataset: Any, **changes: Any) -> DataLoader[Any]:
+    """Return a DataLoader with the settings of another, but for its sampling and the changes."""
+    return DataLoader(dataset, **{name: getattr(loader, name) for name in KEPT} | changes)
+
+
+def start_worker(own: Callable[[int], None] | None, number: int) -> None:
+    """Begin a worker process: signals are the main process's business."""
+    ignore_signals()
+    if own is not None:
+        own(number)
 
 
 class _SeededExamples(Dataset[Any]):
@@ -52,13 +61,6 @@ class _SeededExamples(Dataset[Any]):
         return self.dataset[place[1]]
 
 
-def start_worker(own: Callable[[int], None] | None, number: int) -> None:
-    """Begin a worker process: signals are the main process's business."""
-    ignore_signals()
-    if own is not None:
-        own(number)
-
-
 class _SeededCollate:
     """A collate function that draws its random numbers from (epoch, last example of the batch)."""
 
@@ -71,57 +73,50 @@ class _SeededCollate:
             return self.collate_fn(batch)
 
 
-class _EpochBatches:
-    """The batch sampler of an exact loader: lists of (epoch, index), set anew before each epoch."""
+class _Places:
+    """The sampler of an exact loader: lists of (epoch, index), or single ones, set before use."""
 
     def __init__(self) -> None:
-        self.batches: list[Any] = []
+        self.places: Iterable[Any] = ()
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        return iter(self.places)
 
 
-class ExactLoader:
-    """A DataLoader over a map-style dataset with the interface of `Batches`.
+class ExactLoader(Loader):
+    """A DataLoader over a map-style dataset.
 
     A random or sequential sampler is replaced by our order of (seed, epoch). A sampler or batch
-    sampler of the user's own is kept: its whole list is drawn at the start of an epoch, seeded by
-    (seed, epoch). Each example is seeded by (seed, epoch, index). Outside of training `drop_last`
-    is not obeyed: evaluation counts every example once.
+    sampler of the user's own is kept, and seeded by (seed, epoch). Each example is seeded by (seed,
+    epoch, index). Outside of training `drop_last` is not obeyed: evaluation counts every example
+    once.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
+        if len(loader.dataset) == 0:  # type: ignore[arg-type]
+            raise DataError("a split has no examples")
         self.loader, self.seed, self.train = loader, seed, train
-        self.own_order = not _has_standard_sampler(loader)
+        self.params: Params | None = None  # whose precision and memory format batches get
+        self.own_order = not has_standard_sampler(loader)
         order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
-        self.batches = _EpochBatches()
-        sampling = {"batch_sampler" if loader.batch_sampler else "sampler": self.batches}
+        self.batched = loader.batch_sampler is not None
+        self.places = _Places()
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
-        self.inner: DataLoader[Any] = DataLoader(
+        sampling: dict[str, Any] = {"batch_sampler": self.places}
+        if not self.batched:
+            sampling = {"sampler": self.places, "batch_size": None}
+        self.inner = remade(
+            loader,
             self.examples,
-            **sampling,  # type: ignore[arg-type]
-            batch_size=1 if loader.batch_sampler else None,
-            num_workers=loader.num_workers,
+            **sampling,
             collate_fn=self.collate,
-            pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
             worker_init_fn=partial(start_worker, loader.worker_init_fn),
-            multiprocessing_context=loader.multiprocessing_context,
             generator=torch.Generator(),  # else every epoch draws from the global generator
-            prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
         )
-
-    @property
-    def num_examples(self) -> int:
-        """N, the number of examples of an epoch."""
-        sampler = self.loader.sampler
-        return len(sampler if hasattr(sampler, "__len__") else self.loader.dataset)  # type: ignore[arg-type]
+        sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else loader.dataset
+        self.num_examples = len(sampler)
 
     @property
     def ids(self) -> list[Any] | None:
@@ -133,72 +128,69 @@ class ExactLoader:
     @property
     def labels(self) -> Tensor | None:
         """The integer labels (N,) where the dataset shows them without reading every example."""
-        whole = self.num_examples == len(self.loader.dataset)  # type: ignore[arg-type]
+        whole = self.num_examples == len(self.examples.dataset)
         return known_labels(self.loader.dataset) if whole else None
 
+    def put_on(self, device: torch.device, params: Params) -> None:
+        """Yield batches on the device, in the precision and memory format of the params."""
+        self.device, self.params = device, params
+
     def __len__(self) -> int:
-        return len(self.loader if self.own_order else self._index_batches(0))
+        """Return the number of batches."""
+        return len(self.loader if self.own_order else self._standard_order(0))
 
-    def __iter__(self) -> Iterator[Any]:
-        return self.epoch(0)
-
-    def first_batch(self) -> Any:
+    def first_batch(self) -> Batch:
         """Return the first batch of epoch 0, without starting worker processes."""
-        first = self._index_batches(0)[0]
-        if self.loader.batch_sampler is None:
-            return self.collate(self.examples[0, first])
-        return self.collate([self.examples[0, index] for index in first])
+        index = next(iter(self.plan(0))).index
+        examples = [self.examples[0, i] for i in index] if self.batched else self.examples[0, index]
+        return self._placed(self.collate(examples))
 
-    def _index_batches(self, number: int) -> list[Any]:
-        """Return the example numbers of every batch of an epoch."""
-        if not self.own_order:
-            shuffled = self.train and type(self.loader.sampler) is RandomSampler
-            size = self.num_examples
-            order = epoch_order(size, self.seed, number) if shuffled else torch.arange(size)
-            dropping, batch_size = self.train and self.loader.drop_last, self.loader.batch_size or 1
-            if dropping:
-                order = order[: size - size % batch_size]
-            batches = split_into_batches(order, batch_size, self.train)
-            return [batch.tolist() for batch in batches]
+    def _placed(self, batch: Batch) -> Batch:
+        return batch if self.params is None else place_batch(batch, self.params, self.device)
+
+    def plan(self, epoch: int) -> Iterator[IndexBatch]:
+        """Yield the numbers of the examples of every batch of an epoch."""
+        batches = self._own_order(epoch) if self.own_order else self._standard_order(epoch)
+        return (IndexBatch(i, index) for i, index in enumerate(batches))
+
+    def _standard_order(self, epoch: int) -> list[list[int]]:
+        shuffled = self.train and type(self.loader.sampler) is RandomSampler
+        size, batch_size = self.num_examples, self.loader.batch_size or 1
+        order = epoch_order(size, self.seed, epoch) if shuffled else torch.arange(size)
+        if self.train and self.loader.drop_last:
+            order = order[: size - size % batch_size]
+        return [batch.tolist() for batch in split_into_batches(order, batch_size, self.train)]
+
+    def _own_order(self, epoch: int) -> list[Any]:
+        """Draw the whole order of the user's own sampler."""
         sampler: Any = self.loader.batch_sampler or self.loader.sampler
         parts: list[Any] = [sampler, getattr(sampler, "sampler", None)]
         for part in parts:
             if hasattr(part, "set_epoch"):
-                part.set_epoch(number)
+                part.set_epoch(epoch)
             if isinstance(own := getattr(part, "generator", None), torch.Generator):
-                own.manual_seed(mixed_seed(self.seed, number))
-        with seeded(self.seed, number):
+                own.manual_seed(mixed_seed(self.seed, epoch))
+        with seeded(self.seed, epoch):
             return list(islice(sampler, len(self.loader)))
 
-    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Any]:
-        """Yield every `step`-th batch of one epoch, from the batch number `start` on."""
-        return self._load(number, self._index_batches(number)[start::step])
+    def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
+        """Yield the batches of a part of the plan."""
 
-    def shares(self, number: int, start: int, rank: int, world: int) -> Iterator[tuple[Any, float]]:
-        """Yield the rows of one of several processes: see shares.of_batches."""
-        if self.loader.batch_sampler is None:
-            raise DataError("several processes cannot share a DataLoader without a batch size")
-        batches = self._index_batches(number)[start:]
-        own = [batch[rank::world] or batch[:1] for batch in batches]
-        parts = [len(batch[rank::world]) / len(batch) for batch in batches]
-        return zip(self._load(number, own), parts, strict=True)
+        def places(planned: IndexBatch) -> Any:
+            if not self.batched:
+                return epoch, planned.index
+            return [(epoch, i) for i in planned.index[planned.rows]]
 
-    def _load(self, number: int, batches: list[Any]) -> Iterator[Any]:
-        if self.loader.batch_sampler is None:
-            self.batches.batches = [(number, index) for index in batches]
-        else:
-            self.batches.batches = [[(number, index) for index in batch] for batch in batches]
+        self.places.places = map(places, part)
         with signals_held_back():
-            return iter(self.inner)
+            batches = iter(self.inner)
+        return map(self._placed, batches)
 
 
-def _has_standard_sampler(loader: DataLoader[Any]) -> bool:
+def has_standard_sampler(loader: DataLoader[Any]) -> bool:
     """Tell whether a loader visits every example once, in order or shuffled."""
-    sampler = loader.sampler
-    if (
-        type(loader.batch_sampler) is not BatchSampler
-        or loader.batch_sampler.sampler is not sampler
-    ):
+    sampler, batches = loader.sampler, loader.batch_sampler
+    if type(batches) is not BatchSampler or batches.sampler is not sampler:
         return False
     if type(sampler) is RandomSampler:
         return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
@@ -227,23 +219,3 @@ def known_labels(dataset: Any) -> Tensor | None:
     except (TypeError, ValueError, RuntimeError):
         return None
     return labels if is_integer(labels) and len(labels) == len(dataset) else None
-
-
-def subset(loader: DataLoader[Any], index: Tensor) -> DataLoader[Any]:
-    """Return a DataLoader like another over the examples (M,) of its dataset only."""
-    if isinstance(loader.dataset, IterableDataset) or not _has_standard_sampler(loader):
-        raise DataError("val_split needs a map-style dataset, in order or shuffled by shuffle=True")
-    return DataLoader(
-        Subset(loader.dataset, index.tolist()),
-        batch_size=loader.batch_size,
-        shuffle=isinstance(loader.sampler, RandomSampler),
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        drop_last=loader.drop_last,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
-    )

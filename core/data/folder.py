@@ -1,17 +1,18 @@
-"""What is known of a folder of data: its fingerprint, and whether a program made it up."""
+"""A folder of data: where it is, its fingerprint, and whether its data are synthetic."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from core.base.errors import DataError
 from core.base.params import Params
-from core.machine import processes as distributed
 from core.task import Task
-from data.prepared import read_manifest
 
+MANIFEST = "manifest.json"  # of a prepare script
 WHOLE = 2 * 2**30  # bytes up to which every file is read for the fingerprint
 SAMPLE = 65_536  # bytes read of each file in larger folders
 
@@ -43,7 +44,6 @@ def _files(folder: Path, left_out: Path) -> Iterator[Path]:
             yield folder / entry.name
 
 
-@distributed.by_first
 def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     """Return the number of files, their bytes, and a SHA-256 of their names, sizes and contents.
 
@@ -64,7 +64,9 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     return {"files": len(files), "bytes": sum(sizes), "sha256": digest.hexdigest()}
 
 
-def describe(data_dir: Path) -> str | None:
-    """Say what made-up data are, as their manifest does; None for data that were collected."""
-    manifest = read_manifest(data_dir)
-    return manifest["description"] if manifest and manifest["generated"] else None
+def synthetic_note(data_dir: Path) -> str | None:
+    """Describe synthetic data, as their manifest does; None for data that were collected."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        manifest = json.loads((data_dir / MANIFEST).read_text(encoding="utf-8"))
+        return str(manifest["description"]) if manifest["generated"] is True else None
+    return None

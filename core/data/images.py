@@ -8,24 +8,20 @@ import math
 import mmap
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from core.base.errors import DataError, listed
 from core.base.files import replacing
-from core.data.dataloaders import start_worker
-from core.machine import processes as distributed
-from core.machine.devices import usable_cores
-from core.machine.signals import leave_signals_to_main_thread, signals_held_back
+from core.machine.environment import usable_cores
+from core.machine.signals import ignore_signals, signals_held_back
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,16 +30,13 @@ CHUNK = 100  # images that a process decodes at a time
 MANY = 2000  # images that are worth starting processes for
 KEPT = 4  # caches of a folder: of several lists of its files, or of files that have changed since
 
-_syncing: dict[str, Thread] = {}  # what puts a cache of this name into place
-
 
 def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     """Read images as uint8 (N, 3, H, W), RGB, EXIF rotation applied.
 
     The first call for a list of files decodes them and writes a cache into the folder `.cache`
     beside their folder, or into the user's cache folder where that cannot be written. The cache
-    holds as long as the names, sizes and times of the files do. A large one comes into place a
-    little later, when it is on the disk; the images may be changed meanwhile.
+    holds as long as the names, sizes and times of the files do.
 
     Args:
         paths: N files of one folder, in the order wanted.
@@ -58,7 +51,6 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     folder = paths[0].parent
     name = f"{folder.name}-{key}.npy"
     homes = [folder.parent / ".cache", _user_cache()]
-    _wait_for(name)
     for home in homes:
         with suppress(OSError, ValueError):  # absent, or damaged: it is made again
             images = np.load(home / name)
@@ -70,10 +62,8 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
             _write_cache(home, name, folder.name, images)
             break
         except OSError as error:
-            _log_no_cache(home, error)
-    # Other processes of the run read what this one leaves; few images are synced in no time.
-    if distributed.world() > 1 or len(images) < MANY:
-        _wait_for(name)
+            why = error.strerror or error
+            logging.info("no cache of decoded images in %s: %s", home, why)
     return torch.from_numpy(images)
 
 
@@ -83,34 +73,13 @@ def _user_cache() -> Path:
 
 
 def _write_cache(home: Path, name: str, prefix: str, images: np.ndarray) -> None:
-    """Write the cache, and let it be synced in the background: that takes as long as decoding."""
+    """Write a cache, and remove the oldest ones of its folder."""
     home.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        np.save(stack.enter_context(replacing(home / name)), images)
-        _syncing[name] = Thread(target=_sync, args=(stack.pop_all(), home, prefix))
-        _syncing[name].start()
-
-
-def _sync(written: ExitStack, home: Path, prefix: str) -> None:
-    """Put a cache into place, and remove the oldest ones of the folder."""
-    leave_signals_to_main_thread()
-    try:
-        written.close()
-        caches = home.glob(f"{glob.escape(prefix)}-{'?' * 20}.npy")
-        for stale in sorted(caches, key=os.path.getmtime)[:-KEPT]:
-            stale.unlink(missing_ok=True)
-    except OSError as error:
-        _log_no_cache(home, error)
-
-
-def _wait_for(name: str) -> None:
-    """Wait for a cache that this process is putting into place."""
-    if thread := _syncing.pop(name, None):
-        thread.join()
-
-
-def _log_no_cache(home: Path, error: OSError) -> None:
-    logging.info("no cache of decoded images in %s: %s", home, error.strerror or error)
+    with replacing(home / name) as file:
+        np.save(file, images)
+    caches = home.glob(f"{glob.escape(prefix)}-{'?' * 20}.npy")
+    for stale in sorted(caches, key=os.path.getmtime)[:-KEPT]:
+        stale.unlink(missing_ok=True)
 
 
 def open_rgb(path: Path) -> "Image.Image":
@@ -177,46 +146,47 @@ def _decode(path: Path, size: tuple[int, int]) -> np.ndarray | str:
     return pixels.transpose(2, 0, 1)
 
 
-class _Chunks(Dataset[list[str]]):
-    """Decodes a chunk of the images when it is asked for; what it yields is what is wrong there."""
-
-    def __init__(self, paths: Sequence[Path], size: tuple[int, int]) -> None:
-        self.paths, self.size = paths, size
-        shape = len(paths), 3, *size
-        memory = mmap.mmap(-1, math.prod(shape))  # forked processes write into it, too
-        self.images = np.frombuffer(memory, np.uint8).reshape(shape)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.paths) / CHUNK)
-
-    def __getitem__(self, chunk: int) -> list[str]:
-        faults = []
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.paths))):
-            image = _decode(self.paths[i], self.size)
-            if isinstance(image, str):
-                faults.append(image)
-            else:
-                self.images[i] = image
-        return faults
-
-
 def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     """Decode on all cores, which takes processes: threads wait for Python most of the time.
 
-    Few images are decoded sooner than processes start, and only forked ones can share memory.
+    Few images are decoded sooner than processes start. Forked ones write into memory that they
+    share with this one.
     """
-    forks = sys.platform == "linux" and len(paths) >= MANY
-    chunks = _Chunks(paths, size)
-    loader = DataLoader(
-        chunks,
+    shape = len(paths), 3, *size
+    images = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+
+    def decode_chunk(start: int) -> list[str]:
+        """Decode some images into their places; returns what is wrong with others."""
+        faults = []
+        for i in range(start, min(start + CHUNK, len(paths))):
+            image = _decode(paths[i], size)
+            if isinstance(image, str):
+                faults.append(image)
+            else:
+                images[i] = image
+        return faults
+
+    starts = range(0, len(paths), CHUNK)
+    if sys.platform == "linux" and len(paths) >= MANY:
+        faults = _in_forks(decode_chunk, starts)
+    else:
+        faults = [fault for start in starts for fault in decode_chunk(start)]
+    if faults:
+        raise DataError(f"{len(faults)} of {len(paths)} images cannot be used:\n{listed(faults)}")
+    return images
+
+
+def _in_forks(function: Callable[[int], list[str]], numbers: Sequence[int]) -> list[str]:
+    """Call a function for each number in forked processes, and join what it returns."""
+    calls: DataLoader[Any] = DataLoader(
+        numbers,  # type: ignore[arg-type]
         batch_size=None,
-        num_workers=usable_cores() if forks else 0,
-        worker_init_fn=partial(start_worker, None),
-        multiprocessing_context="fork" if forks else None,
+        collate_fn=function,  # type: ignore[arg-type]
+        num_workers=usable_cores(),
+        worker_init_fn=lambda number: ignore_signals(),
+        multiprocessing_context="fork",
         generator=torch.Generator(),  # else it draws from the global generator
     )
     with signals_held_back():
-        told = iter(loader)
-    if faults := [fault for part in told for fault in part]:
-        raise DataError(f"{len(faults)} of {len(paths)} images cannot be used:\n{listed(faults)}")
-    return chunks.images
+        returned = iter(calls)
+    return [item for part in returned for item in part]

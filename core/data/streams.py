@@ -1,21 +1,23 @@
 """A DataLoader over an iterable dataset, whose examples have no numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import count
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from core.base.errors import DataError
-from core.data.dataloaders import start_worker
+from core.base.params import Params
+from core.data.dataloaders import remade, start_worker
+from core.machine.devices import place_batch
 from core.machine.random_states import global_states, mixed_seed, seeded, states_in_place
 from core.machine.signals import signals_held_back
+from core.task import Batch, IndexBatch, Loader
 
 
-class StreamLoader:
-    """A DataLoader over an iterable dataset, seeded per epoch; it starts in mid-epoch by dropping.
+class StreamLoader(Loader):
+    """A DataLoader over an iterable dataset, seeded per epoch; what a plan leaves out is dropped.
 
     What it yields depends on the number of workers, as with any iterable dataset.
     """
@@ -28,51 +30,49 @@ class StreamLoader:
             raise DataError(
                 "an iterable dataset needs __len__(), the number of examples of an epoch"
             )
-        self.seed = seed
-        self.generator = torch.Generator()
-        self.loader: DataLoader[Any] = DataLoader(
+        self.seed, self.generator = seed, torch.Generator()
+        self.params: Params | None = None  # whose precision and memory format batches get
+        self.loader = remade(
+            loader,
             loader.dataset,
             batch_size=loader.batch_size,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
             drop_last=loader.drop_last and train,
-            timeout=loader.timeout,
             worker_init_fn=partial(start_worker, loader.worker_init_fn),
-            multiprocessing_context=loader.multiprocessing_context,
             generator=self.generator,
-            prefetch_factor=loader.prefetch_factor,  # workers do not persist: an epoch seeds them
+            persistent_workers=False,  # an epoch seeds them
         )
+        self.num_examples = len(loader.dataset)
 
-    @property
-    def num_examples(self) -> int:
-        """N, the length of the dataset."""
-        return len(self.loader.dataset)  # type: ignore[arg-type]
+    def put_on(self, device: torch.device, params: Params) -> None:
+        """Yield batches on the device, in the precision and memory format of the params."""
+        self.device, self.params = device, params
 
     def __len__(self) -> int:
+        """Return the number of batches."""
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[Any]:
-        return self.epoch(0)
-
-    def first_batch(self) -> Any:
+    def first_batch(self) -> Batch:
         """Return the first batch of epoch 0."""
         return next(self.epoch(0))
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """Yield the batches of one epoch, from the batch number `start` on."""
+    def plan(self, epoch: int) -> Iterator[IndexBatch]:
+        """Yield the numbers of the batches."""
+        return map(IndexBatch, range(len(self)))
+
+    def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
+        """Yield the batches of a part of the plan."""
         if hasattr(self.loader.dataset, "set_epoch"):
-            self.loader.dataset.set_epoch(number)
-        self.generator.manual_seed(mixed_seed(self.seed, number))
-        with seeded(self.seed, number), signals_held_back():
-            iterator = iter(self.loader)
+            self.loader.dataset.set_epoch(epoch)
+        self.generator.manual_seed(mixed_seed(self.seed, epoch))
+        with seeded(self.seed, epoch), signals_held_back():
+            batches = enumerate(self.loader)
             own = global_states()
-        end = object()
-        for i in count():
-            with states_in_place(own):
-                batch = next(iterator, end)
-                own = global_states()
-            if batch is end:
+        for planned in part:
+            number = -1
+            while number < planned.number:
+                with states_in_place(own):
+                    number, batch = next(batches, (len(self), None))
+                    own = global_states()
+            if number > planned.number:  # it has ended early
                 return
-            if i >= start:
-                yield batch
+            yield batch if self.params is None else place_batch(batch, self.params, self.device)

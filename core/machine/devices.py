@@ -1,24 +1,26 @@
-"""The machine a run uses: device, precision, threads, seeds."""
+"""The device a run uses: where it is, its precision, threads, memory and kernels."""
 
 import atexit
 import ctypes
 import os
-import random
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.base.errors import UsageError
 from core.base.params import Params
-from core.machine import processes as distributed
-from core.machine.random_states import mixed_seed
+from core.machine import processes
+from core.machine.environment import cores_per_process, local_world_size
+from core.machine.nested import apply
+from core.machine.random_states import seed_everything
 
-CGROUPS = Path("/sys/fs/cgroup")
+Autocast = Callable[[], AbstractContextManager[object]]
 
 
 def pick_device(name: str) -> torch.device:
@@ -34,15 +36,15 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def own_device(device: torch.device) -> torch.device:
+def _own_device(device: torch.device) -> torch.device:
     """Return the device of this process, if several share those of a kind.
 
     Raises:
         UsageError: there are more processes than GPUs, or the kind cannot be shared.
     """
-    if distributed.world() == 1 or device.type == "cpu":
+    if processes.world_size() == 1 or device.type == "cpu":
         return device
-    count, wanted = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    count, wanted = torch.cuda.device_count(), local_world_size()
     if device.type != "cuda" or wanted > count:
         raise UsageError(f"'device' is {device.type!r}, but {wanted} processes share {count} GPUs")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -50,38 +52,27 @@ def own_device(device: torch.device) -> torch.device:
     return device
 
 
-def free_memory(device: torch.device) -> int:
-    """Return the free bytes of a device's own memory; 0 where that is not known, and for a CPU."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+def start(params: Params) -> torch.device:
+    """Set up this process for a run (threads, memory, kernels, seeds), and return its device.
 
-
-def usable_cores() -> int:
-    """Count the cores that this process may use: its affinity, and the quotas of its cgroups."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, int(min([cores or 1, *quotas()])))
-
-
-def quotas(root: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> list[float]:
-    """Return the quotas, in cores, of this process's cgroups and of those above them.
-
-    A line of `own` is "number:controllers:path"; version 2 of cgroups names no controllers there.
+    Sets `params.cuda`, too, which code for the CS230 template reads.
     """
-    found = []
-    with suppress(OSError):  # another system than Linux
-        for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if controllers else ["cpu.max"]
-            folder = (root / "cpu" if controllers else root) / path.lstrip("/")
-            for place in [folder, *folder.parents]:
-                with suppress(OSError, ValueError):  # no such file, or a quota of "max"
-                    quota, period = " ".join((place / f).read_text() for f in files).split()
-                    found += [int(quota) / int(period)] if int(quota) > 0 else []
-    return found
+    device = _own_device(pick_device(params.device))
+    params.cuda = device.type == "cuda"
+    if params.precision == "auto":
+        params.precision = fastest_precision(device)
+    if params.num_threads is None:
+        params.num_threads = cores_per_process()
+    torch.set_num_threads(params.num_threads)
+    if device.type == "cpu":
+        _keep_freed_memory()
+    if params.deterministic:
+        _make_deterministic()
+    seed_everything(params.seed)
+    return device
 
 
-def keep_freed_memory() -> None:
+def _keep_freed_memory() -> None:
     """Let the C library keep the memory of freed tensors instead of giving it back (glibc only).
 
     Every step of training would fetch it anew, page by page, and find it cleared: on the hand signs
@@ -96,22 +87,14 @@ def keep_freed_memory() -> None:
         atexit.register(library.malloc_trim, 0)
 
 
-def cores_per_process() -> int:
-    """Share the usable cores among the processes that torchrun started on this machine."""
-    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+def _make_deterministic() -> None:
+    """Let torch use only kernels that repeat themselves to the bit, for the rest of the process.
 
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of torch (all devices), NumPy and Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
-
-
-def seed_apart(seed: int) -> None:
-    """Let processes draw different numbers (dropout); process 0 draws what one alone would."""
-    if not distributed.first():
-        seed_everything(mixed_seed(seed, distributed.rank()))
+    On a GPU others add in an order that differs from run to run; an operation that has no such
+    kernel raises an error. See https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at cuBLAS's first call
+    torch.use_deterministic_algorithms(True)
 
 
 def lacks_bfloat16(facts: Path = Path("/proc/cpuinfo")) -> bool:
@@ -128,41 +111,61 @@ def fastest_precision(device: torch.device) -> str:
     return "float32" if lacking.get(device.type, lambda: True)() else "bfloat16"
 
 
-def autocast(params: Params, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context of a forward pass: bfloat16 autocast if the params say so."""
+def autocast_for(params: Params, device: torch.device) -> Autocast:
+    """Return what makes the context of a forward pass: bfloat16 autocast if the params say so."""
     if params.precision == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+        return partial(torch.autocast, device.type, torch.bfloat16)
+    return nullcontext
 
 
-def start(params: Params) -> torch.device:
-    """Set up this process for a run (threads, memory, kernels, seeds), and return its device.
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a net: that of its first parameter, or else of its first buffer."""
+    tensors = (*model.parameters(), *model.buffers())
+    return next((x.device for x in tensors), torch.device("cpu"))
 
-    Sets `params.cuda`, too, which code for the CS230 template reads.
+
+def place_net(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
+    """Move a net to the device, in the precision and memory format of the params."""
+    if params.sync_batchnorm and processes.world_size() > 1:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if params.precision == "float64":
+        model = model.double()
+    if params.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    model = model.to(device)
+    if params.compile:
+        model.compile()
+    return model
+
+
+def placement(params: Params, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return what moves a tensor to the device, in the precision and memory format of the params.
+
+    Floats become float64 where `precision` says so, images (B, C, H, W) channels_last likewise.
     """
-    device = own_device(pick_device(params.device))
-    params.cuda = device.type == "cuda"
-    if params.precision == "auto":
-        params.precision = fastest_precision(device)
-    if params.num_threads is None:
-        params.num_threads = cores_per_process()
-    torch.set_num_threads(params.num_threads)
-    if device.type == "cpu":
-        keep_freed_memory()
-    make_deterministic(params.deterministic)
-    seed_everything(params.seed)
-    return device
+    double = params.precision == "float64"
+
+    def placed(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x.to(device, non_blocking=True)
+        images = params.channels_last and x.ndim == 4
+        layout = torch.channels_last if images else torch.preserve_format
+        dtype = torch.float64 if double else x.dtype
+        return x.to(device, dtype, non_blocking=True, memory_format=layout)
+
+    return placed
 
 
-def make_deterministic(wanted: bool) -> None:
-    """Let torch use only kernels that repeat themselves to the bit, for the rest of the process.
+def place_batch(batch: Any, params: Params, device: torch.device) -> Any:
+    """Place the tensors of a batch; a packed sequence, say, is moved by its own method `to`."""
+    if hasattr(batch, "to") and not isinstance(batch, Tensor):
+        return batch.to(device)
+    return apply(placement(params, device), batch)
 
-    On a GPU others add in an order that differs from run to run; an operation that has no such
-    kernel raises an error. See https://docs.pytorch.org/docs/stable/notes/randomness.html
-    """
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at cuBLAS's first call
-        torch.use_deterministic_algorithms(True)
+
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a device's own memory; 0 where that is not known, and for a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
 def peak_memory_mb() -> float | None:
@@ -173,17 +176,3 @@ def peak_memory_mb() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def place(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
-    """Move a net to the device, in the precision and memory format of the params."""
-    if params.sync_batchnorm and distributed.world() > 1:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if params.precision == "float64":
-        model = model.double()
-    if params.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    model = model.to(device)
-    if params.compile:
-        model.compile()
-    return model

@@ -1,9 +1,8 @@
 """Several processes that train one run together, started by torchrun; alone, none of it is used.
 
-Process 0 decides and writes; `core/training/shares.py` says which process does what of the work.
-Gradients are summed in one exchange per update instead of by DistributedDataParallel: a process may
-have no row of a batch, a task may have several optimizers, or weights that a step leaves out, and
-all of that is exact here and cannot hang.
+Rank 0 decides and writes. Gradients are summed in one exchange per update instead of by
+DistributedDataParallel: a process may have no row of a batch, a task may have several optimizers,
+or weights that a step leaves out, and all of that is exact here and cannot hang.
 """
 
 import atexit
@@ -22,31 +21,32 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from core.base.errors import OtherProcessError, UsageError
-from core.machine.script import launched
+from core.machine.environment import launched
+from core.machine.nested import apply, tensors
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def world() -> int:
+def world_size() -> int:
     """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Return the number of this process, from 0 on."""
-    return dist.get_rank() if world() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def first() -> bool:
-    """Tell whether this is process 0, or the only one."""
+def is_main() -> bool:
+    """Tell whether this is rank 0, or the only process."""
     return rank() == 0
 
 
 @contextmanager
-def started() -> Iterator[None]:
+def group() -> Iterator[None]:
     """Join the other processes inside the block; all leave it together unless one fails."""
-    if not launched() or world() > 1:  # it was started outside, for several runs
+    if not launched() or world_size() > 1:  # it was joined outside, for several runs
         yield
         return
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
@@ -57,10 +57,10 @@ def started() -> Iterator[None]:
     store, number, count = next(rendezvous("env://"))
     store = _unused_part(store, number, count)
     dist.init_process_group(backend, store=store, rank=number, world_size=count)
-    if not first():
+    if number:
         logging.getLogger().setLevel(logging.CRITICAL + 1)
     yield
-    wait_for_all()
+    barrier()
     dist.destroy_process_group()
 
 
@@ -68,8 +68,8 @@ def _unused_part(store: Any, number: int, count: int) -> Any:
     """Return a part of torchrun's store that no process before this start has used.
 
     torchrun keeps the store when it starts the processes again, and in it the addresses of those
-    that are gone, which Gloo would take for the new ones. So process 0 makes a token up, and gives
-    it to whoever asks until every other process has said that it has this one.
+    that are gone, which Gloo would take for the new ones. So rank 0 makes a token up, and gives it
+    to whoever asks until every other process has said that it has this one.
     """
     token = secrets.token_hex(8)
     if number:
@@ -100,7 +100,7 @@ def leave(code: int) -> NoReturn:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _exchange() -> Iterator[None]:
     """Turn the failure of an exchange into the quiet end of this process."""
     try:
         yield
@@ -108,9 +108,9 @@ def _together() -> Iterator[None]:
         raise OtherProcessError("another process has failed, so this one stops") from error
 
 
-def speaks(code: int) -> bool:
-    """Tell whether this process is the first to fail, and tell the others its exit code."""
-    if world() == 1:
+def fails_first(code: int) -> bool:
+    """Tell whether this process is the first to fail, and leave its exit code for the others."""
+    if world_size() == 1:
         return not launched() or os.environ["RANK"] == "0"
     store = dist.distributed_c10d._get_default_store()
     if store.add("failures", 1) > 1:
@@ -120,35 +120,35 @@ def speaks(code: int) -> bool:
 
 
 def exit_code_of_first_failure() -> int:
-    """Return the exit code of the process that failed; 1 if it had no time to tell."""
+    """Return the exit code of the process that failed; 1 if it had no time to leave it."""
     store = dist.distributed_c10d._get_default_store()
     return int(store.get("exit_code")) if store.check(["exit_code"]) else 1
 
 
-def highest(*numbers: int) -> list[int]:
-    """Return for each number the highest that any process has."""
-    if world() == 1:
+def maximum(*numbers: int) -> list[int]:
+    """Return for each number the largest that any process has."""
+    if world_size() == 1:
         return list(numbers)
     found = torch.tensor(numbers, dtype=torch.int64)
-    with _together():
+    with _exchange():
         dist.all_reduce(found, dist.ReduceOp.MAX)
     return found.tolist()
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Wait until every process is here."""
-    highest(0)
+    maximum(0)
 
 
-def by_first(function: Callable[P, T]) -> Callable[P, T]:
-    """Let process 0 alone call a function; all get what it returned."""
+def on_main(function: Callable[P, T]) -> Callable[P, T]:
+    """Let rank 0 alone call a function; all get what it returned, which pickle has to know."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        if world() == 1:
+        if world_size() == 1:
             return function(*args, **kwargs)
-        box: list[Any] = [function(*args, **kwargs) if first() else None]
-        with _together():
+        box: list[Any] = [function(*args, **kwargs) if is_main() else None]
+        with _exchange():
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
@@ -156,48 +156,68 @@ def by_first(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def gathered(value: T) -> list[T]:
-    """Return every process's value, in order, on process 0, and [] on the others."""
-    if world() == 1:
+    """Return every process's value, in order, on rank 0, and [] on the others."""
+    if world_size() == 1:
         return [value]
-    parts: list[Any] | None = [None] * world() if first() else None
-    with _together():
+    parts: list[Any] | None = [None] * world_size() if is_main() else None
+    with _exchange():
         dist.gather_object(value, parts)
     return parts or []
 
 
 @contextmanager
-def one_before_the_others() -> Iterator[None]:
+def local_main_first() -> Iterator[None]:
     """Let one process of each machine go first through the block, which may leave a cache."""
-    leads = world() == 1 or os.environ["LOCAL_RANK"] == "0"
+    leads = world_size() == 1 or os.environ["LOCAL_RANK"] == "0"
     if not leads:
-        wait_for_all()
+        barrier()
     yield
     if leads:
-        wait_for_all()
+        barrier()
 
 
-def share(*modules: nn.Module | None, weights: bool = False) -> None:
-    """Give every process the buffers, and the weights if asked to, that process 0 has."""
-    for module in modules if world() > 1 else ():
+def broadcast(value: T) -> T:
+    """Give every process the nested tensors (on the CPU) and plain values that rank 0 has.
+
+    Tensors are sent one by one: pickle would hold all of them twice.
+    """
+    if world_size() == 1:
+        return value
+    shells = on_main(lambda: apply(lambda x: x.new_empty(0, *x.shape), value))()
+    received = value if is_main() else apply(lambda x: x.new_empty(x.shape[1:]), shells)
+    for tensor in tensors(received):
+        _send(tensor)
+    return received
+
+
+def broadcast_modules(*modules: nn.Module | None, weights: bool = False) -> None:
+    """Give every process the buffers, and the weights if asked to, that rank 0 has."""
+    for module in modules if world_size() > 1 else ():
         values = [*module.buffers(), *(module.parameters() if weights else ())] if module else []
-        for value in (value for value in values if value.numel()):
-            copy = value.detach().contiguous()
-            with _together():
-                dist.broadcast(copy.reshape(-1).view(torch.uint8), src=0)
-            value.detach().copy_(copy)
+        for value in values:
+            _send(value.detach())
 
 
-def check_same(model: nn.Module) -> None:
+def _send(value: Tensor) -> None:
+    """Give a tensor of every process the values that it has on rank 0."""
+    if value.numel():
+        copy = value.contiguous()
+        with _exchange():
+            dist.broadcast(copy.reshape(-1).view(torch.uint8), src=0)
+        value.copy_(copy)
+
+
+def check_same_weights(model: nn.Module) -> None:
     """Make sure that all processes have the same weights, to the bit.
 
     Raises:
         UsageError: they differ, because a train_step of the task did not call state.update.
     """
-    if world() == 1:
+    if world_size() == 1:
         return
     flat = [w.detach().contiguous().reshape(-1).view(torch.uint8) for w in model.parameters()]
     sums = [int(part.sum()) for part in flat]
-    if highest(*sums) != [-x for x in highest(*(-x for x in sums))]:
+    if maximum(*sums) != [-x for x in maximum(*(-x for x in sums))]:
         raise UsageError(
             "the processes' weights differ: under torchrun, a train_step of net.py may change\n"
             "weights by state.update alone"
@@ -209,9 +229,9 @@ def sum_gradients(weights: Sequence[Tensor], terms: Tensor | float) -> Tensor | 
 
     A weight that has a gradient on any process has one on all of them afterwards.
     """
-    if world() == 1:
+    if world_size() == 1:
         return terms
-    used = highest(*(w.grad is not None for w in weights))
+    used = maximum(*(w.grad is not None for w in weights))
     shared = [w for w, is_used in zip(weights, used, strict=True) if is_used]
     if not shared:
         return terms
@@ -223,7 +243,7 @@ def sum_gradients(weights: Sequence[Tensor], terms: Tensor | float) -> Tensor | 
     exact = torch.promote_types(shared[0].dtype, torch.float32)
     last = torch.as_tensor(terms, dtype=exact, device=shared[0].device).reshape(1)
     flat = torch.cat([*(w.grad.flatten() for w in shared if w.grad is not None), last])
-    with _together():
+    with _exchange():
         dist.all_reduce(flat)
     *parts, total = flat.split([*sizes, 1])
     for w, part in zip(shared, parts, strict=True):

@@ -1,8 +1,7 @@
-"""Seeds, the order of examples, and the states of the random generators.
+"""Seeds, and the states of the random generators.
 
-The order of the examples is a pure function of (seed, epoch), and randomness inside a loader of
-(seed, epoch, batch or example), so a run can start again at any batch, and the number of worker
-processes does not change what it sees.
+Randomness inside a loader is a pure function of (seed, epoch, batch or example), so a run can start
+again at any batch, and the number of worker processes does not change what it sees.
 """
 
 import random
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
 _BITS = 2**64 - 1
@@ -41,22 +39,6 @@ def example_seed(seed: int, epoch: int, index: int) -> int:
 def generator(*numbers: int) -> torch.Generator:
     """Return a generator on the CPU that is seeded by whole numbers such as (seed, epoch)."""
     return torch.Generator().manual_seed(mixed_seed(*numbers))
-
-
-def epoch_order(num_examples: int, seed: int, epoch: int) -> Tensor:
-    """Return the order (N,) in which one epoch visits the examples."""
-    return torch.randperm(num_examples, generator=generator(seed, epoch))
-
-
-def split_into_batches(order: Tensor, batch_size: int, train: bool) -> list[Tensor]:
-    """Cut an order (N,) into batches; a last training batch of one joins the one before it.
-
-    Batch normalisation cannot be trained on a single example.
-    """
-    batches = list(order.split(batch_size))
-    if train and batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
 
 
 _SETTERS: tuple[Callable[[Any], object], ...] = (
@@ -123,3 +105,10 @@ def set_random_states(states: Mapping[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of torch (all devices), NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)

@@ -1,10 +1,15 @@
-"""What the scripts share at their start: options, and whether torchrun started them."""
+"""What all scripts share: their options, and how they report errors."""
 
 import argparse
-import os
+import functools
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.base.errors import UsageError
+from core.base.errors import OtherProcessError, Stopped, UsageError, UserError
+from core.machine.environment import launched
+
+Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
 
 
 def common_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -33,12 +38,54 @@ def common_parser(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def launched() -> bool:
-    """Tell whether torchrun started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
-
-
 def one_process_only(script: str) -> None:
     """Refuse to be one of several processes."""
     if launched():
         raise UsageError(f"{script} is one process: start it without torchrun")
+
+
+def _is_to_report(code: int) -> bool:
+    """Tell whether this process, of those that torchrun started, is the one to report the error."""
+    if not launched():
+        return True
+    from core.machine import processes  # imports torch
+
+    return processes.fails_first(code)
+
+
+def reports_errors(main: Main) -> Main:
+    """Let a script's `main` return the exit code of a UserError or OSError, with a short message.
+
+    With --traceback on the command line the exception itself is raised. Any other exception is a
+    fault of code, so it keeps its traceback. Of several processes the first to fail reports.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except OtherProcessError:
+            from core.machine import processes
+
+            return processes.exit_code_of_first_failure()
+        except (UserError, OSError) as error:
+            code = error.exit_code if isinstance(error, UserError) else 1
+            if not _is_to_report(code):
+                return code
+            if "--traceback" in (sys.argv if argv is None else argv):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return code
+        except Stopped as stopped:
+            return stopped.exit_code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if not _is_to_report(1):
+                return 1
+            if Path(sys.argv[0]).name == "train.py":
+                error.add_note("check.py tries the net and its loaders, and says what is wrong.")
+            raise
+
+    return wrapped

@@ -1,22 +1,18 @@
-"""Stopping a run between two steps when a signal asks for it, and one writer at a time."""
+"""Stopping a run between two steps when a signal asks for it."""
 
 import atexit
 import multiprocessing.util  # whose own handler at exit has to run after ours
 import os
 import signal
-import socket
-import struct
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
-from core.base.errors import Stopped, UsageError
+from core.base.errors import Stopped
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 
@@ -29,8 +25,10 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.requested: int | None = None
+        self.requested = 0  # number of the signal
         self.training = False
+        # Of several processes: returns for each number the largest that any of them has.
+        self.agree: Callable[..., list[int]] | None = None
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield the batches; raises Stopped before the next one if a signal has come."""
@@ -40,13 +38,11 @@ class Stop:
 
     def check(self, due: bool = False) -> bool:
         """Raise Stopped if a signal has come to any process; tell whether any says `due`."""
-        from core.machine import (
-            processes as distributed,  # imports torch, which a search must not wait for
-        )
-
-        signalled, anywhere = distributed.highest(self.requested or 0, due)
-        if signalled:
-            raise Stopped(signalled)
+        requested, anywhere = self.requested, int(due)
+        if self.agree is not None:
+            requested, anywhere = self.agree(requested, anywhere)
+        if requested:
+            raise Stopped(requested)
         return bool(anywhere)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -131,67 +127,3 @@ def leave_signals_to_main_thread() -> None:
     """Let no signal be delivered to this thread: the main thread may be holding them back."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
-
-
-@contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder; the kernel frees it when its holder dies.
-
-    The lock is POSIX `lockf`: unlike `flock` it is not inherited by forked worker processes. Of
-    several processes the first holds it. Started again by torchrun, it waits until the one before
-    it, which may have been on another machine, is gone.
-
-    Raises:
-        UsageError: another process holds it; its number and host are named.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: two writers are not noticed
-        yield
-        return
-    from core.machine import processes as distributed
-
-    if not distributed.first():
-        yield
-        return
-    patience = 40 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else 0  # seconds
-    with open(folder / ".lock", "a+", encoding="utf-8") as file:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except (BlockingIOError, PermissionError):
-                if time.monotonic() < end:
-                    time.sleep(0.2)
-                    continue
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise UsageError(f"{folder}: in use by {holder}; wait for it, or stop it") from None
-        with suppress(OSError):  # a full disk: the lock holds all the same
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                file.truncate(0)
-
-
-def has_writer(folder: Path) -> bool:
-    """Tell whether another process holds the lock of a run's folder, without taking it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no lock
-        return False
-    linux = sys.platform.startswith("linux")  # struct flock: macOS has the numbers first
-    layout = struct.Struct("hhqqi4x" if linux else "qqihh")
-    kind, free = fcntl.F_RDLCK, fcntl.F_UNLCK
-    ask = layout.pack(kind, 0, 0, 0, 0) if linux else layout.pack(0, 0, 0, kind, 0)
-    try:
-        with open(folder / ".lock", "rb") as file:
-            answer = layout.unpack(fcntl.fcntl(file, fcntl.F_GETLK, ask))
-    except OSError:
-        return False
-    return bool(answer[0 if linux else 3] != free)

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 from core.base.errors import DataError, UserError
 from core.base.params import task_folder
+from core.base.predictions import Predictions, read_predictions
 from core.results.gathering import Result
 from core.results.rows import Row, less_is_better
 from core.results.statistics import (
     Metric,
-    Predictions,
     aligned,
     bootstrap,
     over_seeds,
-    read_predictions,
+    score,
 )
 from core.results.tables import with_deviation
 
@@ -36,7 +36,7 @@ def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[
     found = [read_predictions(run.folder / f"predictions_{split}.npz") for run in runs]
     for run, predictions in zip(runs, found, strict=True):
         for metric in metrics.keys() & run.metrics.keys():
-            value, recorded = predictions.score(metrics[metric]), run.metrics[metric]
+            value, recorded = score(predictions, metrics[metric]), run.metrics[metric]
             if not math.isclose(value, recorded, rel_tol=1e-3, abs_tol=1e-3):
                 raise DataError(
                     f"predictions_{split}.npz gives {metric} {value:.4g}, but {recorded:.4g} is "

@@ -14,7 +14,7 @@ PLACES = {"command", "resumed_with"}  # of params.resolved.json, what does not d
 
 def differences(a: Result, b: Result) -> str:
     """Return lines that name everything recorded in which two runs differ."""
-    mine, theirs = recorded(a), recorded(b)
+    mine, theirs = resolved(a), resolved(b)
     pairs = {n: (mine.get(n, ABSENT), theirs.get(n, ABSENT)) for n in [*mine, *theirs]}
     lines = [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
     if not lines:
@@ -22,7 +22,7 @@ def differences(a: Result, b: Result) -> str:
     return "\n".join([f"A: {a.name}", f"B: {b.name}", "", *lines, "", parting(a, b)])
 
 
-def recorded(run: Result) -> dict[str, str]:
+def resolved(run: Result) -> dict[str, str]:
     """Return all that a run has recorded about itself, nested names joined by dots."""
     content = RunFolder(run.folder, {RESOLVED}).mapping(RESOLVED)
     content = {name: value for name, value in content.items() if name not in PLACES}

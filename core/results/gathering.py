@@ -7,7 +7,6 @@ seconds.
 import json
 import math
 import os
-import re
 from array import array
 from collections.abc import Container, Iterator
 from contextlib import suppress
@@ -16,18 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from core.base.errors import UsageError
+from core.base.files import parse_rows
 from core.base.params import read_mapping
-from core.machine.signals import has_writer
+from core.machine.locks import LOCK, has_writer
 
 OURS = {"results.md", "results.csv", "results.tex", "results.json", "report.html"}
 OURS |= {"curves.png", "seeds.png"}
 RUN_FILES = {"params.json", "params.yaml", "params.resolved.json"}
 RUN_FILES |= {"metrics.jsonl", "train.log", "last.pt"}
-MARK = re.compile(
-    rb"INFO: (?:(?P<interrupted>Training |Epoch \d+/\d+  train)|(?P<stopped>Stopped by)"
-    rb"|(?P<finished>Done after|[^\n]*: complete, nothing to do))|ERROR: (?P<failed>[^\n]*)"
-)
-WEIGHTS = re.compile(rb"Net: ([\d,]+) weights to train")
 
 
 @dataclass
@@ -144,23 +139,22 @@ class RunFolder:
         run.seconds = math.fsum(t for t in times if t and t > 0) if times else None
         looks = self.rows("evaluations.jsonl")
         run.test_looks = sum(row.get("split") == "test" for row in looks)
-        log = self._bytes("train.log")
-        if found := WEIGHTS.search(log):
-            run.weights = int(found[1].replace(b",", b""))
-        run.status = self._status(run, log)
+        run.status = self._status(run)
         if self.faults and run.status != "running":
             run.status = "damaged"
         run.notes = self.faults + run.notes
         return run
 
-    def _status(self, run: Result, log: bytes) -> str:
-        """Say how a run stands: by its lock, else by the last that its log says, else by files."""
-        if ".lock" in self.files and has_writer(self.folder):
+    def _status(self, run: Result) -> str:
+        """Return how a run stands: by its lock, else by its status file, else by other files."""
+        recorded = self.mapping("status.json")
+        run.weights = recorded.get("parameters")
+        if LOCK in self.files and has_writer(self.folder):
             return "running"
-        if marks := list(MARK.finditer(log)):
-            if (error := marks[-1]["failed"]) is not None:
-                run.notes.append(error.decode(errors="replace").strip()[:200])
-            return str(marks[-1].lastgroup)
+        if (state := recorded.get("state")) is not None:
+            if error := recorded.get("error"):
+                run.notes.append(" ".join(str(error).split())[:200])
+            return "interrupted" if state == "running" else str(state)  # killed
         if run.epochs is not None:
             asked = number(run.params.get("num_epochs")) or math.inf
             return "finished" if run.epochs >= asked else "interrupted"
@@ -195,14 +189,7 @@ class RunFolder:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Read one JSON object a line, up to the first that is damaged."""
-        *lines, end = self._bytes(name).split(b"\n")
-        with suppress(ValueError, RecursionError):  # all at once, which is faster
-            rows = json.loads(b"[" + b",".join(lines) + b"]")
-            if not end and len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
-                return rows
-        rows = []
-        with suppress(ValueError, TypeError, RecursionError):
-            for line in lines:
-                rows.append(dict(json.loads(line)))
-        self.faults.append(f"{name}: line {len(rows) + 1} is damaged or cut short")
+        rows, sound = parse_rows(self._bytes(name))
+        if not sound:
+            self.faults.append(f"{name}: line {len(rows) + 1} is damaged or cut short")
         return rows

@@ -11,9 +11,9 @@ import numpy as np
 
 from core.base.classification import IGNORED, confusion_matrix
 from core.base.errors import UserError
+from core.base.predictions import Predictions, gather_rows, read_predictions
 from core.results.gathering import Result
 from core.results.rows import Row, less_is_better, main_metric
-from core.results.statistics import Predictions, read_predictions, take
 from core.results.tables import Column
 
 MAX_NUMBERS = 300_000  # of learning curves in a page: about 2 MB
@@ -48,7 +48,7 @@ def make_page(rows: Sequence[Row], columns: Sequence[Column], split: str, title:
         ],
         "curves": curves,
         "left_out": left_out,
-        "best": inspect(best_run(rows, main), split) if main else None,
+        "best": best_run_details(best_run(rows, main), split) if main else None,
     }
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def best_run(rows: Sequence[Row], main: str) -> Result:
     return min(finite or runs, key=lambda run: sign * run.metrics[main])
 
 
-def inspect(run: Result, split: str) -> dict[str, Any]:
+def best_run_details(run: Result, split: str) -> dict[str, Any]:
     """Return confusion matrix and worst examples of a run; "why" says what cannot be shown."""
     found: dict[str, Any] = {"run": run.name, "why": [], "worst": []}
     try:
@@ -103,7 +103,7 @@ def inspect(run: Result, split: str) -> dict[str, Any]:
     if predictions.starts is not None:
         losses = np.add.reduceat(losses, predictions.starts[:-1])
     for i in np.argsort(-losses, kind="stable")[:WORST].tolist():
-        example = describe(predictions, i, names) | {"loss": compact(float(losses[i]))}
+        example = label_pairs(predictions, i, names) | {"loss": compact(float(losses[i]))}
         if show is not None:
             place = "train" if params.val_split and split == "val" else split
             index = i if predictions.ids is None else predictions.ids[i].item()
@@ -134,10 +134,10 @@ def losses_of_rows(outputs: Any, labels: Any) -> np.ndarray | None:
     return None
 
 
-def describe(predictions: Predictions, i: int, names: Sequence[str] | None) -> dict[str, Any]:
+def label_pairs(predictions: Predictions, i: int, names: Sequence[str] | None) -> dict[str, Any]:
     """Return the id of an example, and what was predicted for it beside its label."""
     rows = predictions.rows(np.array([i]))
-    outputs, labels = take(predictions.outputs, rows), take(predictions.labels, rows)
+    outputs, labels = gather_rows(predictions.outputs, rows), gather_rows(predictions.labels, rows)
     if names is not None and labels.dtype.kind in "iu":
         counted = ~np.isin(labels, IGNORED)
         predicted = outputs[counted].argmax(axis=1)
@@ -149,24 +149,18 @@ def describe(predictions: Predictions, i: int, names: Sequence[str] | None) -> d
 
 def open_task(run: Result, why: list[str]) -> tuple[Any, Any, list[str] | None]:
     """Return the params of the best weights, the task's `show`, and its names of classes."""
-    from core.base.params import Params, task_folder
-    from core.run.folder import machine_params, recorded
-    from core.task import load_task
-    from core.training.checkpoint import read_checkpoint, without_marks
+    from core.run.restoring import restore  # imports torch
 
-    params, show, names = Params.of({"val_split": 0}, run.folder), None, None
     try:
-        checkpoint = read_checkpoint(run.folder / "best.pt")
-        values = machine_params(run.folder, checkpoint.get("params", {}))
-        params.dict.update(values | without_marks(checkpoint.get("loader_params", {})))
-        params.data_dir = recorded(run.folder).get("data", {}).get("folder")
-        task_folder(params.task, str(run.folder))
-        task = load_task(params.task)
-        show = task.show
+        folder = run.data.get("folder")
+        restored = restore(run.folder, "best", folder)
+        params, task = restored.params, restored.task
+        params.dict.update(restored.loader_params)
         names = list(map(str, task.class_names(params))) if task.class_names else None
+        return params, task.show, names
     except Exception as error:  # a checkpoint that is gone, or the user's code
         why.append(f"names of classes and the examples themselves: {error}"[:200])
-    return params, show, names
+        return None, None, None
 
 
 def as_seen(value: bytes | str) -> dict[str, str]:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from core.base.errors import UsageError, did_you_mean
-from core.base.keys import KEYS
+from core.base.keys import DEFAULTS, KEYS, decides
+from core.base.monitor import monitored, more_is_better
 from core.results.gathering import Result
-
-# Params that do not make a setting another one.
-ASIDE = {"data_dir", "cuda", "num_threads"} | {name for name, key in KEYS.items() if key.machine}
 
 
 @dataclass
@@ -43,7 +41,9 @@ def group(runs: Sequence[Result], together: bool = True) -> list[Row]:
     for run in runs:
         key, seed = run.name, json.dumps(run.params.get("seed"))
         if together and run.status in ("finished", "results only") and "seed" in run.params:
-            setting = sorted(p for p in run.params.items() if p[0] not in {*ASIDE, "seed"})
+            setting = sorted(
+                p for p in run.params.items() if decides(p[0], to_the_bit=False) and p[0] != "seed"
+            )
             key = json.dumps([run.status, run.data.get("sha256"), setting])
         if earlier := rows.get(key, {}).get(seed):
             run.notes.append(f"same seed as {earlier.name}")
@@ -70,20 +70,17 @@ def common_name(names: Sequence[str]) -> str:
 
 def main_metric(runs: Sequence[Result]) -> str | None:
     """Return the metric that picked the best epoch in most of the runs; None if there is none."""
-    counts = Counter(name for run in runs for name in run.metrics if name == monitored(run))
+    names = (monitored(run.params, run.metrics)[0] for run in runs)
+    counts = Counter(name for name, run in zip(names, runs, strict=True) if name in run.metrics)
     others = (name for run in runs for name in run.metrics)
     return counts.most_common(1)[0][0] if counts else next(others, None)
 
 
-def monitored(run: Result) -> Any:
-    """Return the name of the metric that picked a run's best epoch."""
-    return run.params.get("monitor") or ("accuracy" if "accuracy" in run.metrics else "loss")
-
-
 def less_is_better(metric: str, runs: Sequence[Result]) -> bool:
-    """Tell whether a metric is a loss, or is monitored as one."""
-    modes = [run.params.get("monitor_mode") for run in runs if monitored(run) == metric]
-    return "min" in modes or ("max" not in modes and metric.endswith("loss"))
+    """Tell whether less of a metric is better: as the runs that monitor it say, or its name."""
+    found = [monitored(run.params, run.metrics) for run in runs]
+    directions = [more for name, more in found if name == metric]
+    return not all(directions) if directions else not more_is_better(metric)
 
 
 def differing_params(runs: Sequence[Result]) -> list[str]:
@@ -95,11 +92,10 @@ def differing_params(runs: Sequence[Result]) -> list[str]:
     tasks: dict[str, list[dict[str, Any]]] = {"": []}
     for run in runs:
         if run.params:
-            defaults = {name: key.default for name, key in KEYS.items()}
-            tasks[""].append({n: run.params.get(n, default) for n, default in defaults.items()})
+            tasks[""].append({n: run.params.get(n, default) for n, default in DEFAULTS.items()})
             own = {name: value for name, value in run.params.items() if name not in KEYS}
             tasks.setdefault(f"task {run.params.get('task')}", []).append(own)
-    names = dict.fromkeys(name for run in runs for name in run.params if name not in ASIDE)
+    names = dict.fromkeys(name for run in runs for name in run.params if decides(name, False))
     return [
         name
         for name in names

@@ -5,99 +5,31 @@ sequences a whole one with all its tokens.
 """
 
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.base.classification import IGNORED
 from core.base.errors import DataError
+from core.base.predictions import Predictions, first_array, gather_rows
 
 RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
 FEW = 64  # distinct values up to which resamples of a mean are drawn as counts
 Metric = Callable[[Any, Any], float]
 
 
-def take(value: Any, rows: Any) -> Any:
-    """Gather rows of an array, or of the arrays in a tuple or dict."""
-    if isinstance(value, dict):
-        return {name: take(item, rows) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(take(item, rows) for item in value)
-    return None if value is None else value[rows]
+def score(predictions: Predictions, metric: Metric, examples: np.ndarray | None = None) -> float:
+    """Return a metric of some examples, or of all."""
+    outputs, labels = predictions.outputs, predictions.labels
+    if examples is not None:
+        outputs, labels = examples_of(predictions, examples)
+    return float(metric(outputs, labels))
 
 
-def first_array(value: Any) -> np.ndarray:
-    """Return the first array of nested tuples and dicts; an empty one for None."""
-    while not isinstance(value, np.ndarray):
-        if not value:
-            return np.empty(0)
-        value = next(iter(value.values() if isinstance(value, dict) else value))
-    return value
-
-
-@dataclass
-class Predictions:
-    """Outputs and labels of a whole split; example i has the rows from starts[i] to starts[i + 1].
-
-    `ids` name the examples; None if the file has none.
-    """
-
-    outputs: Any
-    labels: Any
-    ids: np.ndarray | None = None
-    starts: np.ndarray | None = None  # None: every row is an example
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(first_array(self.outputs)) if self.starts is None else len(self.starts) - 1
-
-    def rows(self, examples: np.ndarray) -> np.ndarray:
-        """Return the numbers of the rows of some examples, one example after the other."""
-        if self.starts is None:
-            return examples
-        begins, lengths = self.starts[examples], self.starts[examples + 1] - self.starts[examples]
-        shift = np.repeat(begins - np.append(0, lengths.cumsum()[:-1]), lengths)
-        return shift + np.arange(len(shift))
-
-    def score(self, metric: Metric, examples: np.ndarray | None = None) -> float:
-        """Return a metric of some examples, or of all."""
-        if examples is None:
-            return float(metric(self.outputs, self.labels))
-        rows = self.rows(examples)
-        return float(metric(take(self.outputs, rows), take(self.labels, rows)))
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Read a file of predictions; DataError if it is missing, damaged or of no known form."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file (`save_predictions` writes it)") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({error})") from None
-    outputs, labels = _joined(arrays, "outputs"), _joined(arrays, "labels")
-    if outputs is None:
-        raise DataError(f"{path}: holds no outputs")
-    if "example_ids" not in arrays:
-        return Predictions(outputs, labels, arrays.get("ids"))
-    # Rows are tokens. Every example ends with ignored ones, or nothing tells where it ends.
-    ids, ignored = arrays["example_ids"], np.isin(first_array(labels), IGNORED)
-    ends = np.flatnonzero(ignored & ~np.append(ignored[1:], False)) + 1
-    if len(ends) != len(ids) or ends[-1] != len(ignored):
-        raise DataError(f"{path}: cannot tell which rows belong to which of {len(ids)} examples")
-    return Predictions(outputs, labels, ids, np.append(0, ends))
-
-
-def _joined(arrays: Mapping[str, np.ndarray], name: str) -> Any:
-    parts = {n.removeprefix(f"{name}_"): a for n, a in arrays.items() if n.startswith(f"{name}_")}
-    if not parts:
-        return arrays.get(name)
-    return tuple(parts[n] for n in sorted(parts, key=int)) if "0" in parts else parts
+def examples_of(predictions: Predictions, examples: np.ndarray) -> tuple[Any, Any]:
+    """Return outputs and labels of some examples."""
+    rows = predictions.rows(examples)
+    return gather_rows(predictions.outputs, rows), gather_rows(predictions.labels, rows)
 
 
 def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray | None:
@@ -112,9 +44,9 @@ def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray |
         try:
             with warnings.catch_warnings(action="ignore"):  # of a mean of nothing
                 for i in np.flatnonzero(np.isnan(values[:tried])):
-                    values[i] = predictions.score(metric, np.array([i]))
+                    values[i] = score(predictions, metric, np.array([i]))
             sets = [rng.integers(tried, size=tried) for _ in range(5)]
-            whole = [predictions.score(metric, chosen) for chosen in sets]
+            whole = [score(predictions, metric, chosen) for chosen in sets]
         except Exception:  # the user's metric, which may not be made for one example
             return None
         if not np.allclose([values[chosen].mean() for chosen in sets], whole, rtol=1e-6, atol=1e-9):
@@ -180,7 +112,10 @@ def _by_resampling(terms: Terms, metrics: Mapping[str, Metric]) -> dict[str, tup
         for weight, predictions in terms:
             for j, chosen in enumerate(sets):
                 rows = predictions.rows(chosen)
-                outputs, labels = take(predictions.outputs, rows), take(predictions.labels, rows)
+                outputs, labels = (
+                    gather_rows(predictions.outputs, rows),
+                    gather_rows(predictions.labels, rows),
+                )
                 totals[:, j] += [weight * float(m(outputs, labels)) for m in metrics.values()]
         return totals.reshape(len(metrics), *examples.shape[:-1])
 
@@ -206,10 +141,10 @@ def aligned(all_predictions: Sequence[Predictions]) -> list[Predictions]:
     result = []
     for old in all_predictions:
         order = np.arange(len(old)) if old.ids is None else np.argsort(old.ids, kind="stable")
-        rows = old.rows(order)
+        outputs, labels = examples_of(old, order)
         starts = None if old.starts is None else np.append(0, np.diff(old.starts)[order].cumsum())
         ids = order if old.ids is None else old.ids[order]
-        result.append(Predictions(take(old.outputs, rows), take(old.labels, rows), ids, starts))
+        result.append(Predictions(outputs, labels, ids, starts))
         for one, other in ((ids, result[0].ids), (result[-1].labels, result[0].labels)):
             if one is not None and not np.array_equal(first_array(one), first_array(other)):
                 raise DataError(

@@ -1,13 +1,15 @@
-"""The trivial answers that a net must beat: always the most frequent class, and pure chance."""
+"""What needs no learning: always the most frequent class, and pure chance."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.base.classification import IGNORED
-from core.task import Collected, Task, is_integer
+from core.task import Loader, Task, is_integer
+from core.training.tally import score
 
 
 def constant_answer(labels: Tensor, train_labels: Tensor, num_classes: int) -> Tensor:
@@ -32,37 +34,36 @@ def chance_loss(task: Task, outputs: Tensor, labels: Tensor, num_classes: int) -
 
 
 def baseline(
-    task: Task, train_loader: Any, val_loader: Any, outputs: Any, labels: Any
+    task: Task, loaders: Mapping[str, Loader], outputs: Any, labels: Any
 ) -> dict[str, float]:
     """Return the validation metrics of the constant answer; "loss" is that of a uniform answer.
 
     Args:
         task: whose metrics and loss are taken.
-        train_loader: its `labels` say which class is the most frequent.
-        val_loader: its `labels` are what the answer is held against.
+        loaders: of "train" and "val"; their `labels` say which class is the most frequent, and
+            what the answer is held against.
         outputs: of one batch, (B, K), (B, T, K) or (B*T, K): they tell K.
         labels: of that batch, (B,) or (B, T).
 
     Returns:
         The metrics; {} where labels are not class numbers, or the loaders do not show them.
     """
-    known: list[Any] = [getattr(loader, "labels", None) for loader in (train_loader, val_loader)]
     num_classes = count_classes(outputs, labels)
+    known = [loaders[split].labels for split in ("train", "val")]
     if num_classes is None or not all(map(is_integer, known)):
         return {}
     train_labels, val_labels = (part.cpu() for part in known)
     if max(int(train_labels.max()), int(val_labels.max())) >= num_classes:
         return {}
-    constant = Collected(task)
-    constant.add(constant_answer(val_labels, train_labels, num_classes), val_labels)
+    constant = constant_answer(val_labels, train_labels, num_classes)
     chance = chance_loss(task, outputs, labels, num_classes)
-    return constant.metrics() | {"loss": chance}
+    return score(task, constant, val_labels) | {"loss": chance}
 
 
-def unseen_classes(loaders: dict[str, Any]) -> list[int]:
+def unseen_classes(loaders: Mapping[str, Loader]) -> list[int]:
     """Return the classes that validation examples have, but no training example."""
-    labels = [getattr(loaders[split], "labels", None) for split in ("val", "train")]
+    labels = [loaders[split].labels for split in ("val", "train")]
     if not all(map(is_integer, labels)):
         return []
-    val, train = (set(part.unique().tolist()) for part in labels if part is not None)
+    val, train = (set(part.unique().tolist()) for part in labels)
     return sorted(val - train - set(IGNORED))

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from core.base.errors import NumericError, UserError
 from core.base.files import replacing
 from core.base.params import Params
-from core.data.batches import to_device
 from core.machine.nested import apply, tensors
-from core.task import Task
+from core.task import Loader, Task
 
 SIZES = (1, 2, 7)  # batches that the file is tried on
 TOLERANCE = 1e-4  # of the largest output
 
 
-def called_with(model: nn.Module, loader: Any, task: Task, params: Params) -> tuple[Any, ...]:
+def called_with(model: nn.Module, loader: Loader, task: Task, params: Params) -> tuple[Any, ...]:
     """Return what the task's forward passes to the net for the loader's last batch.
 
     Of texts sorted by length that is the longest, and the file may be fixed to its length.
@@ -31,14 +30,12 @@ def called_with(model: nn.Module, loader: Any, task: Task, params: Params) -> tu
             raise UserError("--export: the net is called with keyword arguments, want plain ones")
         seen.append(args)
 
-    device = next(model.parameters(), torch.empty(0)).device
     with torch.no_grad(), model.register_forward_pre_hook(note, with_kwargs=True):
-        batch = next(loader.epoch(0, len(loader) - 1))
-        task.forward(model, to_device(batch, device, params), params)
+        task.forward(model, next(loader.epoch(0, len(loader) - 1)), params)
     return seen[0]
 
 
-def export(model: nn.Module, loader: Any, task: Task, params: Params, path: Path) -> str:
+def export(model: nn.Module, loader: Loader, task: Task, params: Params, path: Path) -> str:
     """Write a net with its weights as FILE.pt2, for batches of any size.
 
     Other dimensions, such as the length of a text, stay free where torch.export can trace that. It
@@ -58,7 +55,9 @@ def export(model: nn.Module, loader: Any, task: Task, params: Params, path: Path
         UserError: torch.export cannot trace the net, or not for batches of any size.
         NumericError: the file's outputs differ from the net's.
     """
-    model.eval().cpu()  # a file that was traced on a GPU runs on none else
+    cpu = torch.device("cpu")  # a file that was traced on a GPU runs on none else
+    model.eval().to(cpu)
+    loader.put_on(cpu, params)
     given = called_with(model, loader, task, params)
     if not tensors(given):
         raise UserError("--export: the net is given no tensor, which torch.export needs")

@@ -1,39 +1,35 @@
 """The files of a run's folder, but for its checkpoints and its logs."""
 
 import hashlib
+import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from core.base.errors import UsageError
-from core.base.files import write_json
-from core.base.keys import KEYS
-from core.base.params import ROOT, find_params_file, load_params, read_mapping, task_folder
-from core.data.folder import describe
-from core.machine import processes as distributed
-from core.machine.devices import pick_device
-from core.run.log import save_dict_to_json
-from core.task import Task
+from core.base.files import write_json, write_numbers
+from core.base.params import ROOT, read_mapping, task_folder
+from core.machine import processes
 from core.training.checkpoint import commit
 
-if TYPE_CHECKING:
-    from core.run.run import Run
-
+RESOLVED = "params.resolved.json"
+STATUS = "status.json"
 # What a run writes into its folder, and --overwrite removes.
 OUTPUTS = (
-    "params.resolved.json",
+    RESOLVED,
+    STATUS,
     "times.jsonl",
     "metrics.jsonl",
     "last.pt",
     "previous.pt",
     "best.pt",
-    "nonfinite.pt",
     "metrics_*_weights.json",
     "metrics_*_best.json",
     "metrics_*_last.json",
@@ -44,32 +40,14 @@ OUTPUTS = (
     "console.log",
     "events.out.tfevents.*",
 )
-RESOLVED = "params.resolved.json"
 
 
-def recorded(folder: Path) -> dict[str, Any]:
+def read_resolved(folder: Path) -> dict[str, Any]:
     """Return what params.resolved.json holds, or {} if there is none that can be read."""
     try:
         return read_mapping(folder / RESOLVED)
     except UsageError:
         return {}
-
-
-def machine_params(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the params of a checkpoint, with machine and data folder as the run last used them.
-
-    A checkpoint that holds no params, such as one of the CS230 template, takes those of the file.
-    """
-    if not stored:
-        return load_params(find_params_file(folder), {})[0].dict
-    last_used = recorded(folder).get("params", {})
-    defaults = {name: key.default for name, key in KEYS.items()}
-    machine = {
-        n: last_used[n]
-        for n, key in KEYS.items()
-        if (key.machine or n == "data_dir") and n in last_used
-    }
-    return defaults | machine | stored
 
 
 def remove_outputs(folder: Path) -> None:
@@ -89,9 +67,15 @@ def write_save(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | 
 def write_results(folder: Path, last: Mapping[str, Any]) -> None:
     """Write the validation metrics of the last and the best epoch, as a checkpoint holds them."""
     if last["metrics"]:
-        save_dict_to_json(last["metrics"], folder / "metrics_val_last_weights.json")
+        write_numbers(folder / "metrics_val_last_weights.json", last["metrics"])
     if last["best"] is not None:
-        save_dict_to_json(last["best"]["metrics"], folder / "metrics_val_best_weights.json")
+        write_numbers(folder / "metrics_val_best_weights.json", last["best"]["metrics"])
+
+
+def write_status(folder: Path, state: str, **facts: Any) -> None:
+    """Write how a run stands ("running", "interrupted", "failed", "finished"), and more facts."""
+    holder = {"host": socket.gethostname(), "pid": os.getpid()}
+    write_json(folder / STATUS, {"state": state, **facts, **holder})
 
 
 def _git(*args: str) -> str | None:
@@ -104,30 +88,22 @@ def _git(*args: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def code_of(task: Task) -> dict[str, str]:
+def hash_code(task: str) -> dict[str, str]:
     """Return a hash of every Python file of a task's package, by path."""
-    folder = task_folder(task.name, "task")
+    folder = task_folder(task, "task")
     return {
         path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         for path in sorted(folder.glob("*.py"))
     }
 
 
-def write_resolved(run: "Run", data_dir: Path, fingerprint: dict[str, Any]) -> None:
-    """Write params.resolved.json: everything in force, and what it ran on."""
-    device = pick_device(run.params.device)
-    dirty = _git("status", "--porcelain")
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Return what a run runs on: device, processor, versions, commit and command."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    content = {
-        "params": run.in_force,
-        "overrides": run.overrides,
-        "restore_file": run.restore_file,
-        "resumed_with": {name: new for name, (_, new) in run.changed.items()},
-        "code": code_of(run.task),
-        "code_changed": [*recorded(run.folder).get("code_changed", []), *run.code_changed],
-        "data": {"folder": str(data_dir), **fingerprint, "made_up": describe(data_dir)},
+    dirty = _git("status", "--porcelain")
+    return {
         "device": gpu or device.type,
-        "processes": distributed.world(),
+        "processes": processes.world_size(),
         "processor": platform.processor() or platform.machine(),
         "versions": {
             "python": platform.python_version(),
@@ -138,4 +114,3 @@ def write_resolved(run: "Run", data_dir: Path, fingerprint: dict[str, Any]) -> N
         "git_dirty": [line[3:] for line in dirty.splitlines()] if dirty else [],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-    write_json(run.folder / RESOLVED, content)

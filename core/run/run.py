@@ -1,32 +1,55 @@
-"""How a run starts: whether it is new, interrupted or complete, and what is asked of it."""
+"""One start of a run: what it goes on from, when it saves, what it leaves in its folder."""
 
+import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from tqdm import tqdm
 
 from core.base.errors import UsageError, listed
-from core.base.files import remove_leftovers
-from core.base.keys import KEYS
+from core.base.files import append_row, cut_back, finite_or_none, write_json
+from core.base.keys import deciding
 from core.base.monitor import check_monitor
-from core.base.params import Params, find_params_file, load_params
-from core.machine import processes as distributed
-from core.machine.devices import cores_per_process, fastest_precision, pick_device
+from core.base.params import Params
+from core.base.predictions import write_predictions
+from core.data.fetching import fetch_loaders
+from core.data.folder import find_data_dir, fingerprint, synthetic_note
+from core.machine import devices, processes
+from core.machine.random_states import mixed_seed, seed_everything, seeded
 from core.machine.signals import Stop
-from core.run.folder import code_of, recorded
-from core.run.log import check_tensorboard
-from core.run.writer import Writer
-from core.task import Task, load_task
-from core.training.checkpoint import find_checkpoint, read_checkpoint, read_newest
-from core.training.optimizers import check_optimizer_params, schedule_depends_on_length
-
-BEGUN = (
-    "this run has begun already, so --restore_file would discard what it did.\n"
-    "Start in a folder of its own, or add --overwrite."
+from core.run import messages
+from core.run.baseline import baseline, unseen_classes
+from core.run.folder import (
+    RESOLVED,
+    describe_environment,
+    hash_code,
+    read_resolved,
+    remove_outputs,
+    write_results,
+    write_save,
+    write_status,
 )
+from core.run.log import Board
+from core.run.writer import Writer
+from core.task import Batch, Loader, Task
+from core.training import snapshot
+from core.training.checkpoint import (
+    load_weights,
+    plain,
+    read_checkpoint,
+    storable,
+    with_arrays,
+    without_marks,
+)
+from core.training.state import State
+from core.training.tally import Tally
+
+AUTO_BYTES = 64 * 2**20  # up to which `save_predictions: auto` keeps outputs
 
 
 @dataclass
@@ -34,9 +57,8 @@ class Run:
     """One start of a run.
 
     `params` are the file's, defaults and overrides, to which a loader may add its own; `in_force`
-    are those before it does, `asked` those of them that decide the result. `checkpoint` is what it
-    goes on from, None for a new run. `changed` names the keys with new values, which `--resume`
-    allows.
+    are those before it does. `before` is what the last checkpoint says of the run, None for a new
+    one. `changed` names the keys with new values, which `--resume` allows.
     """
 
     folder: Path
@@ -44,190 +66,277 @@ class Run:
     params: Params
     in_force: dict[str, Any]
     overrides: dict[str, Any]
-    warnings: list[str]
-    checkpoint: dict[str, Any] | None
+    notes: list[str]
     restore_file: str | None
-    restored: dict[str, Any] | None  # what that file holds, for a run that begins with it
-    asked: dict[str, Any]
+    before: dict[str, Any] | None
+    content: (
+        dict[str, Any] | None
+    )  # of the checkpoint to go on or start from; rank 0 until `resume`
+    loader_params: dict[str, Any]  # what the loaders set on params
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     code_changed: list[str] = field(default_factory=list)
-    stop: Stop = field(default_factory=Stop)
-    writer: Writer = field(default_factory=Writer)
-    saved_at: float = field(default_factory=time.monotonic)
+    may_change: bool = False  # --resume
+    overwrite: bool = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what cannot be sent to another process: the task's functions, a thread."""
-        return {n: value for n, value in vars(self).items() if n not in ("task", "writer")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, task=load_task(state["params"].task), writer=Writer())
-
-    def checkpoint_is_due(self) -> bool:
-        """Tell whether `checkpoint_minutes` have passed since the last save."""
-        minutes = self.params.checkpoint_minutes
-        return (
-            distributed.first()
-            and minutes is not None
-            and time.monotonic() - self.saved_at >= 60 * minutes
-        )
+    def __post_init__(self) -> None:
+        self.asked = deciding(self.in_force)
+        self.data_dir = find_data_dir(self.params, self.task)
+        self.data: dict[str, Any] = {}  # its fingerprint
+        self.baseline: dict[str, float] = {}
+        self.state: State | None = None  # from `resume` on
+        self.is_main = processes.is_main()
+        self.finished = False
+        self.log_bytes = 0  # length of metrics.jsonl
+        self.stop, self.writer = Stop(), Writer()
+        self.saved_at = time.monotonic()
+        self.board: Board | None = None
+        self.bar: Any = None
+        self.times: dict[str, float] = {}  # of the epoch in progress
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do: every epoch is done, or it stopped early."""
-        if self.checkpoint is None or not self.checkpoint["finished"]:
+        if self.before is None or not self.before["finished"]:
             return False
-        stopped = self.checkpoint["stopped_early"] and not self.changed
-        return stopped or self.checkpoint["epoch"] >= self.params.num_epochs
+        stopped = self.before["stopped_early"] and not self.changed
+        return stopped or self.before["epoch"] >= self.params.num_epochs
 
-    def data_changed(self, fingerprint: dict[str, Any]) -> bool:
-        """Tell whether the data are not those that the run began with."""
-        return self.checkpoint is not None and self.checkpoint["data"] != fingerprint
+    def _look_at_data(self) -> bool:
+        """Take the data's fingerprint; tell whether it is another one than the run began with.
+
+        Raises:
+            UsageError: it is, and --resume does not allow it.
+        """
+        self.data = processes.on_main(fingerprint)(self.data_dir, self.folder)
+        changed = self.before is not None and self.before["data"] != self.data
+        if changed and not self.may_change:
+            refuse(self.folder, [f"the data in {self.data_dir}"])
+        return changed
+
+    def tell_complete(self) -> int:
+        """Say that nothing is left to do; returns the exit code."""
+        self._look_at_data()
+        assert self.before is not None
+        if self.is_main:
+            write_results(self.folder, self.before)
+        messages.overrides(self.overrides)
+        if self.changed:
+            changed = ", ".join(self.changed)
+            logging.warning("Note: not trained with the new %s; --overwrite starts anew.", changed)
+        logging.info("%s: complete, nothing to do.", self.folder)
+        return 0
+
+    def fetch_loaders(self) -> dict[str, Loader]:
+        """Set up the device, and return the loaders of "train" and "val".
+
+        They come before the net, because what they set on params reaches it.
+        """
+        self.device = devices.start(self.params)
+        with processes.local_main_first():
+            loaders, new = fetch_loaders(
+                self.task,
+                ["train", "val"],
+                self.data_dir,
+                self.params,
+                without_marks(self.loader_params),
+                self.device,
+                train=True,
+            )
+        self.loader_params = storable(new)
+        self.data_changed = self._look_at_data()  # only now: a loader may have written there
+        return loaders
+
+    def resume(self, state: State, loaders: dict[str, Loader]) -> None:
+        """Put the state where the run stopped; a new run begins from its first weights."""
+        processes.broadcast_modules(state.model, state.average, weights=True)
+        if not self.is_main:  # processes draw different numbers; rank 0 those of one alone
+            seed_everything(mixed_seed(state.params.seed, processes.rank()))
+        content, self.content = processes.broadcast(self.content), None
+        if self.before is not None and content is not None:
+            changed = bool(self.changed) or self.data_changed
+            snapshot.restore(state, content, self.folder / "last.pt", changed)
+            self.log_bytes = self.before["log_bytes"]
+        elif content is not None:
+            snapshot.start_from(state, content, str(self.restore_file))
+        self._look_at_first_batch(state, loaders)
+        self.state = state
+        if self.is_main:
+            self._begin_folder(state)
+        self._tell_start(state, loaders)
+        self.stop.training = True  # from here on a signal waits for the end of a step
+
+    def _tell_start(self, state: State, loaders: dict[str, Loader]) -> None:
+        settings, notes = self.overrides, self.notes
+        messages.start(self.folder, state, loaders, self.data_dir, notes, settings)
+        if self.before is not None:
+            logging.info("Going on after epoch %d, step %d", state.epoch, state.step)
+        first_loss = self.first_loss if state.step == 0 else None
+        messages.baseline(self.baseline, unseen_classes(loaders), first_loss)
+
+    def _begin_folder(self, state: State) -> None:
+        """Bring the files of the folder to where the state is."""
+        if self.before is not None:
+            write_results(self.folder, self.before)
+        cut_back(self.folder / "metrics.jsonl", self.log_bytes)
+        if self.overwrite:
+            remove_outputs(self.folder)
+        earlier = read_resolved(self.folder).get("code_changed", [])
+        folder, note = str(self.data_dir), synthetic_note(self.data_dir)
+        content = {
+            "params": self.in_force,
+            "overrides": self.overrides,
+            "restore_file": self.restore_file,
+            "resumed_with": {name: new for name, (_, new) in self.changed.items()},
+            "code": hash_code(self.task.name),
+            "code_changed": [*earlier, *self.code_changed],
+            "data": {"folder": folder, **self.data, "made_up": note},
+            **describe_environment(self.device),
+        }
+        write_json(self.folder / RESOLVED, content)
+        self.weights = messages.count_weights(state)
+        write_status(self.folder, "running", **self._progress(state))
+        self.board = Board(self.folder, state.step) if self.params.tensorboard else None
+
+    def _progress(self, state: State) -> dict[str, int]:
+        return {"epoch": state.epoch, "step": state.step, "parameters": self.weights}
+
+    def _look_at_first_batch(self, state: State, loaders: dict[str, Loader]) -> None:
+        """Learn from a validation batch what the loss needs, and how well chance would do."""
+        state.model.eval()
+        with (
+            seeded(state.params.seed),  # a resumed run draws what it would have drawn
+            torch.no_grad(),
+            state.autocast(),
+        ):
+            batch = loaders["val"].first_batch()
+            outputs, labels = state.task.forward(state.model, batch, state.params)
+            losses = state.task.losses(outputs, labels)
+            check_monitor(state.params.dict, [*state.task.metrics, *losses])
+            self.baseline = baseline(state.task, loaders, outputs, labels)
+        if self.before is None:
+            state.task = self.task = replace(self.task, labelled=labels is not None)
+        self.first_loss = float(losses["loss"])
+
+    @contextmanager
+    def progress(self, state: State, loader: Loader) -> Iterator[Iterable[Batch]]:
+        """Yield the batches left of the epoch, with a bar on a terminal; takes the time."""
+        began, fraction = time.perf_counter(), 1 - state.batch / len(loader)
+        self.times = {"began": began, "fraction": fraction, "examples": loader.num_examples}
+        quiet = None if self.is_main else True  # None: shown on a terminal only
+        name, total = f"epoch {state.epoch + 1}", len(loader)
+        batches, done = state.batches(loader), state.batch
+        with tqdm(batches, name, total, leave=False, disable=quiet, initial=done) as self.bar:
+            yield self.bar
+        self.times["trained"] = time.perf_counter()
+
+    def after_update(self, state: State) -> None:
+        """Save if it is time; raises Stopped if a signal has come."""
+        if not self.bar.disable and (state.device.type == "cpu" or state.batch % 50 == 0):
+            mean = state.tally.losses.means()["loss"]
+            self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
+        self.writer.check()
+        due = self._is_due()
+        if self.stop.requested or self.stop.agree:
+            due = self.stop.check(due)
+        if due:
+            self.save(state)
+
+    def _is_due(self) -> bool:
+        """Tell whether `checkpoint_minutes` have passed since the last save."""
+        minutes = self.params.checkpoint_minutes
+        if minutes is None or not self.is_main:
+            return False
+        return time.monotonic() - self.saved_at >= 60 * minutes
+
+    def write_epoch(self, state: State, trained: dict[str, float], is_best: bool) -> None:
+        """Write an epoch's row, take a checkpoint, and tell how it went."""
+        row: dict[str, Any] = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "learning_rate": state.last_rate,
+        }
+        for split, metrics in (("train", trained), ("val", state.metrics)):
+            row |= {f"{split}_{name}": finite_or_none(value) for name, value in metrics.items()}
+        if self.is_main:
+            self.log_bytes = append_row(self.folder / "metrics.jsonl", row)
+        if self.board is not None:
+            self.board.add(row)
+        self.save(state, is_best)
+        began, seconds = self.times["began"], self.times["trained"] - self.times["began"]
+        rate = self.times["fraction"] * self.times["examples"] / seconds
+        times = {
+            "train_seconds": seconds,
+            "seconds": time.perf_counter() - began,
+            "share": self.times["fraction"],
+            "examples_per_second": finite_or_none(rate),
+            "peak_memory_mb": devices.peak_memory_mb(),
+        }
+        messages.epoch(state, trained, times, is_best)
+        if self.is_main:
+            append_row(self.folder / "times.jsonl", {"epoch": state.epoch, **times})
+
+    def save(self, state: State, is_best: bool = False) -> None:
+        """Take a checkpoint; it is written in the background, after the one before it."""
+        state.check_losses()
+        parts = processes.gathered(snapshot.own_part(state))
+        if not self.is_main:
+            return
+        self.writer.wait()
+        facts = {
+            "finished": self.finished,
+            "log_bytes": self.log_bytes,
+            "data": self.data,
+            "params": self.asked,
+            "loader_params": with_arrays(self.loader_params),
+        }
+        last = snapshot.take_last(state, parts, facts)
+        params = self.asked | {"data_dir": self.params.data_dir}
+        best = snapshot.take_best(state, last, params) if is_best else None
+        self.writer.begin(write_save, self.folder, last, best)
+        self.saved_at = time.monotonic()
+
+    @contextmanager
+    def best_net(self, state: State) -> Iterator[torch.nn.Module]:
+        """Yield the net with the best weights; those it has now come back at the end."""
+        self.writer.wait()
+        path, own = self.folder / "best.pt", plain(state.net.state_dict())
+        best = processes.broadcast(read_checkpoint(path) if self.is_main else None)
+        assert best is not None
+        load_weights(state.net, best["state_dict"], path)
+        try:
+            yield state.net
+        finally:
+            state.net.load_state_dict(own)
+
+    def write_predictions(self, tally: Tally, loader: Loader) -> None:
+        """Write the outputs of the validation split, if the params ask for as much."""
+        if self.is_main and wants_predictions(self.params, tally):
+            path = self.folder / "predictions_val.npz"
+            write_predictions(path, *tally.arrays(), loader.ids)
+
+    def finish(self, state: State) -> int:
+        """Note that all is done; returns the exit code."""
+        self.finished = True
+        self.save(state)
+        self.writer.wait()
+        self.write_status("finished", state)
+        return 0
+
+    def write_status(self, status: str, state: State, **facts: Any) -> None:
+        """Write how the run stands now."""
+        if self.is_main:
+            write_status(self.folder, status, **self._progress(state), **facts)
 
 
-def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of the params what does not decide the result of a run: machine and places."""
-    left_out = {"data_dir", "cuda", *(name for name, key in KEYS.items() if key.machine)}
-    return {name: value for name, value in params.items() if name not in left_out}
+def wants_predictions(params: Params, tally: Tally) -> bool:
+    """Tell whether `save_predictions` asks for predictions of this size."""
+    wanted = params.save_predictions
+    return tally.nbytes <= AUTO_BYTES if wanted == "auto" else bool(wanted)
 
 
-def _forgotten(
-    earlier: dict[str, Any], overrides: dict[str, Any], restore_file: str | None
-) -> list[str]:
-    """Note which options of a start that left no checkpoint were not given again."""
-    options = [
-        f"--set {n}={v}" for n, v in earlier.get("overrides", {}).items() if n not in overrides
-    ]
-    if restore_file is None and earlier.get("restore_file") is not None:
-        options.append(f"--restore_file {earlier['restore_file']}")
-    if not options:
-        return []
-    return [f"{', '.join(options)} of a start that left no checkpoint is not in force any more"]
-
-
-@distributed.by_first
-def open_run(
-    folder: Path,
-    overrides: dict[str, Any],
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    restore_file: str | None = None,
-) -> Run:
-    """Look into a folder and decide how the run starts; only what killed writers left is removed.
-
-    Overrides and the restore file that a checkpoint was made with stay in force unless they are
-    given anew; those of a start that left no checkpoint do not.
-
-    Raises:
-        UsageError: the params are wrong, or differ from those the run was started with.
-    """
-    path = find_params_file(folder)
-    remove_leftovers(folder)
-    warnings: list[str] = []
-    checkpoint = None if overwrite else read_newest(folder, warnings)
-    earlier = {} if overwrite else recorded(folder)
-    if checkpoint is None:
-        warnings += _forgotten(earlier, overrides, restore_file)
-        earlier = {}
-    overrides = earlier.get("overrides", {}) | overrides
-    params, of_params = load_params(path, overrides)
-    warnings += of_params
-    task = load_task(params.task)
-    check_optimizer_params(params, task)
-    check_monitor(params, task)
-    device = _check_machine(params)
-    restored, began_from = None, earlier.get("restore_file")
-    if restore_file not in (None, began_from):
-        if checkpoint is not None:
-            raise UsageError(f"{folder}: {BEGUN}")
-        restored = _read_restore_file(folder, str(restore_file), overwrite)
-    same = checkpoint is not None and checkpoint.get("processes", 1) == distributed.world()
-    _fill_in(params, checkpoint["params"] if checkpoint else {}, same, device)
-    run = Run(
-        folder=folder,
-        task=task,
-        params=params,
-        in_force=dict(params.dict),
-        overrides=overrides,
-        warnings=warnings,
-        checkpoint=checkpoint,
-        restore_file=restore_file or began_from,
-        restored=restored,
-        asked=deciding(params.dict),
-    )
-    if checkpoint is not None:
-        run.changed = changed_params(checkpoint["params"], run.asked)
-        if not same:
-            run.changed.pop("num_threads", None)  # as many as fit the processes
-        _check_length(run)
-    run.code_changed = code_changes(run)
-    warnings += [f"{n} has changed since the run was last started" for n in run.code_changed]
-    if run.changed and not resume:
-        refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in run.changed.items()])
-    return run
-
-
-def _fill_in(params: Params, began_with: dict[str, Any], same: bool, device: torch.device) -> None:
-    """Decide what the params leave to the machine; a run keeps what it began with.
-
-    The number of threads it keeps for the `same` number of processes only.
-    """
-    if params.num_threads is None:
-        params.num_threads = began_with["num_threads"] if same else cores_per_process()
-    if params.precision == "auto":
-        params.precision = began_with.get("precision") or fastest_precision(device)
-
-
-def _read_restore_file(folder: Path, name: str, overwrite: bool) -> dict[str, Any]:
-    """Read the checkpoint that a new run starts from."""
-    found = find_checkpoint(folder, name)
-    if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
-        raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
-    return read_checkpoint(found)
-
-
-def _check_machine(params: Params) -> torch.device:
-    """Return the device of a run; UsageError if something that the params ask for is missing."""
-    device = pick_device(params.device)
-    if params.sync_batchnorm and device.type != "cuda":
-        raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
-    if params.tensorboard:
-        check_tensorboard()
-    return device
-
-
-def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the keys whose values differ; a key that is absent has its default, else None."""
-    defaults = {name: key.default for name, key in KEYS.items()}
-    old, new = defaults | old, defaults | new
-    names = [*old, *(name for name in new if name not in old)]
-    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
-
-
-def _check_length(run: Run) -> None:
-    """Allow another number of epochs, if the schedule is the same and the done ones remain."""
-    if "num_epochs" not in run.changed or run.checkpoint is None:
-        return
-    epochs, done = run.params.num_epochs, run.checkpoint["epoch"]
-    if epochs < done:
-        raise UsageError(
-            f"{run.folder}: num_epochs is {epochs}, but {done} epochs are done already"
-        )
-    if not schedule_depends_on_length(run.params, run.task):
-        del run.changed["num_epochs"]
-
-
-def refuse(folder: Path, changes: list[str]) -> None:
+def refuse(folder: Path, changes: list[str]) -> NoReturn:
     """Stop, because what decides the result is not what it was when the run started."""
     raise UsageError(
         f"{folder}: changed since this run began:\n{listed(changes, 2)}\n"
         "--resume goes on with what is new, --overwrite starts again from nothing."
     )
-
-
-def code_changes(run: Run) -> list[str]:
-    """Return the files of the task that have changed since the run was last started."""
-    if run.checkpoint is None:
-        return []
-    before, now = recorded(run.folder).get("code", {}), code_of(run.task)
-    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]

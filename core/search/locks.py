@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from core.base.errors import DataError, UsageError, UserError
+from core.machine.locks import lock, unlock
 
 
 class Locks(Protocol):
@@ -45,7 +46,7 @@ class FileLocks:
     def acquire(self) -> bool:
         """Wait for the lock of the record."""
         if self.depth == 0:
-            self._lock("LOCK_EX", 0)
+            lock(self.file, wait=True, length=1)
         self.depth += 1
         return True
 
@@ -53,11 +54,11 @@ class FileLocks:
         """Give it back."""
         self.depth -= 1
         if self.depth == 0:
-            self._lock("LOCK_UN", 0)
+            unlock(self.file, 0, 1)
 
     def take(self, trial: int) -> bool:
         """Take the lock of a trial; False if somebody holds it, this process included."""
-        if trial in self.held or not self._lock("LOCK_EX", trial + 1, wait=False):
+        if trial in self.held or not lock(self.file, start=trial + 1, length=1):
             return False
         self.held.add(trial)
         return True
@@ -65,7 +66,7 @@ class FileLocks:
     def give_back(self, trial: int) -> None:
         """Give the lock of a trial back."""
         self.held.discard(trial)
-        self._lock("LOCK_UN", trial + 1)
+        unlock(self.file, trial + 1, 1)
 
     def check(self) -> None:
         """Do nothing: these locks live as long as the process."""
@@ -73,17 +74,6 @@ class FileLocks:
     def close(self) -> None:
         """Give all locks back."""
         self.file.close()
-
-    def _lock(self, kind: str, byte: int, wait: bool = True) -> bool:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two searches of one folder do not notice each other
-            return True
-        try:
-            fcntl.lockf(self.file, getattr(fcntl, kind) | (0 if wait else fcntl.LOCK_NB), 1, byte)
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
 
 
 # The server gives up a connection 50 s after its other end fell silent, this side after 20 s: a

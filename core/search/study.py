@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.base.errors import DataError, UsageError
-from core.base.keys import KEYS
+from core.base.keys import decides
 from core.search.locks import CONNECTION, Locks, open_locks
 from core.search.points import Tried, next_point, planned_points, trial_name
 from core.search.space import Point, Settings, point_key
@@ -39,7 +39,7 @@ class Study:
 
     def check_base(self, parent_dir: Path, base: dict[str, Any]) -> None:
         """Refuse to mix trials of different base params in one record."""
-        shared = {n: v for n, v in base.items() if n not in KEYS or not KEYS[n].machine}
+        shared = {n: v for n, v in base.items() if decides(n) or n == "data_dir"}
         shared |= {"repeats": self.settings.repeats}
         before = self.study.user_attrs.get("shared")
         if before is None:

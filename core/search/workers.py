@@ -16,7 +16,8 @@ from typing import Any
 from core.base.errors import UsageError, UserError
 from core.base.files import read_rows
 from core.base.params import Params, find_params_file, read_mapping
-from core.machine.signals import ctrl_c_ignored, one_writer
+from core.machine.locks import one_writer
+from core.machine.signals import ctrl_c_ignored
 from core.search.study import Claim
 
 CONSOLE = "console.log"  # what a trial prints

@@ -1,16 +1,17 @@
-"""What is in a checkpoint; writing and reading checkpoint files.
+"""Checkpoint files: what may be in them, writing, reading, finding them.
 
-A file is what torch.save writes, with a seal behind it (core/training/sealing.py). torch.load does
-not mind the seal, and does not check it.
+A file is what torch.save writes, with a seal of 48 bytes behind it: SHA-256, length, a magic word.
+Plain torch.load does not mind the seal, and does not check it.
 """
 
-import io
+import hashlib
 import logging
+import struct
 import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from core.base.errors import UserError, listed
 from core.base.files import link_or_copy, replacing
-from core.training.sealing import MAGIC, Sealing, unseal
 
 ARRAY = "NumPy array"
+MAGIC = b"SEALED01"
+SEAL = struct.Struct("<32sQ8s")  # SHA-256, length of what it covers, MAGIC
 
 
 class CheckpointError(UserError):
@@ -101,6 +103,37 @@ def without_marks(value: Any) -> Any:
     return [without_marks(item) for item in value] if isinstance(value, list) else value
 
 
+class _Sealing:
+    """A file for torch.save that takes SHA-256 and length of what goes through it.
+
+    An error of the disk is kept until `seal`: an exception must not pass through torch's writer.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest, self.length = file, hashlib.sha256(), 0
+        self.error: OSError | None = None
+
+    def write(self, part: bytes | memoryview) -> int:
+        """Take in the next part."""
+        self.digest.update(part)
+        self.length += len(part)
+        if self.error is None:
+            try:
+                self.file.write(part)
+            except OSError as error:
+                self.error = error
+        return len(part)
+
+    def flush(self) -> None:
+        """Do nothing: torch.save asks for it, and the file is synced later."""
+
+    def seal(self) -> None:
+        """Write the seal; raises the error that came up on the way."""
+        if self.error is not None:
+            raise self.error
+        self.file.write(SEAL.pack(self.digest.digest(), self.length, MAGIC))
+
+
 def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a sealed checkpoint in one step: the file is the old one or the new one, never a part.
 
@@ -112,16 +145,40 @@ def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
         OSError: the disk is full or fails; `path` is as before and no temporary file is left.
     """
     with replacing(path) as file:
-        body = Sealing(file)  # saved to a path, the archive would hold the file's name
+        body = _Sealing(file)  # saved to a path, the archive would hold the file's name
         torch.save(dict(content), body)  # type: ignore[arg-type]
         body.seal()
+
+
+def _check_seal(path: Path) -> None:
+    """Check the seal of a file; one that is not named `.pt` may lack it, which is announced."""
+    with path.open("rb") as file:
+        length = max(file.seek(0, 2) - SEAL.size, 0)
+        file.seek(length)
+        seal = file.read()
+        sealed = len(seal) == SEAL.size and seal.endswith(MAGIC)
+        if not sealed and path.suffix == ".pt":
+            raise CheckpointError(
+                f"{path}: its seal is missing, so the file is cut short or not ours"
+            )
+        if not sealed:
+            logging.warning("%s: carries no seal, so it is loaded unverified", path)
+            return
+        digest, covered = hashlib.sha256(), 0
+        file.seek(0)
+        while part := file.read(min(2**20, length - covered)):
+            digest.update(part)
+            covered += len(part)
+    if SEAL.unpack(seal)[:2] != (digest.digest(), covered):
+        raise CheckpointError(f"{path}: its content does not match its seal, the file is damaged")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint without running any code from it.
 
     A file named `.pt` must carry our seal. Any other name, such as the CS230 template's
-    `best.pth.tar`, may lack it and is announced as unverified.
+    `best.pth.tar`, may lack it and is announced as unverified. The tensors lie in the file until
+    they are used: they take no memory of their own.
 
     Raises:
         CheckpointError: the file is missing, damaged, compressed, or holds more than tensors and
@@ -129,27 +186,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    sealed = data.endswith(MAGIC)
-    if sealed or path.suffix == ".pt":
-        try:
-            body = unseal(data)
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-    else:
-        body = memoryview(data)
-        logging.warning("%s: carries no seal, so it is loaded unverified", path)
-    try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        _check_seal(path)
+        with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise CheckpointError(
                     f"{path}: holds compressed data, which torch.save never writes"
                 )
-        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except CheckpointError:
         raise
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
     except zipfile.BadZipFile:
         raise CheckpointError(f"{path}: not an archive of torch.save (1.6 or later)") from None
     except Exception as error:
@@ -239,41 +286,3 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
     if faults:
         raise CheckpointError(f"{path} does not fit the net:\n{listed(sorted(faults), 3)}")
     model.load_state_dict(dict(weights))
-
-
-def save_checkpoint(state: Mapping[str, Any], is_best: bool, checkpoint: str | Path) -> None:
-    """Write `last.pth.tar`, and `best.pth.tar` too if `is_best`, in the folder `checkpoint`.
-
-    This is the CS230 template's call, for code that makes its own checkpoints.
-
-    Args:
-        state: 'state_dict' of the model, and whatever else: 'epoch', 'optim_dict'.
-        is_best: whether this is the best model so far.
-        checkpoint: the folder, made if it is missing.
-    """
-    folder = Path(checkpoint)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = plain(state)
-    write_checkpoint(folder / "last.pth.tar", content)
-    if is_best:
-        write_checkpoint(folder / "best.pth.tar", content)
-
-
-def load_checkpoint(
-    checkpoint: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
-) -> dict[str, Any]:
-    """Load a checkpoint's weights into `model` and, if one is given, its state into `optimizer`.
-
-    Returns:
-        The whole checkpoint, a dict.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or does not fit.
-    """
-    content = read_checkpoint(checkpoint)
-    load_weights(model, content["state_dict"], checkpoint)
-    if optimizer is not None:
-        if not content.get("optim_dict"):
-            raise CheckpointError(f"{checkpoint}: holds no state of an optimizer ('optim_dict')")
-        optimizer.load_state_dict(content["optim_dict"])
-    return content

@@ -1,72 +1,48 @@
-"""What is in a checkpoint: taking it from the state of training, and putting it back."""
+"""What is in a checkpoint of a run: taking it from the state of training, and putting it back."""
 
 import logging
-import warnings
+from collections.abc import Mapping
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import Optimizer
 
-from core.machine import processes as distributed
+from core.machine import processes
 from core.machine.nested import apply
 from core.machine.random_states import random_states, set_random_states
-from core.run.log import LossAverage
-from core.run.run import Run
-from core.training.checkpoint import (
-    kept_weights,
-    load_weights,
-    plain,
-    with_arrays,
-)
+from core.training.checkpoint import kept_weights, load_weights, plain
+from core.training.optimizers import lay_out_as_weights
+from core.training.state import State
+from core.training.tally import MeanLosses
 
-# Keys that decide what the batches of an epoch are.
-NEW_BATCHES = {"batch_size", "seed", "task", "grad_accumulation", "val_split"}
-# Keys whose change means that the schedule is rebuilt and brought to the current step.
-REBUILDING = {
-    "lr_scheduler",
-    "lr_scheduler_args",
-    "lr_scheduler_interval",
-    "num_epochs",
-    "learning_rate",
-    "batch_size",
-    "grad_accumulation",
-    "optimizer",
-    "optimizer_args",
-    "task",
-}
-# Keys that decide what the validation metric is.
-NEW_SCORES = {"val_split", "monitor", "monitor_mode", "task"}
-PLACE = {"params", "lr", "initial_lr"}  # where a schedule stands
+Content = dict[str, Any]  # of a checkpoint
 
 
-def averaged_or_own(state: Any) -> nn.Module:
-    """Return the net that is validated and kept: the averaged one if there is one."""
-    return state.model if state.ema is None else state.ema.module
-
-
-def of_process(state: Any) -> dict[str, Any]:
+def own_part(state: State) -> Content:
     """Return what each of several processes has of its own."""
-    own = {
+    own: Content = {
         "random_states": random_states(),
-        "losses": state.losses.state_dict(),
-        "seen": state.summary.seen(),
+        "losses": state.tally.losses.sums(),
+        "seen": state.tally.collected(),
         "extra": state.extra,
     }
-    there: list[bool] = []  # of each tensor in these: whether it is where the weights are
-    apply(lambda x: there.append(x.device.type == state.device.type), (own["seen"], own["extra"]))
-    own["there"] = there
-    return own if distributed.world() == 1 else plain(own)
+    on_device: list[bool] = []  # of each tensor in these: whether it is where the weights are
+    apply(
+        lambda x: on_device.append(x.device.type == state.device.type), (own["seen"], own["extra"])
+    )
+    own["there"] = on_device
+    return own if state.alone else plain(own)
 
 
-def take(state: Any, run: Run, processes: list[dict[str, Any]]) -> dict[str, Any]:
+def take_last(state: State, parts: list[Content], facts: Mapping[str, Any]) -> Content:
     """Copy everything that decides how training goes on, for `last.pt`.
 
     Args:
-        state: of training, on process 0.
-        run: what it was started with.
-        processes: what `of_process` returned on every process.
+        state: of training, on rank 0.
+        parts: what `own_part` returned on every process.
+        facts: of the run: see Run.facts.
     """
     others = {name: value for name, value in state.optimizers.items() if name != "main"}
     main = state.optimizers.get("main")
@@ -76,30 +52,26 @@ def take(state: Any, run: Run, processes: list[dict[str, Any]]) -> dict[str, Any
             "batch": state.batch,
             "step": state.step,
             "state_dict": state.model.state_dict(),
-            "ema_dict": None if state.ema is None else state.ema.state_dict(),
+            "ema_dict": None if state.average is None else state.average.state_dict(),
             "optim_dict": None if main is None else main.state_dict(),
             "other_optim_dicts": {name: value.state_dict() for name, value in others.items()},
-            "scheduler_dicts": {n: value.state_dict() for n, value in state.schedulers.items()},
-            **processes[0],
-            "processes": len(processes),
-            "other_processes": processes[1:],
-            "labelled": state.labelled,
+            "scheduler_dicts": state.schedule.state_dicts(),
+            **parts[0],
+            "processes": len(parts),
+            "other_processes": parts[1:],
+            "labelled": state.task.labelled,
             "best": state.best,
             "metrics": state.metrics,
             "stopped_early": state.stopped_early,
-            "finished": state.finished,
-            "log_bytes": state.log_bytes,
-            "data": state.data,
-            "params": run.asked,
-            "loader_params": with_arrays(state.loader_params),
+            **facts,
         }
     )
 
 
-def take_best(state: Any, run: Run, last: dict[str, Any]) -> dict[str, Any]:
-    """Take what evaluation needs, for `best.pt`: weights, params and metrics, no optimizer.
+def take_best(state: State, last: Content, params: Mapping[str, Any]) -> Content:
+    """Return what evaluation needs, for `best.pt`: weights, params and metrics, no optimizer.
 
-    The tensors are those of `last`, which `take` has just copied.
+    The tensors are those of `last`, which `take_last` has just copied.
     """
     return plain(
         {
@@ -107,122 +79,109 @@ def take_best(state: Any, run: Run, last: dict[str, Any]) -> dict[str, Any]:
             "step": state.step,
             "state_dict": kept_weights(last),
             "metrics": state.metrics,
-            "labelled": state.labelled,
-            "data": state.data,
-            "params": run.asked | {"data_dir": run.params.data_dir},
+            "labelled": state.task.labelled,
+            "data": last["data"],
+            "params": params,
             "loader_params": last["loader_params"],
         },
         copy=False,
     )
 
 
-def put_back(state: Any, run: Run) -> None:
-    """Set the state of training to the run's checkpoint, then apply keys with new values."""
-    last = run.checkpoint
-    assert last is not None
-    path = run.folder / "last.pt"
+def restore(state: State, last: Content, path: Path, changed: bool) -> None:
+    """Put the state where a checkpoint left it.
+
+    With changed params or data, weights, averages and counters stay, and so does the state of an
+    optimizer of the same class. The schedule is rebuilt at the current epoch, the epoch in progress
+    starts again, and the best epoch is looked for anew.
+    """
     load_weights(state.model, last["state_dict"], path)
-    if state.ema is not None:
-        load_weights(state.ema, last["ema_dict"] or _as_averaged(state, last), path)
-    new_batches = bool(NEW_BATCHES & run.changed.keys()) or last["data"] != state.data
-    # A schedule that counts updates stands elsewhere if an epoch has more or begins again.
-    rebuilt = bool(REBUILDING & run.changed.keys()) or (new_batches and state.per_update)
-    if not {"optimizer", "task"} & run.changed.keys():
-        states = {"main": last["optim_dict"], **last["other_optim_dicts"]}
-        for name, optimizer in state.optimizers.items():
-            fresh = [dict(group) for group in optimizer.param_groups]
-            optimizer.load_state_dict(states[name])
-            _lay_out_as_weights(optimizer)
-            if rebuilt:
-                _put_in_force(optimizer, fresh, state.schedulers, run)
-    for name in ("epoch", "batch", "step", "best", "metrics", "log_bytes"):
+    if state.average is not None:
+        averages = last["ema_dict"] or _first_averages(state, last)
+        load_weights(state.average, averages, path)
+    _restore_own_part(state, [last, *last.get("other_processes", [])], changed)
+    for name in ("epoch", "step"):
         setattr(state, name, last[name])
-    state.summary.labelled = last.get("labelled", True)
-    _put_back_own(state, [last, *last.get("other_processes", [])])
-    if NEW_SCORES & run.changed.keys() or last["data"] != state.data:
-        logging.warning("The best epoch is looked for anew, because scores are not comparable.")
-        state.best = None
-    if state.batch and new_batches:
-        logging.warning("The epoch in progress starts again, because its batches have changed.")
-        state.batch = 0
-    _put_back_schedulers(state, last, run, rebuilt)
+    if changed and state.epoch < state.params.num_epochs:
+        _restore_optimizers(state, last, keep_settings=False)
+        state.schedule.advance(state.epoch)
+        if last["best"]:
+            logging.warning("The best epoch is looked for anew.")
+        if last["batch"]:
+            logging.warning("The epoch in progress starts again.")
+        if state.schedule.schedulers:
+            logging.warning("The schedule is rebuilt: the result is not that of one long run.")
+        return
+    _restore_optimizers(state, last, keep_settings=True)
+    state.schedule.load_state_dicts(last["scheduler_dicts"])
+    for name in ("batch", "best", "metrics"):
+        setattr(state, name, last[name])
 
 
-def _put_back_own(state: Any, processes: list[dict[str, Any]]) -> None:
-    """Give this process its own part, or process 0 the parts of all if they were more or fewer."""
-    rank = distributed.rank()
-    processes = [_on_device(part, state.device) for part in processes]
-    own = processes[rank] if rank < len(processes) else processes[0]
-    losses, seen = own["losses"], own["seen"]
-    if len(processes) != distributed.world():
-        counted = processes if rank == 0 else []
-        losses = LossAverage.merged([part["losses"] for part in counted]).state_dict()
-        seen = [batch for part in counted for batch in part["seen"]]
-        now = distributed.world()
-        logging.warning("Note: the run had %d processes, and has %d now.", len(processes), now)
-    state.losses.load_state_dict(losses, state.device)
-    state.summary.restore(seen)
+def _restore_own_part(state: State, parts: list[Content], changed: bool) -> None:
+    """Give this process its own part, or rank 0 the parts of all if they were more or fewer."""
+    rank = processes.rank()
+    parts = [_on_device(part, state.device) for part in parts]
+    own = parts[rank] if rank < len(parts) else parts[0]
+    counted = [own]
+    if len(parts) != processes.world_size():
+        counted = parts if rank == 0 else []
+        now = processes.world_size()
+        logging.warning("Note: the run had %d processes, and has %d now.", len(parts), now)
+    if not changed:
+        sums = [apply(lambda x: x.to(state.device), part["losses"]) for part in counted]
+        state.tally.restore(MeanLosses(sums), [pair for part in counted for pair in part["seen"]])
     state.extra = own["extra"]
-    if own is not processes[0] or rank == 0:
+    if own is not parts[0] or rank == 0:
         set_random_states(own["random_states"])
 
 
-def _on_device(own: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Put those of a process's tensors on the device that were where its weights were."""
-    there = iter(own.get("there") or repeat(True))
-    seen, extra = apply(lambda x: x.to(device) if next(there) else x, (own["seen"], own["extra"]))
+def _on_device(own: Content, device: torch.device) -> Content:
+    """Copy a process's tensors, to the device if they were where its weights were."""
+    on_device = iter(own.get("there") or repeat(True))
+    seen, extra = apply(
+        lambda x: x.to(device if next(on_device) else x.device, copy=True),
+        (own["seen"], own["extra"]),
+    )
     return own | {"seen": seen, "extra": extra}
 
 
-def _lay_out_as_weights(optimizer: Any) -> None:
-    """Give what an optimizer keeps of a weight its memory format; fused kernels pair by place."""
-    for weight, kept in optimizer.state.items():
-        for name, value in kept.items():
-            if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
-                kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+def _restore_optimizers(state: State, last: Content, keep_settings: bool) -> None:
+    """Load the states of the optimizers; an optimizer of another class begins anew."""
+    states = {"main": last["optim_dict"], **last["other_optim_dicts"]}
+    same_class = last["params"].get("optimizer") == state.params.optimizer
+    for name, optimizer in state.optimizers.items():
+        if not (keep_settings or (same_class and _fits(optimizer, states.get(name)))):
+            logging.warning("The optimizer %r begins anew: it is not the one of before.", name)
+            continue
+        settings = [dict(group) for group in optimizer.param_groups]
+        optimizer.load_state_dict(states[name])
+        lay_out_as_weights(optimizer)
+        if not keep_settings:
+            for group, new in zip(optimizer.param_groups, settings, strict=True):
+                group.update({key: value for key, value in new.items() if key != "params"})
 
 
-def _as_averaged(state: Any, last: dict[str, Any]) -> dict[str, Any]:
+def _fits(optimizer: Optimizer, saved: Content | None) -> bool:
+    """Tell whether an optimizer can take over a saved state: the same settings, as many weights."""
+    if saved is None:
+        return False
+    own, groups = optimizer.state_dict()["param_groups"], saved["param_groups"]
+    return [len(g["params"]) for g in own] == [len(g["params"]) for g in groups] and all(
+        mine.keys() == theirs.keys() for mine, theirs in zip(own, groups, strict=True)
+    )
+
+
+def _first_averages(state: State, last: Content) -> Content:
     """Start the averages of a run that had none so far from its weights."""
     own = {f"module.{name}": value for name, value in last["state_dict"].items()}
-    return {"n_averaged": state.ema.n_averaged, **own}
+    assert state.average is not None
+    return {"n_averaged": state.average.n_averaged, **own}
 
 
-def _on_plateau(schedulers: dict[str, Any]) -> bool:
-    """Tell whether a scheduler follows a metric, so that it cannot be replayed from the start."""
-    return any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers.values())
-
-
-def _put_in_force(
-    optimizer: Any, fresh: list[dict[str, Any]], schedulers: dict[str, Any], run: Run
-) -> None:
-    """Give the optimizer the settings of the params in place of those it was saved with."""
-    keep = {"params"} if "learning_rate" in run.changed or not _on_plateau(schedulers) else PLACE
-    for group, new in zip(optimizer.param_groups, fresh, strict=True):
-        group.update({name: value for name, value in new.items() if name not in keep})
-
-
-def _put_back_schedulers(state: Any, last: dict[str, Any], run: Run, rebuilt: bool) -> None:
-    """Restore the schedulers, or bring rebuilt ones to the current step if the schedule changed."""
-    fresh_plateau = {"learning_rate", "optimizer", "task", "lr_scheduler", "lr_scheduler_args"}
-    for name, scheduler in state.schedulers.items():
-        follows = isinstance(scheduler, ReduceLROnPlateau)
-        restored = not (fresh_plateau & run.changed.keys()) if follows else not rebuilt
-        if restored and name in last["scheduler_dicts"]:
-            scheduler.load_state_dict(last["scheduler_dicts"][name])
-        elif not follows:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch: a step before the optimizer's first
-                for _ in range(state.schedule_steps):
-                    scheduler.step()
-    if rebuilt and state.schedulers:
-        logging.warning("The schedule was rebuilt: the result is not that of one long run.")
-
-
-def start_from(state: Any, run: Run) -> None:
-    """Start from the weights of the checkpoint that the run restores (fine-tuning)."""
-    assert run.restored is not None
-    load_weights(state.model, run.restored["state_dict"], run.restore_file or "")
-    if state.ema is not None:
-        state.ema.module.load_state_dict(run.restored["state_dict"])
-    logging.info("Starts from the weights of %s, with a new optimizer.", run.restore_file)
+def start_from(state: State, content: Content, name: str) -> None:
+    """Start from the weights of another checkpoint (fine-tuning)."""
+    load_weights(state.model, content["state_dict"], name)
+    if state.average is not None:
+        state.average.module.load_state_dict(content["state_dict"])
+    logging.info("Starts from the weights of %s, with a new optimizer.", name)

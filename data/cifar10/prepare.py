@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root
 
-from core.base.errors import DataError, reports_errors
+from core.base.errors import DataError
+from core.machine.script import reports_errors
 from data.cifar10.draw import SHAPES, draw
 from data.prepared import staging, write_manifest
 from model.cifar10.data_loader import (

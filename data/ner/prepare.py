@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root
 
-from core.base.errors import DataError, reports_errors
+from core.base.errors import DataError
+from core.machine.script import reports_errors
 from data.ner.sentences import make_sentences
 from data.prepared import staging, write_manifest
 from model.ner.reading import SPLITS, Sentence, bad_tags, checked, read_conll

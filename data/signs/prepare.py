@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root
 
-from core.base.errors import DataError, listed, reports_errors
+from core.base.errors import DataError, listed
 from core.data.images import open_resized
+from core.machine.script import reports_errors
 from data.prepared import repeated_pairs, staging, write_manifest
 from data.signs.draw import SIZE, draw_sign
 

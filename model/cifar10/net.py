@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.base.errors import UsageError, did_you_mean
-from core.machine.devices import autocast
 from model.cifar10.bare import (
     Bare,
     convnet_weights,
@@ -159,7 +158,7 @@ def train_step(state: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     Labels are smoothed in training only, so that the validation loss of all nets is one measure.
     """
     params, (images, labels) = state.params, batch
-    with autocast(params, state.device):
+    with state.autocast():
         outputs = state.model(images)
         loss = loss_fn(outputs, labels, params.dict.get("label_smoothing", 0.0))
     if params.level == "bare":

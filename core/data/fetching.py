@@ -1,0 +1,112 @@
+"""Asking a task for its loaders, and giving each what the loop needs of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Subset
+
+from core.base.errors import DataError
+from core.base.params import Params
+from core.data.batches import Batches
+from core.data.dataloaders import ExactLoader, has_standard_sampler, remade
+from core.data.streams import StreamLoader
+from core.machine.random_states import generator
+from core.task import Loader, Task
+
+
+def fetch_loaders(
+    task: Task,
+    splits: Sequence[str],
+    data_dir: Path,
+    params: Params,
+    kept: Mapping[str, Any],
+    device: torch.device,
+    *,
+    train: bool,
+) -> tuple[dict[str, Loader], dict[str, Any]]:
+    """Ask a task for the loaders of some splits.
+
+    Args:
+        task: whose `fetch_dataloader` is called.
+        splits: their names.
+        data_dir: folder of the data.
+        params: on which the loaders may set keys.
+        kept: what loaders set when the checkpoint was made; that stays in force.
+        device: of the net; what is in memory is transformed there.
+        train: whether the split called "train" is to be trained on, so shuffled.
+
+    Returns:
+        The loaders, and what they set on `params`.
+
+    Raises:
+        DataError: the task gives no such split.
+    """
+    before = dict(params.dict)
+    params.dict.update(kept)
+    asked = ["train" if params.val_split and s == "val" else s for s in splits]
+    found = dict(task.fetch_dataloader(list(dict.fromkeys(asked)), str(data_dir), params))
+    params.dict.update(kept)
+    if params.val_split and "train" in found:
+        found["train"], found["val"] = split_off(found["train"], params)
+    if missing := [split for split in splits if split not in found]:
+        raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}")
+    new = {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}
+    loaders = {
+        split: exact(found[split], params.seed, train and split == "train") for split in splits
+    }
+    for loader in loaders.values():
+        loader.put_on(device, params)
+    return loaders, new
+
+
+def exact(loader: Any, seed: int, train: bool = False) -> Loader:
+    """Return a loader that has a plan; DataError if it is neither a DataLoader nor a `Batches`."""
+    if hasattr(loader, "plan"):
+        loader.train = train
+        return loader
+    if not isinstance(loader, DataLoader):
+        kind = type(loader).__name__
+        raise DataError(f"a loader is {kind}, want a DataLoader or utils.Batches")
+    made = StreamLoader if isinstance(loader.dataset, IterableDataset) else ExactLoader
+    return made(loader, seed, train)
+
+
+def split_off(loader: Any, params: Params) -> tuple[Any, Any]:
+    """Divide a training loader into two, of the fractions 1 - `val_split` and `val_split` of it.
+
+    Which examples go where depends on `seed` alone. Examples of a DataLoader's dataset are read
+    for validation as they are for training.
+    """
+    divide = isinstance(loader, Batches) or (
+        isinstance(loader, DataLoader)
+        and not isinstance(loader.dataset, IterableDataset)
+        and has_standard_sampler(loader)
+    )
+    if not divide:
+        raise DataError(
+            "'val_split' needs utils.Batches, or a DataLoader of a map-style dataset, in order or\n"
+            "shuffled by shuffle=True"
+        )
+    count = loader.num_examples if isinstance(loader, Batches) else len(loader.dataset)
+    held_out = round(count * params.val_split)
+    if not 0 < held_out < count:
+        raise DataError(f"'val_split' is {params.val_split}: of {count} examples one part is empty")
+    order = torch.randperm(count, generator=generator(params.seed))
+    parts = order[held_out:].sort().values, order[:held_out].sort().values
+    return _subset(loader, parts[0]), _subset(loader, parts[1])
+
+
+def _subset(loader: Any, index: Tensor) -> Any:
+    """Return a loader like another, of the examples (M,) only."""
+    if isinstance(loader, Batches):
+        return loader.subset(index)
+    return remade(
+        loader,
+        Subset(loader.dataset, index.tolist()),
+        batch_size=loader.batch_size,
+        shuffle=isinstance(loader.sampler, RandomSampler),
+        drop_last=loader.drop_last,
+    )

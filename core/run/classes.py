@@ -1,0 +1,69 @@
+"""How a classifier does, class by class: a table, the confusion matrix, and its picture."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.base.classification import confusion_matrix, precision_recall_f1
+from core.base.params import Params
+from core.task import Task
+
+
+def report_classes(
+    outputs: Any, labels: Any, task: Task, params: Params, title: str, path: Path
+) -> None:
+    """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
+    kinds = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
+    if not (kinds and outputs.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"):
+        return
+    num_classes = outputs.shape[1]
+    if len(labels) == 0 or labels.max() >= num_classes:
+        return
+    confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
+    names = task.class_names(params) if task.class_names else list(map(str, range(num_classes)))
+    hits, total = int(np.trace(confusion)), int(confusion.sum())
+    logging.info("%d of %d right (%.2f%%)", hits, total, 100 * hits / max(total, 1))
+    logging.info("%s", class_table(confusion, names))
+    try:
+        plot_confusion(confusion, names, title, path)
+        logging.info("Confusion matrix drawn in %s", path)
+    except ImportError:
+        logging.warning("No picture of the confusion matrix: pip install matplotlib")
+
+
+def class_table(confusion: np.ndarray, names: Sequence[str]) -> str:
+    """Return text: precision, recall, F1 and number of examples per class, and the matrix."""
+    width = max(6, *(len(name) for name in names))
+    lines = [f"{'class':<{width}}  precision  recall      F1  examples"]
+    for name, (precision, recall, f1), row in zip(
+        names, precision_recall_f1(confusion).T, confusion, strict=True
+    ):
+        lines.append(f"{name:<{width}}  {precision:9.3f}  {recall:6.3f}  {f1:6.3f}  {row.sum():8d}")
+    cell = max(len(str(confusion.max())), *(len(name) for name in names)) + 1
+    lines += ["", f"{'label':<{width}}  predicted as"]
+    lines.append(" " * width + " " + "".join(f"{name:>{cell}}" for name in names))
+    for name, row in zip(names, confusion, strict=True):
+        lines.append(f"{name:<{width}} " + "".join(f"{count:>{cell}}" for count in row))
+    return "\n".join(lines)
+
+
+def plot_confusion(confusion: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
+    """Draw the matrix as a PNG; each row is shaded by its share of the label's examples."""
+    from matplotlib.figure import Figure  # heavy, and needed here only
+
+    size = 2.5 + 0.45 * len(names)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(confusion):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        count = str(confusion[row, column])
+        axes.text(column, row, count, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(max(names, key=len)) > 3 else 0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="label", title=title)
+    figure.savefig(path, dpi=120)

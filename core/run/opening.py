@@ -1,0 +1,242 @@
+"""How a run starts: whether it is new, interrupted or complete, and what is asked of it."""
+
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.base.errors import Stopped, UsageError
+from core.base.files import remove_leftovers
+from core.base.keys import DEFAULTS, deciding
+from core.base.monitor import check_monitor
+from core.base.params import Params, find_params_file, load_params, parse_overrides
+from core.machine import processes
+from core.machine.compiler import import_when_compiling
+from core.machine.devices import fastest_precision, pick_device
+from core.machine.environment import cores_per_process
+from core.machine.locks import one_writer
+from core.machine.signals import Stop
+from core.run.folder import STATUS, hash_code, read_resolved, write_status
+from core.run.log import check_tensorboard, logging_to
+from core.run.run import Run, refuse
+from core.task import Task, load_task
+from core.training.checkpoint import find_checkpoint, read_checkpoint, read_newest
+from core.training.optimizers import check_optimizer
+from core.training.schedule import check_schedule, depends_on_length
+
+# What the last checkpoint says of a run, beside the state of training.
+FACTS = ["epoch", "step", "finished", "stopped_early", "params", "data", "processes", "labelled"]
+FACTS += ["loader_params", "log_bytes", "best", "metrics"]
+
+
+@contextmanager
+def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> Iterator[Run]:
+    """Open the run that the command line names, and hold its folder inside the block.
+
+    A signal that comes in training ends the block; then the run saves. How it ended is noted in
+    its status, unless it was refused before it began.
+    """
+    stop = Stop()
+    with stop.handling_signals(), processes.group():
+        stop.agree = processes.maximum if processes.world_size() > 1 else None
+        args = processes.on_main(get_args)(argv)
+        overrides = parse_overrides(args.settings)
+        if args.data_dir is not None:
+            overrides["data_dir"] = args.data_dir
+        find_params_file(args.model_dir)
+        main = processes.is_main()
+        with one_writer(args.model_dir) if main else nullcontext():
+            run = open_run(
+                args.model_dir,
+                overrides,
+                resume=args.resume,
+                overwrite=args.overwrite,
+                restore_file=args.restore_file,
+            )
+            run.stop = stop
+            with logging_to(run.folder / "train.log") if main else nullcontext(), ending(run):
+                yield run
+
+
+@contextmanager
+def ending(run: Run) -> Iterator[None]:
+    """Save when a signal ends the block, and note how it ended."""
+    try:
+        yield
+    except Stopped as stopped:
+        if run.state is not None:
+            run.save(run.state)
+            run.writer.wait()
+            run.write_status("interrupted", run.state)
+            logging.info("Stopped by %s; the same command goes on from here.", stopped)
+        raise
+    except Exception as error:
+        if run.state is not None:
+            run.write_status("failed", run.state, error=str(error))
+        elif run.before is None and processes.is_main() and not (run.folder / STATUS).exists():
+            write_status(run.folder, "failed", error=str(error))
+        raise
+    finally:
+        run.writer.close()
+
+
+def open_run(
+    folder: Path,
+    overrides: dict[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    restore_file: str | None = None,
+) -> Run:
+    """Look into a folder and decide how the run starts; only what killed writers left is removed.
+
+    Overrides and the restore file that a checkpoint was made with stay in force unless they are
+    given anew; those of a start that left no checkpoint do not.
+
+    Raises:
+        UsageError: the params are wrong, or differ from those the run was started with.
+    """
+    import_when_compiling()
+    contents: list[dict[str, Any] | None] = []  # on rank 0
+
+    def decide() -> dict[str, Any]:
+        decided, content = _decide(folder, overrides, resume, overwrite, restore_file)
+        contents.append(content)
+        return decided
+
+    decided = processes.on_main(decide)()
+    task = load_task(decided["params"].task)
+    return Run(folder=folder, task=task, content=contents[0] if contents else None, **decided)
+
+
+def _decide(
+    folder: Path,
+    overrides: dict[str, Any],
+    resume: bool,
+    overwrite: bool,
+    restore_file: str | None,
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return what a Run is made of, and the checkpoint that it goes on or starts from."""
+    path = find_params_file(folder)
+    remove_leftovers(folder)
+    notes: list[str] = []
+    last = None if overwrite else read_newest(folder, notes)
+    before = None if last is None else {name: last[name] for name in FACTS if name in last}
+    earlier = {} if overwrite else read_resolved(folder)
+    if last is None:
+        notes += _forgotten(earlier, overrides, restore_file)
+        earlier = {}
+    overrides = earlier.get("overrides", {}) | overrides
+    params, of_params = load_params(path, overrides)
+    task = load_task(params.task)
+    check_schedule(params, task, check_optimizer(params, task))
+    check_monitor(params.dict, [*task.metrics, "loss"], complete=False)
+    device = _check_machine(params)
+    restored, began_from = None, earlier.get("restore_file")
+    if restore_file not in (None, began_from):
+        if last is not None:
+            raise UsageError(
+                f"{folder}: this run has begun already, so --restore_file would discard what it "
+                "did.\nStart in a folder of its own, or add --overwrite."
+            )
+        restored = _read_restore_file(folder, str(restore_file), overwrite)
+    same = before is not None and before.get("processes", 1) == processes.world_size()
+    _fill_in(params, before["params"] if before else {}, same, device)
+    changed = {} if before is None else _changes(folder, before, params, task, same)
+    code_changed = [] if before is None else _code_changes(earlier, task)
+    notes += of_params
+    notes += [f"{name} has changed since the run was last started" for name in code_changed]
+    if changed and not resume:
+        refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed.items()])
+    content = last or restored
+    decided = {
+        "params": params,
+        "in_force": dict(params.dict),
+        "overrides": overrides,
+        "notes": notes,
+        "restore_file": restore_file or began_from,
+        "before": before,
+        "loader_params": (content or {}).get("loader_params", {}),
+        "changed": changed,
+        "code_changed": code_changed,
+        "may_change": resume,
+        "overwrite": overwrite,
+    }
+    return decided, content
+
+
+def _forgotten(
+    earlier: dict[str, Any], overrides: dict[str, Any], restore_file: str | None
+) -> list[str]:
+    """Note which options of a start that left no checkpoint were not given again."""
+    options = [
+        f"--set {n}={v}" for n, v in earlier.get("overrides", {}).items() if n not in overrides
+    ]
+    if restore_file is None and earlier.get("restore_file") is not None:
+        options.append(f"--restore_file {earlier['restore_file']}")
+    if not options:
+        return []
+    return [f"{', '.join(options)} of a start that left no checkpoint is not in force any more"]
+
+
+def _read_restore_file(folder: Path, name: str, overwrite: bool) -> dict[str, Any]:
+    """Read the checkpoint that a new run starts from."""
+    found = find_checkpoint(folder, name)
+    if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
+        raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
+    return read_checkpoint(found)
+
+
+def _check_machine(params: Params) -> torch.device:
+    """Return the device of a run; UsageError if something that the params ask for is missing."""
+    device = pick_device(params.device)
+    if params.sync_batchnorm and device.type != "cuda":
+        raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
+    if params.tensorboard:
+        check_tensorboard()
+    return device
+
+
+def _fill_in(params: Params, began_with: dict[str, Any], same: bool, device: torch.device) -> None:
+    """Decide what the params leave to the machine; a run keeps what it began with.
+
+    The number of threads it keeps for the `same` number of processes only.
+    """
+    if params.num_threads is None:
+        params.num_threads = began_with["num_threads"] if same else cores_per_process()
+    if params.precision == "auto":
+        params.precision = began_with.get("precision") or fastest_precision(device)
+
+
+def _changes(
+    folder: Path, before: dict[str, Any], params: Params, task: Task, same_processes: bool
+) -> dict[str, tuple[Any, Any]]:
+    """Return the keys whose values differ from those the run began with: old and new values.
+
+    A key that is absent has its default, else None. Another number of epochs is none, if the
+    schedule does not depend on it and what is done remains.
+    """
+    old, new = DEFAULTS | before["params"], DEFAULTS | deciding(params.dict)
+    names = [*old, *(name for name in new if name not in old)]
+    changed = {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+    if not same_processes:
+        changed.pop("num_threads", None)  # as many as fit the processes
+    if "num_epochs" in changed:
+        epochs, done = params.num_epochs, before["epoch"]
+        if epochs < done:
+            raise UsageError(
+                f"{folder}: num_epochs is {epochs}, but {done} epochs are done already"
+            )
+        if not depends_on_length(params, task):
+            del changed["num_epochs"]
+    return changed
+
+
+def _code_changes(earlier: dict[str, Any], task: Task) -> list[str]:
+    """Return the files of the task that have changed since the run was last started."""
+    before, now = earlier.get("code", {}), hash_code(task.name)
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]

@@ -1,0 +1,241 @@
+"""The state of training: what changes from batch to batch, and the update of the weights."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice, tee
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from core.base.errors import DataError, NumericError
+from core.base.monitor import is_better, monitored
+from core.base.params import Params
+from core.machine import processes
+from core.machine.devices import Autocast, autocast_for, place_net
+from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
+from core.training.averages import WeightAverage
+from core.training.optimizers import make_optimizers
+from core.training.schedule import Schedule, make_schedule
+from core.training.tally import Tally
+
+
+@dataclass
+class Update:
+    """The update in progress: several batches (`grad_accumulation`) may make one."""
+
+    first: bool = True  # whether the current batch is the first of the update
+    last: bool = True
+    fraction: float = 1.0  # of the current batch's rows, where several processes divide them
+    weights: list[Tensor | float] = field(default_factory=list)  # given for the current batch
+    terms: dict[str, Tensor | float] = field(default_factory=dict)  # so far, by optimizer
+
+
+@dataclass
+class State:
+    """What training changes; a `train_step` of a task gets it, too.
+
+    `epoch`, `batch` and `step` count what is finished: epochs, batches of the epoch in progress,
+    updates. `extra` is the task's own: tensors and plain Python, kept in checkpoints; a resumed run
+    finds the tensors on its device. A train_step may set `seen` to (outputs, labels), from which
+    the training metrics are computed.
+    """
+
+    task: Task
+    params: Params
+    device: torch.device
+    model: nn.Module
+    optimizers: dict[str, Optimizer]
+    schedule: Schedule
+    average: WeightAverage | None = None  # of the weights
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+    seen: tuple[Any, Any] | None = None
+    best: dict[str, Any] | None = None  # epoch and validation metrics of the best epoch
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+
+    def __post_init__(self) -> None:
+        self.autocast: Autocast = autocast_for(self.params, self.device)
+        self.alone = processes.world_size() == 1
+        self.in_progress = Update()
+        self.bad_step: Tensor | None = None  # (): the first step with a bad loss, or -1
+        self.last_rate = math.nan  # learning rate at the end of the last epoch
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Forget what was summed up over the last epoch."""
+        self.tally = Tally(self.task, keep=True)
+
+    @property
+    def net(self) -> nn.Module:
+        """The net that is validated and kept: that of the averaged weights if there are any."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the best epoch lies `early_stopping_patience` epochs back."""
+        patience = self.params.early_stopping_patience
+        return bool(patience and self.best and self.epoch - self.best["epoch"] >= patience)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the main optimizer's first parameter group."""
+        optimizer = self.optimizers.get("main") or next(iter(self.optimizers.values()))
+        return float(optimizer.param_groups[0]["lr"])
+
+    @property
+    def update_ended(self) -> bool:
+        """Whether the last batch was the last of an update."""
+        return self.in_progress.last
+
+    def batches(self, loader: Loader) -> Iterator[Batch]:
+        """Yield the batches left of the epoch; of several processes each gets its rows of them."""
+        if self.batch == 0:
+            self.begin_epoch()
+        total, accumulation = len(loader), self.params.grad_accumulation
+        plan, ahead = tee(self._own_part(islice(loader.plan(self.epoch), self.batch, None)))
+        for planned, batch in zip(plan, loader.load(self.epoch, ahead), strict=False):
+            now, done = self.in_progress, self.batch + 1
+            now.first = self.batch % accumulation == 0
+            now.last = done % accumulation == 0 or done == total
+            now.fraction, now.weights, self.seen = planned.fraction, [], None
+            self._batch = batch
+            yield batch
+        self.check_losses()
+        processes.check_same_weights(self.model)
+        processes.broadcast_modules(self.model, self.average)  # buffers, as those of batch norm
+
+    def _own_part(self, plan: Iterator[IndexBatch]) -> Iterator[IndexBatch]:
+        if self.alone:
+            return plan
+        rank, world_size = processes.rank(), processes.world_size()
+        return (IndexBatch(each.number, each.index, rank, world_size) for each in plan)
+
+    def update(
+        self, loss: Tensor, optimizer: str = "main", weight: Tensor | float | None = None
+    ) -> None:
+        """Change the weights of one optimizer by the gradient of a loss ().
+
+        The gradients of several batches (`grad_accumulation`) and of several processes are
+        averaged, each with its `weight`, the number of terms in its mean (default: every batch
+        counts the same); only the last batch of an update changes the weights.
+        """
+        chosen, now = self.optimizers[optimizer], self.in_progress
+        single = now.first and now.last and self.alone
+        if weight is not None:
+            now.weights.append(weight)
+        if weight is None or not now.fraction:  # of a fraction of 0 nothing may count
+            weight = now.fraction
+        if now.first:
+            chosen.zero_grad()
+            now.terms[optimizer] = 0.0
+        if self._counts(weight):
+            self._check(loss)
+            (loss if single else loss * weight).backward()
+            now.terms[optimizer] = now.terms[optimizer] + weight
+        if now.last:
+            self._step(chosen, None if single else now.terms[optimizer])
+
+    def _counts(self, weight: Tensor | float) -> bool:
+        """Tell whether a batch takes part in the update.
+
+        Whether all its labels are ignored is asked on a CPU only: on a GPU that would be to wait.
+        SyncBatchNorm's processes wait for each other in the backward pass, rows or not.
+        """
+        if not (self.in_progress.fraction or self.params.sync_batchnorm):
+            return False
+        return self.device.type != "cpu" or bool(weight > 0)
+
+    def _step(self, optimizer: Optimizer, terms: Tensor | float | None) -> None:
+        """Divide the gradients by the number of terms, unless it is None, clip them, and step."""
+        weights = [w for group in optimizer.param_groups for w in group["params"]]
+        total = None if terms is None else processes.sum_gradients(weights, terms)
+        weights = [w for w in weights if w.grad is not None]
+        if not weights:
+            return
+        if total is not None:
+            for w in weights:
+                w.grad /= total
+        if self.params.grad_clip is not None:
+            nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
+        optimizer.step()
+
+    def end_batch(self, losses: dict[str, Tensor]) -> None:
+        """Count a batch and its losses (); nothing here waits for a GPU."""
+        now = self.in_progress
+        if now.last:
+            self.step += 1
+            if self.average is not None:
+                self.average.update(self.model)
+            for scheduler in self.schedule.per_update:
+                scheduler.step()
+        self.tally.add(losses, self._weight_of_losses())
+        if self.batch % self.params.save_summary_steps == 0:
+            self.check_losses()
+            if self.seen is not None and now.fraction:
+                self.tally.collect(*self.seen)
+        self.batch += 1
+
+    def _weight_of_losses(self) -> Tensor:
+        """Return the number of terms () that the losses of the current batch average."""
+        if not self.in_progress.fraction:
+            return torch.zeros(())
+        given = self.in_progress.weights
+        if len(given) == 1 and isinstance(given[0], Tensor):
+            return given[0]
+        if self.seen is None:
+            return default_loss_weight(None, self._batch)
+        return self.task.loss_weight(*self.seen)
+
+    def _check(self, loss: Tensor) -> None:
+        """Stop before the update if the loss is not finite; a GPU is asked by `check_losses`."""
+        if self.device.type == "cpu":
+            if not math.isfinite(loss.detach().item()):
+                raise self._not_finite(self.step)
+        else:
+            here, before = torch.where(loss.detach().isfinite(), -1, self.step), self.bad_step
+            self.bad_step = here if before is None else torch.where(before < 0, here, before)
+
+    def check_losses(self) -> None:
+        """Stop if a loss since the last call was not finite; on a GPU this waits for it."""
+        bad, self.bad_step = -1 if self.bad_step is None else int(self.bad_step), None
+        if bad >= 0:
+            raise self._not_finite(bad)
+
+    def _not_finite(self, step: int) -> NumericError:
+        return NumericError(
+            f"the loss is not finite in epoch {self.epoch + 1}, step {step + 1}, "
+            f"learning rate {self.learning_rate:g}.\n"
+            "A lower learning_rate or grad_clip may help; nothing of this step was saved.\n"
+            "check.py --replay runs it again, and names the first tensor that is not finite."
+        )
+
+    def end_epoch(self) -> bool:
+        """Count an epoch that was validated, step the schedule; tell whether it is the best."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        name, more = monitored(self.params.dict, self.metrics)
+        value, self.last_rate = self.metrics[name], self.learning_rate
+        self.schedule.end_epoch(value)
+        best = self.best["metrics"].get(name, math.nan) if self.best else math.nan
+        if is_best := is_better(value, best, more):
+            self.best = {"epoch": self.epoch, "metrics": self.metrics}
+        return is_best
+
+
+def make_state(task: Task, params: Params, device: torch.device, train_loader: Loader) -> State:
+    """Make net, optimizers and schedule, in this order, as the params say."""
+    first = next(iter(train_loader.plan(0)))
+    if processes.world_size() > 1 and not isinstance(first.index, Tensor | list):
+        raise DataError(
+            "several processes cannot share a stream to train on; they can share utils.Batches,\n"
+            "and a DataLoader of a map-style dataset and a batch size"
+        )
+    model = place_net(task.Net(params), params, device)
+    optimizers = make_optimizers(task, model, params)
+    schedule = make_schedule(task, optimizers, params, len(train_loader))
+    average = None if params.ema_decay is None else WeightAverage(model, params.ema_decay)
+    return State(task, params, device, model, optimizers, schedule, average)

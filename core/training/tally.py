@@ -1,0 +1,201 @@
+"""What is summed up over the batches of an epoch or a split: mean losses, and what metrics need."""
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.base.errors import DataError
+from core.machine import processes
+from core.machine.nested import apply, tensors
+from core.task import Task
+
+
+def to_numpy(value: Any) -> Any:
+    """Turn the tensors inside tuples, lists and dicts into NumPy arrays."""
+
+    def array(x: Tensor) -> Any:
+        return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
+
+    return apply(array, value)
+
+
+def join(parts: list[Any]) -> Any:
+    """Join what was kept of many batches along the first dimension.
+
+    Raises:
+        DataError: the shapes of two batches do not fit; the task needs a `collect` of its own.
+    """
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {name: join([part[name] for part in parts]) for name in first}
+    if isinstance(first, tuple | list) and not isinstance(first[0], str | int | float):
+        return tuple(join([part[i] for part in parts]) for i in range(len(first)))
+    if isinstance(first, tuple | list):
+        return np.array([item for part in parts for item in part])
+    if not isinstance(first, Tensor):
+        return first
+    try:
+        return torch.cat([part.detach().reshape(part.shape or (1,)) for part in parts])
+    except RuntimeError:
+        shapes = sorted({tuple(part.shape) for part in parts})
+        raise DataError(
+            f"outputs or labels of two batches do not join: shapes {shapes[0]} and {shapes[-1]}.\n"
+            "Define collect(outputs, labels) in net.py: it says what is kept of a batch."
+        ) from None
+
+
+class MeanLosses:
+    """Weighted means of named losses over many batches, kept on the device until they are read.
+
+    Each batch's mean loss counts with its weight, the number of terms in the mean, so the result
+    is the mean over all terms, whatever the sizes of the batches.
+
+    Args:
+        parts: the sums to start from: dicts of `totals` (a tensor () for each loss) and `weight`.
+    """
+
+    def __init__(self, parts: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.weight: Tensor | float = 0.0
+        for part in parts:
+            for name, total in part["totals"].items():
+                self.totals[name] = self.totals.get(name, 0.0) + total
+            self.weight = self.weight + part["weight"]
+
+    def add(self, losses: Mapping[str, Tensor], weight: Tensor) -> None:
+        """Take in the losses () of one batch and the number of terms () that they average."""
+        device = losses["loss"].device if "loss" in losses else weight.device
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        weight = weight.to(device, exact)
+        for name, loss in losses.items():
+            # A batch of ignored labels only has a loss of 0/0 and no terms: it adds nothing.
+            term = torch.where(weight > 0, loss.detach().to(exact) * weight, 0.0)
+            self.totals[name] = self.totals.get(name, 0.0) + term
+        self.weight = self.weight + weight
+
+    def sums(self) -> dict[str, Any]:
+        """Return what another MeanLosses can start from."""
+        return {"totals": self.totals, "weight": self.weight}
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of every loss so far; this waits for the device."""
+        weight = float(self.weight)
+        return {
+            name: float(total) / weight if weight else math.nan
+            for name, total in self.totals.items()
+        }
+
+
+def is_streamed(metric: Any) -> bool:
+    """Tell whether a metric sees one batch after the other, and not the whole split."""
+    return all(hasattr(metric, name) for name in ("update", "compute", "reset"))
+
+
+class Tally:
+    """Losses and metrics over many batches, of one process or of several together.
+
+    Outputs stay on the device until they are asked for, so that adding a batch does not wait for
+    it. Of several processes rank 0 gets what all have collected, in the order of one process.
+
+    Args:
+        task: says what is kept of a batch, and which metrics there are.
+        keep: whether outputs are kept even if no metric needs the whole split; streamed metrics
+            see each batch as it comes.
+    """
+
+    def __init__(self, task: Task, keep: bool = False) -> None:
+        self.task, self.world_size = task, processes.world_size()
+        # Copies, one for each use: two splits may be summed up at the same time.
+        self.streamed = {n: copy.deepcopy(m) for n, m in task.metrics.items() if is_streamed(m)}
+        self.keep = keep or len(self.streamed) < len(task.metrics)
+        self.losses = MeanLosses()
+        self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
+        self.waiting: list[tuple[Any, Any]] = []  # of several processes: what rank 0 has not yet
+        self.scored = False
+        for metric in self.streamed.values():
+            metric.reset()
+
+    def add(self, losses: Mapping[str, Tensor], weight: Tensor) -> None:
+        """Take in the losses () of a batch and the number of terms () that they average."""
+        self.losses.add(losses, weight)
+
+    def collect(self, outputs: Any, labels: Any) -> None:
+        """Keep of a batch's outputs and labels what the task's `collect` says."""
+        pair = self.task.collect(outputs, labels)
+        if self.world_size > 1:
+            self.waiting.append(pair)
+        else:
+            self._take_in(*pair)
+
+    def _take_in(self, outputs: Any, labels: Any) -> None:
+        if labels is not None or not self.task.labelled:
+            self.scored = True
+            for metric in self.streamed.values():
+                metric.update(outputs, labels)
+        if self.keep:
+            self.kept.append((outputs, labels))
+
+    def exchange(self) -> None:
+        """Hand over to rank 0 what this process has collected."""
+        waiting, self.waiting = apply(lambda x: x.detach().cpu(), self.waiting), []
+        for turn in zip_longest(*processes.gathered(waiting)):
+            for pair in turn:
+                if pair is not None:
+                    self._take_in(*pair)
+
+    def collected(self) -> list[tuple[Any, Any]]:
+        """Return what `restore` takes, for a checkpoint in mid-epoch."""
+        return [*self.kept, *self.waiting]
+
+    def restore(self, losses: MeanLosses, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """Go on from the losses and the collected outputs of a checkpoint in mid-epoch."""
+        self.losses = losses
+        if self.world_size > 1:
+            self.waiting = list(pairs)
+        else:
+            for pair in pairs:
+                self._take_in(*pair)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all outputs and labels that are kept."""
+        return sum(part.nbytes for part in tensors(self.kept))
+
+    def arrays(self) -> tuple[Any, Any]:
+        """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
+        return to_numpy(join(self.kept)) if self.kept else (None, None)
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of every loss, of all processes together."""
+        if self.world_size == 1:
+            return self.losses.means()
+        parts = processes.gathered(apply(lambda x: x.cpu(), self.losses.sums()))
+        return processes.on_main(lambda: MeanLosses(parts).means())()
+
+    def metrics(self) -> dict[str, float]:
+        """Return every metric of all that was collected; {} if there was nothing to score."""
+        if self.world_size > 1:
+            self.exchange()
+        return processes.on_main(self._metrics)()
+
+    def _metrics(self) -> dict[str, float]:
+        if not self.scored:
+            return {}
+        outputs, labels = self.arrays()
+        return {
+            name: float(metric.compute() if name in self.streamed else metric(outputs, labels))
+            for name, metric in self.task.metrics.items()
+        }
+
+
+def score(task: Task, outputs: Any, labels: Any) -> dict[str, float]:
+    """Return every metric of outputs and labels, as if they were those of a whole split."""
+    tally = Tally(task)
+    tally._take_in(*task.collect(outputs, labels))
+    return tally._metrics()
