@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from core.machine.devices import usable_cores
+from core.machine.environment import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 Figures = dict[str, float]

@@ -21,30 +21,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 
 import train
 from bench.common import ROOT, Figures, in_turn, parser, run, show
-from core import task
-from core.base import monitor
-from core.data import batches
-from core.machine import signals as interrupt
+from core.data.batches import Batches
 from core.machine.nested import tensors
-from core.run import log as records
-from core.run import messages as announce
-from core.run.run import open_run
+from core.run import messages
+from core.run import run as running
+from core.run.opening import open_run
+from core.run.run import Run
+from core.training.state import State, make_state
+from core.training.tally import Tally
 
 EPOCH = 10.0  # seconds
 # Where the time goes that a loop without these guarantees would not spend: what is called once in
 # an epoch, and what is called in every step.
 PER_EPOCH = (
-    (train, "save"),
-    (train, "append_row"),
-    (announce, "epoch"),
-    (batches.Batches, "batches"),
-    (task.Collected, "metrics"),
+    (Run, "save"),
+    (running, "append_row"),
+    (messages, "epoch"),
+    (Batches, "plan"),
+    (Tally, "metrics"),
 )
 PER_STEP = (
-    (train.State, "weight"),
-    (records.LossAverage, "add"),
-    (monitor.LossCheck, "note"),
-    (interrupt.Stop, "check"),
+    (State, "end_batch"),
+    (State, "_check"),
+    (Run, "after_update"),
 )
 
 
@@ -92,8 +91,9 @@ def blocking(weights: int, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "params.json").write_text(json.dumps(params))
-        started = open_run(folder, {})
-        state, loaders = train.build(started, folder)
+        started = open_run(folder, {"data_dir": str(folder)})
+        loaders = started.fetch_loaders()
+        state = make_state(started.task, started.params, started.device, loaders["train"])
         train.train(state, loaders["train"], started)
         optimizer = state.optimizers["main"].state_dict()
         held = tensors([state.model.state_dict(), *optimizer["state"].values()])
@@ -107,7 +107,7 @@ def blocking(weights: int, repeats: int) -> None:
 
         def saved() -> Figures:
             began = time.perf_counter()
-            train.save(state, started)
+            started.save(state)
             seconds = time.perf_counter() - began
             started.writer.wait()
             return {"seconds": seconds}

@@ -22,9 +22,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
 from bench.common import Figures, in_turn, parser, show
-from core.data.batches import exact
+from core.data.fetching import exact
 from core.data.images import read_images
-from core.machine.devices import usable_cores
+from core.machine.environment import usable_cores
 
 KINDS = 4  # classes, a folder each
 

@@ -39,7 +39,7 @@ def encode(data_dir: Path, recipe: Path, path: Path) -> float:
         arrays[f"{split}_lengths"] = np.asarray(loader.lengths)
     np.savez(path, **arrays)  # type: ignore[arg-type]
     lengths = arrays["train_lengths"]
-    batches = [lengths[index.numpy()] for index in loaders["train"].batches(0)]
+    batches = [lengths[planned.index.numpy()] for planned in loaders["train"].plan(0)]
     return 1 - lengths.sum() / sum(part.max() * len(part) for part in batches)
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a script sees only its own folder
 
 from core.base.files import read_rows  # noqa: E402
-from core.machine.devices import usable_cores  # noqa: E402
+from core.machine.environment import usable_cores  # noqa: E402
 from data.signs.prepare import main as draw_signs  # noqa: E402
 
 NETS: dict[str, dict[str, object]] = {

@@ -15,12 +15,12 @@ sys.path.insert(0, str(ROOT))
 
 def main() -> int:
     import train
-    from core.machine import processes as distributed
+    from core.machine import processes
 
     jobs = Path(sys.argv[1])
     code = 0
     codes_file = jobs.with_name(f"codes.{os.environ['RANK']}")
-    with distributed.started(), codes_file.open("a") as codes:
+    with processes.group(), codes_file.open("a") as codes:
         for argv in json.loads(jobs.read_text()):
             code = train.main(argv)
             codes.write(f"{code}\n")

@@ -16,8 +16,10 @@ from torch.utils.data import (
 )
 
 from core.base.errors import DataError
-from core.data.batches import Batches, exact
+from core.data.batches import Batches
 from core.data.dataloaders import known_labels
+from core.data.fetching import exact
+from core.data.order import split_into_batches
 
 
 class Noisy(Dataset[tuple[Tensor, int]]):
@@ -168,8 +170,6 @@ def test_what_is_no_loader_is_refused() -> None:
 
 
 def test_batches_of_one_stay_batches_of_one() -> None:
-    from core.machine.random_states import split_into_batches
-
     sizes = [len(batch) for batch in split_into_batches(torch.arange(5), 1, train=True)]
     assert sizes == [1, 1, 1, 1, 1]
 
@@ -180,8 +180,6 @@ def _noisy_collate(batch: list[torch.Tensor]) -> torch.Tensor:
 
 def test_a_collate_function_that_draws_is_exact_and_leaves_the_generators_alone() -> None:
     from torch.utils.data import DataLoader
-
-    from core.data.batches import exact
 
     seen = []
     for workers in (0, 2):

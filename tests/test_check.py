@@ -9,8 +9,8 @@ import pytest
 
 import check
 import train
-from check import CHECKS
-from core.check.subject import FaultError, Trial
+from core.check.checks import CHECKS
+from core.check.subject import FaultError, Subject
 from tests.conftest import Folder
 
 UNSOUND = {"task": "tests.unsound", "batch_size": 8, "learning_rate": 0.05}
@@ -43,27 +43,27 @@ FAULTS = {
 
 
 @pytest.fixture
-def trial(run_folder: Folder, tmp_path: Path) -> Callable[..., Trial]:
-    """Return a function that puts a task on trial."""
+def subject(run_folder: Folder, tmp_path: Path) -> Callable[..., Subject]:
+    """Return a function that makes what is checked."""
 
-    def make(seed: int = 0, **params: Any) -> Trial:
+    def make(seed: int = 0, **params: Any) -> Subject:
         (tmp_path / "data").mkdir()
-        return Trial(run_folder(**UNSOUND | params), tmp_path / "data", {}, train, seed)
+        return Subject(run_folder(**UNSOUND | params), tmp_path / "data", {}, train, seed)
 
     return make
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_found(trial: Callable[..., Trial], fault: str) -> None:
+def test_a_fault_is_found(subject: Callable[..., Subject], fault: str) -> None:
     what, told = FAULTS[fault]
     with pytest.raises(Exception, match=told):
-        CHECKS[what](trial(fault=fault))
+        CHECKS[what](subject(fault=fault))
 
 
 @pytest.mark.parametrize("fault", ["a plain attribute", "randomness of its own"])
-def test_a_resumed_run_that_differs_is_found(trial: Callable[..., Trial], fault: str) -> None:
+def test_a_resumed_run_that_differs_is_found(subject: Callable[..., Subject], fault: str) -> None:
     with pytest.raises(FaultError, match=r"state_dict, .* differs, stopped after step"):
-        CHECKS["a stopped and resumed run ends bit-equal"](trial(fault=fault, seed=3))
+        CHECKS["a stopped and resumed run ends bit-equal"](subject(fault=fault, seed=3))
 
 
 def test_a_fused_optimizer_of_channels_last_weights_goes_on_bit_equal(
@@ -71,14 +71,14 @@ def test_a_fused_optimizer_of_channels_last_weights_goes_on_bit_equal(
 ) -> None:
     fused = {"momentum": 0.9, "fused": True}
     folder = run_folder(optimizer="SGD", optimizer_args=fused, channels_last=True, batch_size=8)
-    each = Trial(folder, signs, {}, train, seed=3)
+    each = Subject(folder, signs, {}, train, seed=3)
     assert "stopped after step" in str(CHECKS["a stopped and resumed run ends bit-equal"](each))
 
 
 def test_a_run_without_labels_that_is_stopped_in_mid_epoch_keeps_its_metrics(
-    trial: Callable[..., Trial],
+    subject: Callable[..., Subject],
 ) -> None:
-    each = trial(seed=584, task="tests.kinds", kind="autoencoder", batch_size=2, monitor="loss")
+    each = subject(seed=584, task="tests.kinds", kind="autoencoder", batch_size=2, monitor="loss")
     assert CHECKS["a stopped and resumed run ends bit-equal"](each) is not None
 
 
@@ -97,9 +97,9 @@ def test_a_sound_project_passes_and_its_folder_is_left_alone(
 
 
 def test_the_loaders_of_the_template_are_checked_too(run_folder: Folder, signs: Path) -> None:
-    trial = Trial(run_folder(task="tests.original"), signs, {}, train)
+    one = Subject(run_folder(task="tests.original"), signs, {}, train)
     for what in ("the batch size changes no number", "splits share no example"):
-        assert CHECKS[what](trial) is not None
+        assert CHECKS[what](one) is not None
 
 
 def test_a_crash_of_the_net_is_a_failure_told_in_one_line(

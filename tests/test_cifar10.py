@@ -19,10 +19,11 @@ import train
 from core.base.errors import DataError, UsageError
 from core.base.keys import KEYS
 from core.base.params import ROOT
-from core.data.folder import describe
-from core.machine.random_states import epoch_order
+from core.data.folder import synthetic_note
+from core.data.order import epoch_order
 from core.task import load_task
 from core.training.optimizers import make_optimizers
+from core.training.schedule import Schedule
 from data.cifar10.prepare import main as prepare
 from model.cifar10 import data_loader, net
 from model.cifar10.data_loader import RECORD, TRAIN_FILES, augment, fetch_dataloader
@@ -31,7 +32,7 @@ from utils import Params
 
 REAL = Path(os.environ.get("CIFAR10", ROOT / "data/cifar-10-batches-bin"))
 needs_real = pytest.mark.skipif(
-    not REAL.is_dir() or describe(REAL) is not None, reason=f"no real CIFAR-10 in {REAL}"
+    not REAL.is_dir() or synthetic_note(REAL) is not None, reason=f"no real CIFAR-10 in {REAL}"
 )
 SMALL = {"hidden_size": 30, "channel_1": 6, "channel_2": 4, "width": 4, "num_threads": 1}
 TASK = "model.cifar10"
@@ -122,7 +123,7 @@ def sgd_state(model: nn.Module, **values: Any) -> train.State:
         device=torch.device("cpu"),
         model=model.to(torch.float64 if settings.precision == "float64" else torch.float32),
         optimizers=make_optimizers(task, model, settings),
-        schedulers={},
+        schedule=Schedule({}, False, 1),
     )
 
 

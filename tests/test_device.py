@@ -1,6 +1,6 @@
 """Runs on another device, which CPU tensors stand for (tests/elsewhere.py)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ import evaluate
 import model.data_loader
 import predict
 import train
-from core.run.run import open_run
+from core.check.subject import Short
+from core.run.opening import open_run
+from core.task import IndexBatch
+from core.training.averages import WeightAverage
 from core.training.checkpoint import read_checkpoint
-from core.training.optimizers import update_averages
+from core.training.state import make_state
 from tests.conftest import Folder, rows
 from tests.elsewhere import DEVICE, AnotherDevice, Elsewhere
 from tests.test_hooks import PROJECTS, no_data
@@ -44,7 +47,7 @@ def on_another_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     @contextmanager
     def block() -> Iterator[None]:
         with monkeypatch.context() as patch, AnotherDevice():
-            for module in ("run.run", "run.folder", "machine.devices"):
+            for module in ("run.opening", "machine.devices"):
                 patch.setattr(f"core.{module}.pick_device", lambda name: DEVICE)
             yield
 
@@ -139,8 +142,8 @@ def test_batches_are_transformed_where_the_net_is_wherever_examples_are_kept(
     more = {"lr_scheduler": "OneCycleLR", "dropout_rate": 0.0}
     folder = run_folder("aside", **more)
     with on_another_device():
-        loaders = train.build(open_run(folder, {}), signs)[1]
-        assert loaders["train"].inputs.device == (DEVICE if room else torch.device("cpu"))
+        loaders = open_run(folder, {"data_dir": str(signs)}).fetch_loaders()
+        assert vars(loaders["train"])["inputs"].device == (DEVICE if room else torch.device("cpu"))
     places.clear()
     go_the_same(more, signs, run_folder, on_another_device, monkeypatch)
     assert places == {DEVICE, torch.device("cpu")}  # there and here
@@ -153,27 +156,24 @@ def test_batches_are_transformed_where_the_net_is_wherever_examples_are_kept(
 
 def test_averages_are_those_of_torch() -> None:
     nets = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(4)]
-    averages = [AveragedModel(nets[0], multi_avg_fn=get_ema_multi_avg_fn(0.9)) for _ in range(2)]
+    torchs = AveragedModel(nets[0], multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    average = WeightAverage(nets[0], 0.9)
     for net in nets:
         net(torch.randn(5, 3))
-        averages[0].update_parameters(net)
-        update_averages(averages[1], net)
-    ours, theirs = (average.state_dict() for average in averages)
+        torchs.update_parameters(net)
+        average.update(net)
+    ours, theirs = average.state_dict(), torchs.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert ours["n_averaged"] == 4
 
 
-class Watched:
+class Watched(Short):
     """A loader that counts the waits for the device between its first and its last batch."""
 
-    def __init__(self, loader: Any) -> None:
-        self.loader, self.waits = loader, -1
+    waits = -1
 
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        for i, batch in enumerate(self.loader.epoch(number, start)):
+    def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Any]:
+        for i, batch in enumerate(self.loader.load(epoch, part)):
             if i == 1:
                 before = Elsewhere.waits
             yield batch
@@ -198,9 +198,10 @@ def test_between_two_log_lines_nothing_waits_for_the_device(
     monkeypatch.setattr("core.training.optimizers.FUSED", ())
     folder = run_folder(batch_size=4, save_summary_steps=1000, checkpoint_minutes=None, **more)
     with on_another_device():
-        run = open_run(folder, {})
-        state, loaders = train.build(run, signs)
-        watched = Watched(loaders["train"])
+        run = open_run(folder, {"data_dir": str(signs)})
+        loaders = run.fetch_loaders()
+        state = make_state(run.task, run.params, run.device, loaders["train"])
+        watched = Watched(loaders["train"], 1000)
         train.train(state, watched, run)
         assert state.step >= 6
         assert watched.waits == 0

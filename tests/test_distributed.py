@@ -250,16 +250,19 @@ def test_a_stop_in_evaluation_forgets_nothing_of_the_epoch(
     run_folder: Folder, tmp_path: Path
 ) -> None:
     params = KINDS | {"batch_size": 4, "num_epochs": 2, "num_threads": 1}
-    whole, folder = (run_folder(name, **params, kind="plain") for name in ("whole", "run"))
-    stopping = ["--model_dir", str(folder), "--set", "kind=stopping_in_evaluation"]
-    jobs = [["--model_dir", str(whole)], stopping, [*stopping[:3], "kind=plain", "--resume"]]
-    (tmp_path / "jobs.json").write_text(
-        json.dumps([[*argv, "--data_dir", str(tmp_path / "run")] for argv in jobs])
-    )
+    params |= {"kind": "stopping_in_evaluation"}
+    jobs = []
+    for name, starts in (("whole", 1), ("run", 2)):
+        run_folder(name, **params)
+        data = tmp_path / f"data of {name}"
+        data.mkdir()
+        jobs += [["--model_dir", str(tmp_path / name), "--data_dir", str(data)]] * starts
+    (data / ".stop0").touch()
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     code, printed = ended(torchrun(2, ROOT / "tests/many.py", tmp_path / "jobs.json"))
     assert code == 0, printed
     assert (tmp_path / "codes.1").read_text() == "0\n143\n0\n"
-    assert rows(folder) == rows(whole)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """On a GPU, where there is one: nothing waits, and runs go on to the bit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,10 @@ import torch
 
 import evaluate
 import train
-from core.run.run import open_run
+from core.check.subject import Short
+from core.run.opening import open_run
+from core.task import IndexBatch
+from core.training.state import make_state
 from tests.conftest import Folder, rows
 from tests.test_resume_changes import stop_at
 from tests.test_survival import assert_same
@@ -64,19 +67,13 @@ def test_numbers_do_not_depend_on_where_the_examples_are_kept(
     assert rows(here) == rows(there)
 
 
-class Hurried:
+class Hurried(Short):
     """A loader between whose second batch and last one torch refuses to wait for the GPU."""
 
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+    def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Any]:
         """Yield the loader's batches."""
         try:
-            for i, batch in enumerate(self.loader.epoch(number, start)):
+            for i, batch in enumerate(self.loader.load(epoch, part)):
                 if i == 1:
                     torch.cuda.set_sync_debug_mode("error")
                 yield batch
@@ -95,8 +92,9 @@ def test_between_two_log_lines_nothing_waits_for_the_gpu(
 ) -> None:
     monkeypatch.setattr("core.data.batches.free_memory", lambda device: room)
     more = {"save_summary_steps": 1000, "checkpoint_minutes": None} | more
-    run = open_run(run_folder(**RECIPE | more), {})
-    state, loaders = train.build(run, signs)
-    train.train(state, Hurried(loaders["train"]), run)
+    run = open_run(run_folder(**RECIPE | more), {"data_dir": str(signs)})
+    loaders = run.fetch_loaders()
+    state = make_state(run.task, run.params, run.device, loaders["train"])
+    train.train(state, Hurried(loaders["train"], 1000), run)
     assert state.step == 12
     run.writer.close()

@@ -17,7 +17,7 @@ import pytest
 import evaluate
 import synthesize_results
 import train
-from core.machine.signals import has_writer, one_writer
+from core.machine.locks import has_writer, one_writer
 from tests.conftest import ROOT, SMALL, rows
 from tests.test_signals import wait_for
 from tests.test_survival import begin
@@ -132,7 +132,7 @@ def test_a_run_in_progress_is_said_to_be_running_and_is_not_disturbed(zoo: Path)
     folder = zoo / "seed_2"
     code = f"""if True:
         from pathlib import Path
-        from core.machine.signals import one_writer
+        from core.machine.locks import one_writer
         with one_writer(Path({str(folder)!r})):
             print(flush=True)
             input()

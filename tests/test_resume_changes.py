@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 
 import evaluate
 import train
-from core.base.errors import DataError, Stopped
+from core.base.errors import DataError
 from core.base.params import Params
-from core.data.batches import exact, split_off
+from core.data.fetching import exact, split_off
 from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder, rows, write_signs
 
@@ -23,14 +22,12 @@ def run(folder: Path, data: Path, *more: str) -> int:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     """Let the next start stop after so many batches of training."""
-    left = iter([None] * (batch - 1))
+    left = iter([0] * (batch - 1))
 
-    def check(self: object, due: bool = False) -> bool:
-        if next(left, 0) == 0:
-            raise Stopped(15)
-        return due
+    def agree(requested: int, due: int) -> list[int]:
+        return [next(left, 15), due]
 
-    monkeypatch.setattr("core.machine.signals.Stop.check", check)
+    monkeypatch.setattr("core.machine.signals.Stop.agree", staticmethod(agree))
 
 
 @pytest.mark.parametrize("change", ["seed=4", "val_split=0.2", "data"])
@@ -46,12 +43,6 @@ def test_one_cycle_is_resumed_in_mid_epoch_with_other_batches(
         more, data = [], write_signs(tmp_path / "more", {"train": 70, "val": 20})
     assert run(folder, data, "--resume", *more) == 0
     assert len(rows(folder)) == 2
-
-
-def test_updates_of_fewer_batches_count_in_the_schedule() -> None:
-    params = SimpleNamespace(grad_accumulation=2)
-    state = SimpleNamespace(per_update=True, epoch=1, batch=3, updates_per_epoch=2, params=params)
-    assert train.State.schedule_steps.__get__(state) == 4
 
 
 def test_the_last_checkpoint_is_evaluated_on_the_runs_data_with_averaged_weights(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core.machine.signals import one_writer
+from core.machine.locks import one_writer
 from core.training.checkpoint import read_newest
 from tests.conftest import ROOT, Folder, rows
 from tests.test_survival import RECIPE, assert_same, begin
@@ -160,7 +160,7 @@ def test_the_second_writer_is_told_who_the_first_one_is(
 LEAVES_A_CHILD = """
 import os, signal, sys, time
 from pathlib import Path
-from core.machine.signals import one_writer
+from core.machine.locks import one_writer
 with one_writer(Path(sys.argv[1])):
     if child := os.fork():
         print(child, flush=True)

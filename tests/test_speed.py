@@ -12,6 +12,7 @@ import train
 from bench import overhead
 from core.base.params import read_mapping
 from core.machine import devices as runtime
+from core.machine import environment
 from core.training.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import ROOT, Folder, rows
 
@@ -68,7 +69,7 @@ def test_quotas_of_both_versions_of_cgroups_limit_the_threads(
     for name, content in files.items():
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_text(content)
-    assert runtime.quotas(tmp_path / "root", tmp_path / "own") == quotas
+    assert environment.quotas(tmp_path / "root", tmp_path / "own") == quotas
 
 
 def python(program: str, *arguments: str | Path) -> str:
@@ -94,7 +95,8 @@ import sys
 import torch
 if sys.argv[1] == "at once":
     import torch._dynamo
-from core.training import optimizers as optim
+from core.machine.compiler import import_when_compiling
+import_when_compiling()
 
 def losses(step_of):
     torch.manual_seed(0)

@@ -10,13 +10,13 @@ import pytest
 import synthesize_results
 import train
 from core.base.errors import DataError
+from core.base.predictions import Predictions, read_predictions
 from core.results.statistics import (
-    Predictions,
     aligned,
     bootstrap,
     interval_of_mean,
     over_seeds,
-    read_predictions,
+    score,
     values_of_examples,
 )
 from model.net import metrics
@@ -88,7 +88,7 @@ def test_a_mean_over_examples_is_recognised_and_another_metric_is_not() -> None:
     predictions = simulated(rng.random(200) < 0.7)
     values = values_of_examples(predictions, metrics["accuracy"])
     assert values is not None
-    assert values.mean() == pytest.approx(predictions.score(metrics["accuracy"]))
+    assert values.mean() == pytest.approx(score(predictions, metrics["accuracy"]))
     assert values_of_examples(predictions, metrics["f1"]) is None
 
 

@@ -20,9 +20,9 @@ from torch import nn
 
 import evaluate
 import train
-from check import CHECKS
+from core.check.checks import CHECKS
 from core.check.data_checks import measure
-from core.check.subject import NotApplicableError, Trial
+from core.check.subject import NotApplicableError, Subject
 from tests.conftest import Folder, write_signs
 from tests.test_survival import assert_same, begin
 from tests.warm import Warm
@@ -86,11 +86,11 @@ Case = Callable[..., tuple[Path, Path]]
 
 
 def test_no_check_finds_a_fault(case: Case) -> None:
-    trial = Trial(*case(), overrides={}, train=train)
+    subject = Subject(*case(), overrides={}, train=train)
     for check in CHECKS.values():
         if check is not measure:
             with suppress(NotApplicableError):
-                check(trial)
+                check(subject)
 
 
 def test_evaluation_repeats_training(warm: Warm, case: Case) -> None:
@@ -115,8 +115,8 @@ def test_a_killed_and_resumed_run_ends_bit_equal(warm: Warm, case: Case) -> None
 
 
 def test_a_net_is_made_of_params_and_kept_in_eval_mode(case: Case) -> None:
-    trial = Trial(*case(), overrides={}, train=train)
-    state, loader = trial.fresh(), trial.loaders["val"]
+    subject = Subject(*case(), overrides={}, train=train)
+    state, loader = subject.fresh(), subject.loaders["val"]
     assert isinstance(state.model, nn.Module)
     values, collected = evaluate.evaluate(state.model, loader, state.task, state.params)
     assert not state.model.training

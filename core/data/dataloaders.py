@@ -40,6 +40,19 @@ def start_worker(own: Callable[[int], None] | None, number: int) -> None:
         own(number)
 
 
+def until_done(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield the batches of a DataLoader; workers that are left in the middle end at once.
+
+    The garbage collector may close their queues first, and then waits seconds for each of them.
+    """
+    try:
+        yield from batches
+    except BaseException:
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
+        raise
+
+
 class _SeededExamples(Dataset[Any]):
     """A dataset that is asked for (epoch, index), and draws its random numbers from these."""
 
@@ -175,16 +188,17 @@ class ExactLoader(Loader):
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan."""
-
-        def places(planned: IndexBatch) -> Any:
-            if not self.batched:
-                return epoch, planned.index
-            return [(epoch, i) for i in planned.index[planned.rows]]
-
-        self.places.places = map(places, part)
+        self.places.places = map(partial(_places, epoch, self.batched), part)
         with signals_held_back():
             batches = iter(self.inner)
-        return map(self._placed, batches)
+        return map(self._placed, until_done(batches))
+
+
+def _places(epoch: int, batched: bool, planned: IndexBatch) -> Any:
+    """Return what _SeededExamples is asked for: (epoch, index) of every example of a batch."""
+    if not batched:
+        return epoch, planned.index
+    return [(epoch, i) for i in planned.index[planned.rows]]
 
 
 def has_standard_sampler(loader: DataLoader[Any]) -> bool:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from core.base.errors import DataError
 from core.base.params import Params
-from core.data.dataloaders import remade, start_worker
+from core.data.dataloaders import remade, start_worker, until_done
 from core.machine.devices import place_batch
 from core.machine.random_states import global_states, mixed_seed, seeded, states_in_place
 from core.machine.signals import signals_held_back
@@ -65,7 +65,7 @@ class StreamLoader(Loader):
             self.loader.dataset.set_epoch(epoch)
         self.generator.manual_seed(mixed_seed(self.seed, epoch))
         with seeded(self.seed, epoch), signals_held_back():
-            batches = enumerate(self.loader)
+            batches = enumerate(until_done(iter(self.loader)))
             own = global_states()
         for planned in part:
             number = -1

@@ -24,11 +24,12 @@ class Stop:
     on it stops between two updates. A second SIGINT always quits at once.
     """
 
+    # Of several processes: returns for each number the largest that any of them has.
+    agree: Callable[..., list[int]] | None = None
+
     def __init__(self) -> None:
         self.requested = 0  # number of the signal
         self.training = False
-        # Of several processes: returns for each number the largest that any of them has.
-        self.agree: Callable[..., list[int]] | None = None
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield the batches; raises Stopped before the next one if a signal has come."""

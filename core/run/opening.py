@@ -4,6 +4,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
     """
     stop = Stop()
     with stop.handling_signals(), processes.group():
-        stop.agree = processes.maximum if processes.world_size() > 1 else None
+        if processes.world_size() > 1:
+            stop.agree = processes.maximum
         args = processes.on_main(get_args)(argv)
         overrides = parse_overrides(args.settings)
         if args.data_dir is not None:
@@ -109,7 +111,8 @@ def open_run(
         return decided
 
     decided = processes.on_main(decide)()
-    task = load_task(decided["params"].task)
+    labelled = (decided["before"] or {}).get("labelled", True)
+    task = replace(load_task(decided["params"].task), labelled=labelled)
     return Run(folder=folder, task=task, content=contents[0] if contents else None, **decided)
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -159,9 +159,9 @@ class Run:
         elif content is not None:
             snapshot.start_from(state, content, str(self.restore_file))
         self._look_at_first_batch(state, loaders)
-        self.state = state
         if self.is_main:
             self._begin_folder(state)
+        self.state = state
         self._tell_start(state, loaders)
         self.stop.training = True  # from here on a signal waits for the end of a step
 
@@ -225,7 +225,10 @@ class Run:
         quiet = None if self.is_main else True  # None: shown on a terminal only
         name, total = f"epoch {state.epoch + 1}", len(loader)
         batches, done = state.batches(loader), state.batch
-        with tqdm(batches, name, total, leave=False, disable=quiet, initial=done) as self.bar:
+        with (
+            closing(batches),
+            tqdm(batches, name, total, leave=False, disable=quiet, initial=done) as self.bar,
+        ):
             yield self.bar
         self.times["trained"] = time.perf_counter()
 

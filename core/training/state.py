@@ -1,7 +1,7 @@
 """The state of training: what changes from batch to batch, and the update of the weights."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, tee
 from typing import Any
@@ -92,13 +92,13 @@ class State:
         """Whether the last batch was the last of an update."""
         return self.in_progress.last
 
-    def batches(self, loader: Loader) -> Iterator[Batch]:
+    def batches(self, loader: Loader) -> Generator[Batch]:
         """Yield the batches left of the epoch; of several processes each gets its rows of them."""
         if self.batch == 0:
             self.begin_epoch()
         total, accumulation = len(loader), self.params.grad_accumulation
         plan, ahead = tee(self._own_part(islice(loader.plan(self.epoch), self.batch, None)))
-        for planned, batch in zip(plan, loader.load(self.epoch, ahead), strict=False):
+        for batch, planned in zip(loader.load(self.epoch, ahead), plan, strict=False):
             now, done = self.in_progress, self.batch + 1
             now.first = self.batch % accumulation == 0
             now.last = done % accumulation == 0 or done == total

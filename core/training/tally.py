@@ -188,10 +188,11 @@ class Tally:
         if not self.scored:
             return {}
         outputs, labels = self.arrays()
-        return {
-            name: float(metric.compute() if name in self.streamed else metric(outputs, labels))
-            for name, metric in self.task.metrics.items()
-        }
+        found = {}
+        for name, metric in self.task.metrics.items():
+            streamed = self.streamed.get(name)
+            found[name] = float(streamed.compute() if streamed else metric(outputs, labels))
+        return found
 
 
 def score(task: Task, outputs: Any, labels: Any) -> dict[str, float]:

@@ -1,6 +1,7 @@
 import os
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ class Net(nn.Module):
         super().__init__()
         self.kind = params.kind
         self.calls = 0
+        self.stop = Path(str(params.dict.get("data_dir"))) / f".stop{os.environ.get('RANK')}"
         self.dense: nn.Module = nn.Linear(4, 4 if self.kind == "autoencoder" else 3)
         if self.kind == "segmentation":
             self.dense = nn.Conv2d(3, 2, 1)
@@ -37,7 +39,8 @@ class Net(nn.Module):
                 os.kill(os.getpid(), signal.SIGTERM)
         if self.kind == "stopping_in_evaluation" and not self.training:
             self.calls += 1
-            if self.calls == 2:  # the first was for the chance loss
+            if self.calls == 2 and self.stop.exists():  # the first was for the chance loss
+                self.stop.unlink()
                 os.kill(os.getpid(), signal.SIGTERM)
         return self.dense(x)
 
