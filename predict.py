@@ -15,7 +15,7 @@ from pathlib import Path
 from core.base.errors import DataError, listed
 from core.machine.devices import start
 from core.machine.script import common_parser, reports_errors
-from core.run.answers import as_text, describe, predict, read_inputs
+from core.run.answers import answer, as_text, predict, read_inputs
 from core.run.restoring import restore_from_args
 
 
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     faults: list[str] = []
     examples = read_inputs(task, args.inputs, params, faults)
     for name, outputs in predict(model, examples, params, args.batch_size):
-        answer = describe(name, outputs, classes, args.top)
-        print(json.dumps(answer) if args.jsonl else as_text(answer))
+        found = answer(name, outputs, classes, args.top)
+        print(json.dumps(found) if args.jsonl else as_text(found))
     if faults:
         raise DataError(f"{len(faults)} inputs could not be read:\n{listed(faults, 3)}")
     return 0

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from core.base.errors import UsageError
 from core.base.monitor import check_monitor, monitored
-from core.base.params import ROOT, Params, find_params_file, load_params, read_mapping
+from core.base.params import ROOT, Params, find_params_file, load_params
+from core.base.parsing import read_mapping
 from core.machine.script import one_process_only, reports_errors
 from core.machine.signals import Stop, end_workers
 from core.search.locks import storage_errors

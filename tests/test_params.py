@@ -7,7 +7,8 @@ import pytest
 import train
 from core.base.errors import UsageError
 from core.base.keys import KEYS, table
-from core.base.params import Params, parse_overrides, parse_yaml, read_mapping
+from core.base.params import Params, parse_overrides
+from core.base.parsing import parse_yaml, read_mapping
 from tests.conftest import Folder
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,7 @@ import torch
 
 import train
 from bench import overhead
-from core.base.params import read_mapping
+from core.base.parsing import read_mapping
 from core.machine import devices as runtime
 from core.machine import environment
 from core.training.checkpoint import read_checkpoint, write_checkpoint

@@ -16,7 +16,7 @@ from typing import Any
 
 from core.base.errors import UsageError
 from core.base.files import parse_rows
-from core.base.params import read_mapping
+from core.base.parsing import read_mapping
 from core.machine.locks import LOCK, has_writer
 
 OURS = {"results.md", "results.csv", "results.tex", "results.json", "report.html"}

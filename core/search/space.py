@@ -8,7 +8,8 @@ from typing import Any
 
 from core.base.errors import UsageError, did_you_mean
 from core.base.keys import KEYS
-from core.base.params import check_names, check_values, read_mapping
+from core.base.params import check_names, check_values
+from core.base.parsing import read_mapping
 
 Point = dict[str, Any]  # a value for every key of the space
 

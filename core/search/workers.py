@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from core.base.errors import UsageError, UserError
-from core.base.files import read_rows
-from core.base.params import Params, find_params_file, read_mapping
+from core.base.files import parse_rows
+from core.base.params import Params, find_params_file
+from core.base.parsing import read_mapping
 from core.machine.locks import one_writer
 from core.machine.signals import ctrl_c_ignored
 from core.search.study import Claim
@@ -136,7 +137,7 @@ class Job:
     def read(self) -> None:
         """Read the epochs that the run in progress has finished."""
         with suppress(OSError, ValueError):  # the last line may be half written
-            self.rows = read_rows(self.folder / "metrics.jsonl")
+            self.rows, _ = parse_rows((self.folder / "metrics.jsonl").read_bytes())
 
     def gives_up(self) -> bool:
         """Count a kill; tell whether the run made no progress since the last few."""
