@@ -59,7 +59,7 @@ def evaluate(
                 outputs, labels = task.forward(model, batch, params)
                 if labels is not None or not task.labelled:
                     losses = task.losses(outputs, labels)
-                    tally.add(losses, task.loss_weight(outputs, labels))
+                    tally.losses.add(losses, task.loss_weight(outputs, labels))
             tally.collect(outputs, labels)
     return tally.metrics() | tally.means(), tally
 

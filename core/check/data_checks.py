@@ -21,7 +21,7 @@ from core.data.batches import Batches
 from core.data.dataloaders import ExactLoader, known_ids
 from core.machine.devices import peak_memory_mb
 from core.machine.nested import apply, tensors
-from core.machine.random_states import global_states
+from core.machine.random_states import cpu_states
 from core.run.baseline import count_classes
 from core.task import Loader, is_integer
 
@@ -33,14 +33,14 @@ def the_same_order_twice(subject: Subject) -> str:
     """An epoch yields the same batches whenever it is asked for, also from the middle."""
     told = []
     for split, loader in subject.own_loaders.items():
-        before = global_states()
+        before = cpu_states()
         first, second = (list(Short(loader, 8).epoch(0)) for _ in range(2))
         if where := first_difference(first, second, f"{split}, batch"):
             raise FaultError(f"{where} differs. Is there randomness beside (seed, epoch)?")
         middle = list(Short(loader, 8).epoch(0, len(first) // 2))
         if where := first_difference(first[len(first) // 2 :], middle, f"{split}, later batch"):
             raise FaultError(f"{where} differs when the epoch is begun in the middle")
-        if not torch.equal(before[0], global_states()[0]):
+        if not torch.equal(before[0], cpu_states()[0]):
             raise FaultError(f"{split}: draws from torch's global generator")
         other = list(Short(loader, 8).epoch(1))
         same = first_difference(first, other, "") is None

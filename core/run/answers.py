@@ -12,7 +12,8 @@ from torch.utils.data import default_collate
 
 from core.base.errors import DataError, UsageError
 from core.base.params import Params
-from core.machine.devices import autocast_for, device_of, place_batch
+from core.data.batches import placement
+from core.machine.devices import autocast_for, device_of
 from core.machine.nested import apply, example, tensors
 from core.task import Task
 
@@ -52,7 +53,7 @@ def predict(
     Examples whose inputs have the same shapes are run together, `batch_size` at a time.
     """
     device = device_of(model)
-    autocast = autocast_for(params, device)
+    autocast, place = autocast_for(params, device), placement(params, device)
     model.eval()
     while ahead := list(itertools.islice(examples, AHEAD * batch_size)):
         alike: dict[Any, list[int]] = {}
@@ -62,7 +63,7 @@ def predict(
         for places in alike.values():
             for start in range(0, len(places), batch_size):
                 chosen = places[start : start + batch_size]
-                batch = place_batch(default_collate([ahead[i][1] for i in chosen]), params, device)
+                batch = place(default_collate([ahead[i][1] for i in chosen]))
                 with torch.no_grad(), autocast():
                     found = model(batch)
                 for row, i in enumerate(chosen):

@@ -194,7 +194,8 @@ class Run:
         if not self.bar.disable and (state.device.type == "cpu" or state.batch % 50 == 0):
             mean = state.tally.losses.means()["loss"]
             self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
-        self.writer.check()
+        if self.writer.save is not None:
+            self.writer.check()
         minutes = self.params.checkpoint_minutes if self.is_main else None
         due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
         if self.stop.requested or self.stop.agree:
