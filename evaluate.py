@@ -18,7 +18,7 @@ from core.base.files import append_row, write_numbers
 from core.base.params import Params
 from core.base.predictions import write_predictions
 from core.data.folder import synthetic_note
-from core.data.rounds import own_batches
+from core.data.order import own_batches
 from core.machine.devices import autocast_for, device_of
 from core.machine.script import common_parser, one_process_only, reports_errors
 from core.run.classes import report_classes

@@ -112,43 +112,38 @@ class ExactLoader(Loader):
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
-        if len(loader.dataset) == 0:  # type: ignore[arg-type]
-            raise DataError("a split has no examples")
         self.loader, self.seed, self.train = loader, seed, train
-        self.place: Callable[[Any], Any] = lambda batch: batch
+        sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else loader.dataset
+        self.num_examples = len(sampler)
+        if self.num_examples == 0:
+            raise DataError("a split has no examples")
         self.own_order = not has_standard_sampler(loader)
         order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
-        self.batched = loader.batch_sampler is not None
-        self.places = _Places()
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
-        sampling: dict[str, Any] = {"batch_sampler": self.places}
-        if not self.batched:
-            sampling = {"sampler": self.places, "batch_size": None}
+        self.places, self.batched = _Places(), loader.batch_sampler is not None
+        batched, single = {"batch_sampler": self.places}, {"sampler": self.places}
         self.inner = remade(
             loader,
             self.examples,
-            **sampling,
+            **batched if self.batched else single | {"batch_size": None},
             collate_fn=self.collate,
             worker_init_fn=partial(start_worker, loader.worker_init_fn),
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
-        sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else loader.dataset
-        self.num_examples = len(sampler)
+        self.place: Callable[[Any], Any] = lambda batch: batch
 
     @property
     def ids(self) -> list[Any] | None:
         """The dataset's `filenames`, or numbers, where examples come in the dataset's order."""
-        if self.own_order or self.train:
-            return None
-        return known_ids(self.loader.dataset)
+        return None if self.own_order or self.train else known_ids(self.examples.dataset)
 
     @property
     def labels(self) -> Tensor | None:
         """The integer labels (N,) where the dataset shows them without reading every example."""
-        whole = self.num_examples == len(self.examples.dataset)
-        return known_labels(self.loader.dataset) if whole else None
+        dataset = self.examples.dataset
+        return known_labels(dataset) if self.num_examples == len(dataset) else None
 
     def put_on(self, device: torch.device, params: Params) -> None:
         """Yield batches on the device, in the precision and memory format of the params."""
@@ -160,8 +155,10 @@ class ExactLoader(Loader):
 
     def first_batch(self) -> Batch:
         """Return the first batch of epoch 0, without starting worker processes."""
-        index = next(iter(self.plan(0))).index
-        examples = [self.examples[0, i] for i in index] if self.batched else self.examples[0, index]
+        places = _places(0, self.batched, next(iter(self.plan(0))))
+        examples = (
+            [self.examples[each] for each in places] if self.batched else self.examples[places]
+        )
         return self.place(self.collate(examples))
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:

@@ -1,6 +1,6 @@
 """A DataLoader over an iterable dataset, whose examples have no numbers."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,7 @@ class StreamLoader(Loader):
             raise DataError(
                 "an iterable dataset needs __len__(), the number of examples of an epoch"
             )
-        self.seed, self.generator = seed, torch.Generator()
-        self.place: Callable[[Any], Any] = lambda batch: batch
+        self.seed, self.generator, self.num_examples = seed, torch.Generator(), len(loader.dataset)
         self.loader = remade(
             loader,
             loader.dataset,
@@ -41,7 +40,7 @@ class StreamLoader(Loader):
             generator=self.generator,
             persistent_workers=False,  # an epoch seeds them
         )
-        self.num_examples = len(loader.dataset)
+        self.place = lambda batch: batch
 
     def put_on(self, device: torch.device, params: Params) -> None:
         """Yield batches on the device, in the precision and memory format of the params."""
@@ -65,14 +64,13 @@ class StreamLoader(Loader):
             self.loader.dataset.set_epoch(epoch)
         self.generator.manual_seed(mixed_seed(self.seed, epoch))
         with seeded(self.seed, epoch), signals_held_back():
-            batches = enumerate(until_done(iter(self.loader)))
-            own = cpu_states()
+            batches = until_done(iter(self.loader))
+            own, drawn = cpu_states(), 0
         for planned in part:
-            number = -1
-            while number < planned.number:
+            while drawn <= planned.number:
                 with kept_states(own):
-                    number, batch = next(batches, (len(self), None))
-                    own = cpu_states()
-            if number > planned.number:  # it has ended early
-                return
+                    batch = next(batches, None)
+                    own, drawn = cpu_states(), drawn + 1
+                if batch is None:  # it has ended early
+                    return
             yield self.place(batch)
