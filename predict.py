@@ -15,7 +15,7 @@ from pathlib import Path
 from core.base.errors import DataError, listed
 from core.machine.devices import start
 from core.machine.script import common_parser, reports_errors
-from core.run.answers import answer, as_text, predict, read_inputs
+from core.predict.answers import answer, as_text, predict, read_inputs
 from core.run.restoring import restore_from_args
 
 
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     restored = restore_from_args(args)
     task, params = restored.task, restored.params
     if args.export:
-        from core.run.export import export  # torch.export takes seconds to import
+        from core.predict.export import export  # torch.export takes seconds to import
 
-        model, loader, _ = restored.with_loader("val")
+        model, loader = restored.with_loader("val")
         print(export(model, loader, task, params, args.export))
         return 0
     model = restored.net(start(params))

@@ -43,6 +43,11 @@ class Restored:
         """What the loaders set on params when the checkpoint was made."""
         return checkpoint.without_marks(self.content.get("loader_params", {}))
 
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the data; DataError if there is none."""
+        return find_data_dir(self.params, self.task)
+
     def net(self, device: torch.device) -> nn.Module:
         """Return the net with the weights that were validated, on the device."""
         self.params.dict.update(self.loader_params)
@@ -50,12 +55,11 @@ class Restored:
         checkpoint.load_weights(model, checkpoint.kept_weights(self.content), self.path)
         return model
 
-    def with_loader(self, split: str) -> tuple[nn.Module, Loader, Path]:
-        """Return the net, the loader of a split, and the folder of the data."""
-        task, params, kept = self.task, self.params, self.loader_params
-        device, data_dir = start(params), find_data_dir(params, task)
-        loaders, _ = fetch_loaders(task, [split], data_dir, params, kept, device, train=False)
-        return self.net(device), loaders[split], data_dir
+    def with_loader(self, split: str) -> tuple[nn.Module, Loader]:
+        """Return the net, and the loader of a split."""
+        task, params, kept, device = self.task, self.params, self.loader_params, start(self.params)
+        loaders, _ = fetch_loaders(task, [split], self.data_dir, params, kept, device, train=False)
+        return self.net(device), loaders[split]
 
 
 def restore(
