@@ -17,8 +17,9 @@ PARAMS = {"task": "bench.noop", "num_steps": 3, "batch_size": 32, "num_epochs": 
 
 def peak(folder: Path, *more: str) -> Figures:
     """Train in a folder; returns the peak memory of the process, in MB."""
-    command = ("train.py", "--model_dir", folder, "--data_dir", folder / "data", *more)
-    return {"peak memory, MB": run(*command).peak_mb}
+    data = folder / "data"
+    process = run("train.py", "--model_dir", folder, "--data_dir", data, *more)
+    return {"peak memory, MB": process.peak_mb}
 
 
 def measure(num_weights: int, repeats: int) -> dict[str, Figures]:
