@@ -105,9 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.search.report import report
     from core.task import load_task  # imports torch, as the launcher does
 
-    names = [*load_task(params.task).metrics, "loss"]
-    check_monitor(params.dict, names, complete=False)
-    metric, more_is_better = monitored(params.dict, names)
+    metrics = load_task(params.task).metrics
+    check_monitor(params.dict, metrics)
+    metric, more_is_better = monitored(params.dict, metrics)
     with (
         storage_errors(args.storage),
         open_study(args.parent_dir, args.storage, settings, base.dict, more_is_better) as study,

@@ -4,7 +4,7 @@
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from core.base.classification import IGNORED
 from core.base.errors import UsageError
 from core.base.params import Params
-from core.machine.nested import tensors
+from core.machine.nested import num_examples, tensors
 
 Batch = Any  # what a loader yields: (inputs, labels), or tuples, lists and dicts of tensors
 IN_DATA_LOADER = ("fetch_dataloader", "data_dir", "read_inputs", "show")  # the others: in net.py
@@ -78,26 +78,32 @@ def is_integer(labels: Any) -> bool:
     )
 
 
-def default_loss_weight(outputs: Any, labels: Any) -> Tensor:
+def default_loss_weight(
+    outputs: Any, labels: Any, ignored: Collection[int] = IGNORED
+) -> Tensor:
     """Count the terms of a mean loss: the integer labels not ignored, else the examples."""
     if is_integer(labels):
         signed = labels.to(torch.int64) if labels.dtype is torch.uint8 else labels
-        return ((signed != IGNORED[0]) & (signed != IGNORED[1])).sum()
+        counts = torch.ones_like(signed, dtype=torch.bool)
+        for label in ignored:
+            counts &= signed != label
+        return counts.sum()
     found = tensors(labels) or tensors(outputs)
-    if not found:
-        return torch.tensor(1.0)
-    return torch.full((), len(found[0]) if found[0].ndim else 1, device=found[0].device)
+    count = num_examples(labels) or num_examples(outputs) or 1
+    return torch.full((), count, device=found[0].device if found else None)
 
 
-def default_collect(outputs: Any, labels: Any) -> tuple[Any, Any]:
+def default_collect(
+    outputs: Any, labels: Any, class_axis: int | None = -1
+) -> tuple[Any, Any]:
     """Keep every example's outputs and labels; of sequences, one row a token.
 
     Integer labels (B, T) with outputs (B, T, K) or (B*T, K) become (B*T,) and (B*T, K).
     """
-    if is_integer(labels) and labels.ndim == 2 and isinstance(outputs, Tensor):
+    if class_axis != 1 and is_integer(labels) and labels.ndim == 2 and isinstance(outputs, Tensor):
         if outputs.ndim == 3 and outputs.shape[:2] == labels.shape:
             return outputs.flatten(0, 1), labels.flatten()
-        if outputs.ndim == 2 and len(outputs) == labels.numel():
+        if outputs.ndim == 2 and len(outputs) == labels.numel() and outputs.shape != labels.shape:
             return outputs, labels.flatten()
     return outputs, labels
 
@@ -123,10 +129,12 @@ class Task:
     make_optimizer: Callable[..., Any] | None = None
     make_scheduler: Callable[..., Any] | None = None
     train_step: Callable[..., dict[str, Tensor]] | None = None
+    outputs: str | None = None  # "logits", "probabilities" or "other"
     class_names: Callable[[Params], list[str]] | None = None
     show: Callable[..., bytes | str] | None = None
     read_inputs: Callable[[list[str], Params], Iterable[tuple[str, Any]]] | None = None
     data_dir: str | None = None
+    ignored: tuple[int, ...] = ()  # labels of rows that metrics do not see
     labelled: bool = True  # whether the loss needs labels; a split without is then not scored
 
     def losses(self, outputs: Any, labels: Any) -> dict[str, Tensor]:

@@ -90,7 +90,7 @@ _KEYS = [
     Key("lr_scheduler_args", dict, {}, "its arguments; lengths default to that of the run"),
     _choice(("auto", "update", "epoch"), "lr_scheduler_interval", _INTERVAL),
     Key("monitor", str, None, "validation metric that picks the best; null: accuracy, else loss"),
-    Key("monitor_mode", str, None, "null: min for a loss, else max", choices=("max", "min")),
+    Key("monitor_mode", str, None, "null: as the name says: min for a loss or an error, max for an accuracy", choices=("max", "min")),
     Key("val_split", float, 0.0, "fraction of training data to validate on; 0: no", 0, below=1),
     _choice(("float32", "bfloat16", "float64", "auto"), "precision", _PRECISION),
     Key("channels_last", bool, False, "memory format of images and convolutions"),

@@ -1,42 +1,80 @@
 """Which metric picks the best epoch, and in which direction; decided here alone."""
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from core.base.errors import UsageError, did_you_mean
 
+# Words of a metric's name that say whether less or more of it is better.
+LESS = "loss error err mae mse rmse mape msle rmsle nll bce ce perplexity ppl distance dist bpc bpb "
+LESS += "wer cer eer fid kid lpips hausdorff cost divergence kl ece brier regret deviation violation"
+MORE = "accuracy acc precision recall f f1 fbeta auc auroc auprc roc ap map iou miou dice jaccard "
+MORE += "sensitivity specificity kappa mcc bleu rouge meteor r2 ndcg mrr hits psnr ssim likelihood "
+MORE += "correlation pearson spearman reward return top"
+ENDS = ("loss", "error", "accuracy", "iou", "auc", "mse", "mae")  # of names such as "meanIoU"
+DIRECTIONS = dict.fromkeys(LESS.split(), False) | dict.fromkeys(MORE.split(), True)
 
-def monitored(params: Mapping[str, Any], names: Iterable[str]) -> tuple[str, bool]:
+
+def more_is_better(name: str) -> bool | None:
+    """Tell by a metric's name whether more of it is better; None if the name does not say it.
+
+    The last word that says it decides: less of "top5_error" is better. "negative" turns it round.
+    """
+    words = [*map(str.lower, re.findall(r"[A-Z]*[a-z0-9]+|[A-Z0-9]+", name))]
+    words += [word.rstrip("0123456789") for word in words if word not in DIRECTIONS]
+    words += [end for end in ENDS if name.lower().endswith(end)]
+    found = [DIRECTIONS[word] for word in words if word in DIRECTIONS]
+    if not found:
+        return None
+    return found[-1] != bool({"neg", "negative"} & {*words})
+
+
+def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str, bool]:
     """Return the name of the metric that picks the best epoch, and whether more is better.
+
+    A name that is no metric is a part of the loss, and less of it is better.
 
     Args:
         params: `monitor` and `monitor_mode` are read; either may be absent or None.
-        names: of the metrics that there are.
+        metrics: names of the task's metrics, without those of the losses.
+
+    Raises:
+        UsageError: neither `monitor_mode` nor the metric's name says the direction.
     """
-    name = params.get("monitor") or ("accuracy" if "accuracy" in names else "loss")
-    mode = params.get("monitor_mode") or ("max" if more_is_better(name) else "min")
-    return name, mode == "max"
+    name = params.get("monitor") or ("accuracy" if "accuracy" in metrics else "loss")
+    if mode := params.get("monitor_mode"):
+        return name, mode == "max"
+    more = more_is_better(name) if name in metrics else False
+    if more is None:
+        raise UsageError(
+            f"'monitor' is {name!r}, a name that does not say whether more of it is better: "
+            "add\nmonitor_mode, max or min"
+        )
+    return name, more
 
 
-def more_is_better(name: str) -> bool:
-    """Tell by its name alone whether more of a metric is better."""
-    return not name.endswith("loss")
-
-
-def check_monitor(params: Mapping[str, Any], names: Iterable[str], complete: bool = True) -> None:
+def check_monitor(
+    params: Mapping[str, Any], metrics: Collection[str], losses: Iterable[str] | None = None
+) -> None:
     """Check that the monitored metric is one of those that there are.
 
     Args:
         params: see `monitored`.
-        names: of the metrics.
-        complete: False while parts of the loss may be missing from `names`: then only what
-            resembles one of them is refused.
+        metrics: names of the task's metrics.
+        losses: names of the parts of the loss; None while they are not known: then only what
+            resembles a metric is refused.
+
+    Raises:
+        UsageError: there is no such metric, or a metric and a part of the loss have one name.
     """
-    known = [*names]
-    name, _ = monitored(params, known)
+    if both := sorted({*metrics} & {*(losses or ()), "loss"}):
+        raise UsageError(f"{both[0]!r} names a metric and a part of the loss: rename one of them")
+    known = [*metrics, *(losses or ("loss",))]
+    name, _ = monitored(params, metrics)
     hint = did_you_mean(name, known)
-    if name not in known and (hint or complete):
+    if name not in known and (hint or losses is not None):
         wanted = hint or f", want one of {', '.join(known)}"
         raise UsageError(f"'monitor' is {name!r}{wanted}")
 

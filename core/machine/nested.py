@@ -29,19 +29,40 @@ def tensors(value: Any) -> list[Tensor]:
     return [tensor for item in items for tensor in tensors(item)]
 
 
+def num_examples(value: Any) -> int | None:
+    """Return the number of examples of a batch's nested values; None if there is no tensor.
+
+    It is the length of a list with one dict per example, else of the first tensor.
+    """
+    if isinstance(value, Tensor):
+        return len(value) if value.ndim else 1
+    if is_per_example(value):
+        return len(value)
+    items = value.values() if isinstance(value, Mapping) else value
+    if isinstance(items, str) or not isinstance(items, Iterable):
+        return None
+    return next((n for item in items if (n := num_examples(item)) is not None), None)
+
+
+def is_per_example(value: Any) -> bool:
+    """Tell whether a value is a list with one dict per example, as detection has them."""
+    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+
+
 def example(value: Any, i: int, count: int) -> Any:
     """Return what belongs to example `i` of a batch of `count`, with the first dimension kept.
 
     Of a tensor that is one row, or several where tokens are merged, (B*T, ...); of a list of
-    strings or numbers, one entry.
+    strings or numbers, or with one dict per example, one entry.
     """
     if isinstance(value, Tensor):
         share = len(value) // count if value.ndim else 0
         return value[i * share : (i + 1) * share] if share else value
     if isinstance(value, Mapping):
         return {name: example(item, i, count) for name, item in value.items()}
-    if isinstance(value, tuple | list) and len(value) == count and _is_plain(value):
-        return value[i : i + 1]
+    if isinstance(value, tuple | list) and len(value) == count:
+        if _is_plain(value) or is_per_example(value):
+            return value[i : i + 1]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(example(item, i, count) for item in value))
     if isinstance(value, tuple | list):

@@ -86,7 +86,7 @@ def end(state: State, baseline: Mapping[str, float]) -> None:
     why = f" (no better one in {patience})" if state.stopped_early else ""
     logging.info("Done after %d epochs%s.", state.epoch, why)
     logging.info("Best: epoch %d, val %s", state.best["epoch"], format_metrics(metrics))
-    name, more = monitored(state.params.dict, metrics)
+    name, more = monitored(state.params.dict, state.task.metrics)
     if name not in baseline:
         return
     value, trivial = metrics[name], baseline[name]

@@ -4,7 +4,6 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from core.training.optimizers import check_optimizer
 from core.training.schedule import check_schedule, depends_on_length
 
 # What the last checkpoint says of a run, beside the state of training.
-FACTS = ["epoch", "step", "finished", "stopped_early", "params", "data", "processes", "labelled"]
-FACTS += ["loader_params", "log_bytes", "best", "metrics"]
+FACTS = ["epoch", "step", "finished", "stopped_early", "params", "data", "processes"]
+FACTS += ["loader_params", "log_bytes", "best", "metrics", "reading"]
 
 
 @contextmanager
@@ -112,10 +111,9 @@ def open_run(
         return decided
 
     decided = processes.on_main(decide)()
-    labelled = (decided["before"] or {}).get("labelled", True)
     return Run(
         folder=folder,
-        task=replace(load_task(decided["params"].task), labelled=labelled),
+        task=load_task(decided["params"].task),
         content=contents[0] if contents else None,
         may_change=resume,
         overwrite=overwrite,
@@ -140,7 +138,7 @@ def _decide(
     params, of_params = load_params(path, overrides)
     task = load_task(params.task)
     check_schedule(params, task, check_optimizer(params, task))
-    check_monitor(params.dict, [*task.metrics, "loss"], complete=False)
+    check_monitor(params.dict, task.metrics)
     began_from, restored = earlier.get("restore_file"), None
     if restore_file not in (None, began_from):
         if last is not None:

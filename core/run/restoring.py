@@ -3,7 +3,7 @@
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from core.machine.environment import usable_cores
 from core.run.folder import read_resolved
 from core.task import Loader, Task, load_task
 from core.training import checkpoint
+from core.training.reading import Reading
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Restored:
     content: dict[str, Any]
     params: Params
     task: Task
+    reading: Reading  # what outputs and labels mean
 
     @property
     def loader_params(self) -> dict[str, Any]:
@@ -93,8 +95,8 @@ def restore(
         params.num_threads = min(params.num_threads, usable_cores())
     if data_dir is not None:
         params.data_dir = data_dir
-    task = replace(load_task(params.task), labelled=content.get("labelled", True))
-    return Restored(path, content, params, task)
+    reading = Reading.of(content["reading"]) if "reading" in content else Reading()
+    return Restored(path, content, params, reading.apply(load_task(params.task)), reading)
 
 
 def restore_from_args(args: Namespace) -> Restored:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +30,7 @@ from core.run.log import Board
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
+from core.training.reading import read_batch
 from core.training.state import State
 from core.training.tally import Tally
 
@@ -137,17 +138,18 @@ class Run:
         self.stop.training = True  # from here on a signal waits for the end of a step
 
     def _look_at_first_batch(self, state: State, loaders: dict[str, Loader]) -> float | None:
-        """Learn whether the loss needs labels, and how well chance does; returns the first loss."""
+        """Find out what outputs and labels mean, and how well chance does; returns the loss."""
         state.model.eval()
         # A resumed run draws what it would have drawn.
         with seeded(state.params.seed), torch.no_grad(), state.autocast():
             batch = loaders["val"].first_batch()
             outputs, labels = state.task.forward(state.model, batch, state.params)
             losses = state.task.losses(outputs, labels)
-            check_monitor(state.params.dict, [*state.task.metrics, *losses])
-            self.baseline = baseline(state.task, loaders, outputs, labels)
-        if self.before is None:
-            state.task = self.task = replace(self.task, labelled=labels is not None)
+            check_monitor(state.params.dict, state.task.metrics, losses)
+            if self.before is None or "reading" not in self.before:
+                state.read(read_batch(self.task, outputs, labels))
+            self.task = state.task
+            self.baseline = baseline(state.task, state.reading, loaders, outputs, labels)
         return None if state.step else float(losses["loss"])
 
     def _begin_folder(self, state: State) -> None:

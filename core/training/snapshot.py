@@ -15,6 +15,7 @@ from core.machine.nested import apply
 from core.machine.random_states import random_states, set_random_states
 from core.training.checkpoint import kept_weights, load_weights, plain
 from core.training.optimizers import lay_out_as_weights
+from core.training.reading import Reading
 from core.training.state import State
 from core.training.tally import MeanLosses
 
@@ -27,6 +28,7 @@ def own_part(state: State) -> Content:
     apply(lambda x: on_device.append(x.device.type == state.device.type), (seen, state.extra))
     own: Content = {"random_states": random_states(), "losses": state.tally.losses.sums()}
     own |= {"seen": seen, "extra": state.extra, "there": on_device}
+    own["collected"] = [state.tally.seen, state.tally.stride]
     return own if state.alone else plain(own)
 
 
@@ -52,7 +54,7 @@ def take_last(state: State, parts: list[Content], facts: Mapping[str, Any]) -> C
             **parts[0],
             "processes": len(parts),
             "other_processes": parts[1:],
-            "labelled": state.task.labelled,
+            "reading": state.reading.values(),
             "best": state.best,
             "metrics": state.metrics,
             "stopped_early": state.stopped_early,
@@ -67,7 +69,7 @@ def take_best(state: State, last: Content, params: Mapping[str, Any]) -> Content
     The tensors are those of `last`, which `take_last` has just copied.
     """
     content = {"epoch": state.epoch, "step": state.step, "state_dict": kept_weights(last)}
-    content |= {"metrics": state.metrics, "labelled": state.task.labelled, "data": last["data"]}
+    content |= {"metrics": state.metrics, "reading": last["reading"], "data": last["data"]}
     content |= {"params": params, "loader_params": last["loader_params"]}
     return plain(content, copy=False)
 
@@ -86,6 +88,8 @@ def restore(state: State, last: Content, path: Path, changed: bool) -> None:
         fresh = {"n_averaged": state.average.n_averaged, **own}  # the run had no averages so far
         load_weights(state.average, last["ema_dict"] or fresh, path)
     state.epoch, state.step = last["epoch"], last["step"]
+    if "reading" in last:
+        state.read(Reading.of(last["reading"]))
     _restore_own_part(state, [last, *last.get("other_processes", [])], changed)
     _restore_optimizers(state, last, changed)
     if not changed:
@@ -112,7 +116,8 @@ def _restore_own_part(state: State, parts: list[Content], changed: bool) -> None
         logging.warning("Note: the run had %d processes, and has %d now.", len(parts), world_size)
     if not changed:
         losses = MeanLosses(part["losses"] for part in counted)
-        state.tally.restore(losses, [pair for part in counted for pair in part["seen"]])
+        pairs = [pair for part in counted for pair in part["seen"]]
+        state.tally.restore(losses, pairs, *own.get("collected", (len(pairs), 1)))
     state.extra = own["extra"]
     if own is not parts[0] or rank == 0:
         set_random_states(own["random_states"])

@@ -18,6 +18,7 @@ from core.machine.devices import Autocast, autocast_for, place_net
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
 from core.training.averages import WeightAverage
 from core.training.optimizers import make_optimizers
+from core.training.reading import Reading
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
 
@@ -46,6 +47,7 @@ class State:
     seen: tuple[Any, Any] | None = None
     best: dict[str, Any] | None = None  # epoch and validation metrics of the best epoch
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+    reading: Reading = Reading()  # what outputs and labels mean
 
     def __post_init__(self) -> None:
         self.autocast: Autocast = autocast_for(self.params, self.device)
@@ -60,9 +62,14 @@ class State:
         self.last_rate = math.nan  # learning rate at the end of the last epoch
         self.begin_epoch()
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, batches: int | None = None) -> None:
         """Forget what was summed up over the last epoch."""
-        self.tally = Tally(self.task, keep=True)
+        self.tally = Tally(self.task, keep=bool(self.task.metrics), batches=batches)
+
+    def read(self, reading: Reading) -> None:
+        """Let the task's defaults go by what outputs and labels mean."""
+        self.reading, self.task = reading, reading.apply(self.task)
+        self.begin_epoch()
 
     @property
     def net(self) -> nn.Module:
@@ -84,7 +91,7 @@ class State:
     def batches(self, loader: Loader) -> Generator[Batch]:
         """Yield the batches left of the epoch; of several processes each gets its rows of them."""
         if self.batch == 0:
-            self.begin_epoch()
+            self.begin_epoch(len(loader))
         total, accumulation = len(loader), self.params.grad_accumulation
         plan: Iterator[IndexBatch] = islice(loader.plan(self.epoch), self.batch, None)
         if not self.alone:
@@ -161,10 +168,10 @@ class State:
         else:
             weight = default_loss_weight(None, self.current)
         self.tally.losses.add(losses, weight)
+        if self.seen is not None and self.fraction and self.task.metrics:
+            self.tally.collect(*self.seen)
         if self.batch % self.params.save_summary_steps == 0:
             self.check_losses()
-            if self.seen is not None and self.fraction:
-                self.tally.collect(*self.seen)
         self.batch += 1
 
     def _remember_if_not_finite(self, loss: Tensor) -> None:
@@ -189,7 +196,8 @@ class State:
     def end_epoch(self) -> bool:
         """Count an epoch that was validated, step the schedule; tell whether it is the best."""
         self.epoch, self.batch = self.epoch + 1, 0
-        name, more = monitored(self.params.dict, self.metrics)
+        self.begin_epoch()  # a checkpoint needs nothing of the last one
+        name, more = monitored(self.params.dict, self.task.metrics)
         value, self.last_rate = self.metrics[name], self.learning_rate
         self.schedule.end_epoch(value)
         best = self.best["metrics"].get(name, math.nan) if self.best else math.nan

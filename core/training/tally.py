@@ -12,8 +12,10 @@ from torch import Tensor
 
 from core.base.errors import DataError
 from core.machine import processes
-from core.machine.nested import apply, tensors
-from core.task import Task
+from core.machine.nested import apply, is_per_example, tensors
+from core.task import Task, is_integer
+
+LARGEST = 256 * 2**20  # bytes of outputs and labels that are kept of a training epoch
 
 
 def join(parts: list[Any]) -> Any:
@@ -23,6 +25,8 @@ def join(parts: list[Any]) -> Any:
         DataError: the shapes of two batches do not fit; the task needs a `collect` of its own.
     """
     first = parts[0]
+    if is_per_example(first):
+        return [item for part in parts for item in part]
     if isinstance(first, Mapping):
         return {name: join([part[name] for part in parts]) for name in first}
     if isinstance(first, tuple | list):
@@ -92,13 +96,17 @@ class Tally:
         task: says what is kept of a batch, and which metrics there are.
         keep: whether outputs are kept even if no metric needs the whole split; streamed metrics
             see each batch as it comes.
+        batches: number of batches, of which at most 256 MB are collected: where they are larger,
+            evenly spaced ones. None: all are.
     """
 
-    def __init__(self, task: Task, keep: bool = False) -> None:
-        self.task, self.world_size = task, processes.world_size()
+    def __init__(self, task: Task, keep: bool = False, batches: int | None = None) -> None:
+        self.task, self.world_size, self.batches = task, processes.world_size(), batches
         streamed = {n: m for n, m in task.metrics.items() if hasattr(m, "compute")}
-        self.streamed = copy.deepcopy(streamed)  # two splits may be summed up at the same time
+        # Each a copy of its own: an object may stand under two names, or serve two splits.
+        self.streamed = {name: copy.deepcopy(metric) for name, metric in streamed.items()}
         self.keep = keep or len(streamed) < len(task.metrics)
+        self.seen, self.stride = 0, 1  # batches so far, of which every `stride`-th is collected
         self.losses = MeanLosses()
         self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
         self.waiting: list[tuple[Any, Any]] = []  # of several processes: what rank 0 has not yet
@@ -108,7 +116,13 @@ class Tally:
 
     def collect(self, outputs: Any, labels: Any) -> None:
         """Keep of a batch's outputs and labels what the task's `collect` says."""
-        pair = self.task.collect(outputs, labels)
+        self.seen += 1
+        if (self.seen - 1) % self.stride:
+            return
+        pair = apply(lambda x: x.detach(), self.task.collect(outputs, labels))
+        if self.seen == 1 and self.batches is not None and self.keep:
+            size = self.batches * sum(part.nbytes for part in tensors(pair))
+            self.stride = max(1, math.ceil(size / LARGEST))
         if self.world_size > 1:
             self.waiting.append(pair)
         else:
@@ -134,9 +148,11 @@ class Tally:
         """Return what `restore` takes, for a checkpoint in mid-epoch."""
         return [*self.kept, *self.waiting]
 
-    def restore(self, losses: MeanLosses, pairs: list[tuple[Any, Any]]) -> None:
+    def restore(
+        self, losses: MeanLosses, pairs: list[tuple[Any, Any]], seen: int, stride: int
+    ) -> None:
         """Go on from the losses and the collected outputs of a checkpoint in mid-epoch."""
-        self.losses = losses
+        self.losses, self.seen, self.stride = losses, seen, stride
         if self.world_size > 1:
             self.waiting, pairs = pairs, []
         for pair in pairs:
@@ -167,12 +183,24 @@ class Tally:
     def _metrics(self) -> dict[str, float]:
         if not self.scored:
             return {}
-        outputs, labels = self.arrays()
+        joined = join(self.kept) if self.kept else (None, None)
+        outputs, labels = apply(_to_numpy, _counted(self.task, *joined))
         found = {}
         for name, metric in self.task.metrics.items():
             streamed = self.streamed.get(name)
             found[name] = float(streamed.compute() if streamed else metric(outputs, labels))
         return found
+
+
+def _counted(task: Task, outputs: Any, labels: Any) -> tuple[Any, Any]:
+    """Leave out the rows of labels (N,) that the task's loss ignores."""
+    if not (task.ignored and is_integer(labels) and labels.ndim == 1):
+        return outputs, labels
+    rows = ~torch.isin(labels, torch.tensor(task.ignored, device=labels.device))
+    if rows.all():
+        return outputs, labels
+    chosen = apply(lambda x: x[rows] if x.ndim and len(x) == len(rows) else x, outputs)
+    return chosen, labels[rows]
 
 
 def score(task: Task, outputs: Any, labels: Any) -> dict[str, float]:

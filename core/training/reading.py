@@ -1,0 +1,295 @@
+"""What a task's outputs and labels mean, found out on a first batch and then fixed for the run.
+
+Shapes alone leave questions open: which axis holds the classes where there are as many as tokens,
+which labels the loss ignores, whether scores are logits. The task's own loss answers them: it is
+asked what it does with outputs and labels that were made for the question, on the CPU.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.base.classification import IGNORED
+from core.base.errors import DataError, UsageError
+from core.machine.nested import apply, num_examples, tensors
+from core.machine.random_states import seeded
+from core.task import Task, default_collect, default_loss_weight, is_integer
+
+KINDS = ("logits", "probabilities", "other")  # of outputs
+CANDIDATES = (-100, -1, 255)  # labels that mark padding somewhere
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found out; kept in checkpoints.
+
+    Args:
+        labelled: whether the batch had labels. A split without them is then not scored.
+        outputs: "logits" or "probabilities" of classes, else "other".
+        num_classes: K, where outputs score classes.
+        class_axis: of outputs, -1 or 1; None where they have none.
+        ignored: labels that do not count in the loss.
+    """
+
+    labelled: bool = True
+    outputs: str = "other"
+    num_classes: int | None = None
+    class_axis: int | None = None
+    ignored: tuple[int, ...] = IGNORED
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Reading":
+        """Return what `values` made of one."""
+        return cls(**{**values, "ignored": tuple(values["ignored"])})
+
+    def values(self) -> dict[str, Any]:
+        """Return it as plain values, for a checkpoint."""
+        return asdict(self)
+
+    def apply(self, task: Task) -> Task:
+        """Return the task, whose default `collect` and `loss_weight` go by this reading."""
+        collect, weight = task.collect, task.loss_weight
+        if collect is default_collect:
+            collect = partial(default_collect, class_axis=self.class_axis)
+        if weight is default_loss_weight:
+            weight = partial(default_loss_weight, ignored=self.ignored)
+        ignored = self.ignored if task.collect is default_collect else ()
+        changes = {"collect": collect, "loss_weight": weight, "ignored": ignored}
+        return replace(task, labelled=self.labelled, **changes)
+
+    def told(self, task: Task) -> str:
+        """Say it in a line of the log; the task is the one that `apply` returned."""
+        scores = f"{self.outputs} of {self.num_classes} classes"
+        kind = "not scores of classes" if self.outputs == "other" else scores
+        if getattr(task.loss_weight, "func", None) is not default_loss_weight:
+            return f"Outputs: {kind}. Means are over the terms that loss_weight counts."
+        ignored = " and ".join(map(str, self.ignored)) or "none"
+        return f"Outputs: {kind}. Means are over labels or examples; labels ignored: {ignored}."
+
+
+def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
+    """Find out what outputs and labels of a batch mean.
+
+    Raises:
+        DataError: shapes leave two readings, and the loss does not tell them apart.
+        UsageError: `outputs` of net.py does not fit what the net gives.
+    """
+    if not is_integer(labels):
+        _warn_of_broadcast(task, outputs, labels)
+        return Reading(labels is not None, _declared(task, None) or "other")
+    loss = _Asked(task)
+    ignored = _ignored_labels(loss, outputs, labels)
+    axis = _class_axis(loss, outputs, labels, task)
+    if axis is None:
+        _warn_of_broadcast(task, outputs, labels)
+        return Reading(True, _declared(task, None) or "other", ignored=ignored)
+    num_classes = outputs.shape[axis]
+    counted = labels[~torch.isin(labels, torch.tensor(ignored, device=labels.device))]
+    fits = bool(((counted >= 0) & (counted < num_classes)).all())
+    kind = _declared(task, outputs.movedim(axis, -1))
+    if kind is None:
+        scored = fits and _prefers_right(loss, outputs, labels, axis)
+        kind = ("probabilities" if _sum_to_one(outputs, axis) else "logits") if scored else "other"
+    elif kind != "other" and not fits:
+        wrong = counted[(counted < 0) | (counted >= num_classes)][0]
+        raise DataError(f"label {wrong}: outputs are {kind} of {num_classes} classes")
+    return Reading(True, kind, None if kind == "other" else num_classes, axis, ignored)
+
+
+class _Asked:
+    """A task's loss, asked on the CPU; None is the answer if it cannot be."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __call__(self, outputs: Any, labels: Any) -> float | None:
+        with torch.no_grad(), seeded(0), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return float(self.task.losses(outputs, labels)["loss"])
+            except Exception:  # the task's own code may raise anything
+                return None
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None and abs(a - b) <= 1e-5 * max(abs(a), abs(b), 1e-3)
+
+
+def _invented(outputs: Any, seed: int) -> Any:
+    """Return random outputs of the same shapes, between 0 and 1, on the CPU."""
+    draws = torch.Generator().manual_seed(seed)
+
+    def draw(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x.cpu()
+        return 0.01 + 0.98 * torch.rand(x.shape, generator=draws).to(x.dtype)
+
+    return apply(draw, outputs)
+
+
+def _twice(first: Any, second: Any) -> Any:
+    """Join two batches of one structure."""
+    if isinstance(first, Tensor):
+        return torch.cat([first, second]) if first.ndim else first
+    if isinstance(first, Mapping):
+        return {name: _twice(first[name], second[name]) for name in first}
+    if isinstance(first, tuple | list):
+        return type(first)([_twice(a, b) for a, b in zip(first, second, strict=True)])
+    return first
+
+
+def _ignored_labels(loss: Callable[..., float | None], outputs: Any, labels: Tensor) -> Any:
+    """Return the labels whose outputs do not matter to the loss.
+
+    Of a batch twice as long, the second half gets the label in question; other outputs there then
+    must not change the loss. Where the loss cannot be asked, -100 and -1 are returned.
+    """
+    labels = labels.cpu()
+    half, other, changed = (_invented(outputs, seed) for seed in range(3))
+    if loss(_twice(half, other), _twice(labels, labels)) is None:
+        return IGNORED
+    found = []
+    lowest, highest = torch.iinfo(labels.dtype).min, torch.iinfo(labels.dtype).max
+    for label in CANDIDATES:
+        if lowest <= label <= highest:
+            both = _twice(labels, torch.full_like(labels, label))
+            one, two = loss(_twice(half, other), both), loss(_twice(half, changed), both)
+            if _same(one, two):
+                found.append(label)
+    return tuple(found)
+
+
+def _class_axis(
+    loss: Callable[..., float | None], outputs: Any, labels: Tensor, task: Task
+) -> int | None:
+    """Return the axis of outputs that holds a score for every class, -1 or 1; None if none does.
+
+    Raises:
+        DataError: both may, and the loss does not tell.
+    """
+    if not (isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.ndim > 1):
+        return None
+    merged = outputs.ndim == 2 and labels.ndim == 2 and len(outputs) == labels.numel()
+    if outputs.shape[-1] < 2 or (merged and labels.shape == outputs.shape):
+        return None
+    last = outputs.shape[:-1] == labels.shape or merged
+    second = outputs.ndim > 2 and outputs.shape[:1] + outputs.shape[2:] == labels.shape
+    if not (last and second):
+        return -1 if last else 1 if second else None
+    # Both: what the loss sees is then the same if outputs and labels are permuted together.
+    given, labels = _invented(outputs, 0), labels.cpu()
+    order = torch.arange(labels.shape[1]).roll(1)
+    before = loss(given, labels)
+    fits = [a for a in (-1, 1) if _same(before, loss(_permuted(given, a, order), labels[:, order]))]
+    if len(fits) == 1:
+        return fits[0]
+    if task.collect is not default_collect:
+        return -1
+    raise DataError(
+        f"outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)} can be read in two ways:\n"
+        "which axis holds the classes? Define collect(outputs, labels) in net.py, or outputs."
+    )
+
+
+def _permuted(outputs: Tensor, class_axis: int, order: Tensor) -> Tensor:
+    return outputs[:, order] if class_axis == -1 else outputs[:, :, order]
+
+
+def _prefers_right(
+    loss: Callable[..., float | None], outputs: Tensor, labels: Tensor, axis: int
+) -> bool:
+    """Tell whether the loss wants a high score for the label itself, as it does with classes.
+
+    The distance between embeddings, for one, is the same whichever number a class has.
+    """
+    labels, count = labels.cpu(), outputs.shape[axis]
+    shape = outputs.movedim(axis, -1).shape
+
+    def scored(numbers: Tensor) -> Tensor:
+        chosen = torch.nn.functional.one_hot(numbers.clamp(0, count - 1).long(), count)
+        scores = (0.1 + 0.8 * chosen.reshape(shape)).to(outputs.dtype)
+        scores = scores / scores.sum(-1, keepdim=True)
+        probable = _sum_to_one(outputs, axis)
+        return (scores if probable else scores.log()).movedim(-1, axis)
+
+    right, wrong = loss(scored(labels), labels), loss(scored((labels + 1) % count), labels)
+    return right is None or wrong is None or (right < wrong and not _same(right, wrong))
+
+
+def _sum_to_one(outputs: Tensor, axis: int) -> bool:
+    sums = outputs.detach().float().sum(axis)
+    return bool((outputs >= 0).all()) and bool((sums - 1).abs().max() < 1e-2)
+
+
+def _declared(task: Task, scores: Tensor | None) -> str | None:
+    """Return the task's own `outputs`, checked against the scores (..., K) of a batch."""
+    kind = task.outputs
+    if kind not in (*KINDS, None):
+        raise UsageError(f"{task.name}.net.outputs is {kind!r}, want one of {', '.join(KINDS)}")
+    if kind in ("logits", "probabilities") and scores is None:
+        raise UsageError(
+            f"{task.name}.net.outputs is {kind!r}, but outputs and labels of a batch do not fit\n"
+            "as scores of classes and class numbers"
+        )
+    if scores is not None and kind == "probabilities" and not _sum_to_one(scores, -1):
+        raise UsageError(
+            f"{task.name}.net.outputs is 'probabilities', but they do not sum to 1 over classes"
+        )
+    if scores is not None and kind == "logits" and _sum_to_one(scores, -1):
+        logging.warning("Note: outputs are said to be logits, but are 0 or more and sum to 1.")
+    return kind
+
+
+def find_broadcast(task: Task, outputs: Any, labels: Any) -> str | None:
+    """Return what computes with all pairs of outputs and labels; None if nothing does.
+
+    Outputs (B, 1) and labels (B,) broadcast to (B, B). Whether loss and metrics do that is found
+    out by outputs (B,) and (B, 1) beside labels of the same shape.
+    """
+    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
+        return None
+    outputs, labels = outputs.detach().cpu(), labels.cpu()
+    if len(outputs) == 1 and len(labels) == 1:
+        outputs, labels = torch.cat([outputs, outputs + 1]), torch.cat([labels, labels])
+    if outputs.shape == labels.shape or outputs.numel() != labels.numel():
+        return None
+    shape = torch.broadcast_shapes(outputs.shape, labels.shape)
+    if shape in (outputs.shape, labels.shape):
+        return None
+    names = []
+    loss = _Asked(task)
+    before, same = loss(outputs, labels), loss(outputs.reshape(labels.shape), labels)
+    if same is not None and not _same(before, same):
+        names.append("the loss")
+    kept, known = task.collect(outputs, labels)
+    for name, metric in task.metrics.items() if isinstance(kept, Tensor) else ():
+        if hasattr(metric, "compute"):
+            continue
+        shapes = (kept, kept.reshape(known.shape) if kept.numel() == known.numel() else kept)
+        values = [_value(metric, each, known) for each in shapes]
+        if values[1] is not None and not _same(*values):
+            names.append(name)
+    if not names:
+        return None
+    return (
+        f"outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)} broadcast to "
+        f"{tuple(shape)} in {', '.join(names)}: every output meets every label"
+    )
+
+
+def _value(metric: Callable[..., Any], outputs: Tensor, labels: Tensor) -> float | None:
+    try:
+        return float(metric(outputs.float().numpy(), labels.numpy()))
+    except Exception:  # the task's own code may raise anything
+        return None
+
+
+def _warn_of_broadcast(task: Task, outputs: Any, labels: Any) -> None:
+    if found := find_broadcast(task, outputs, labels):
+        logging.warning("WARNING: %s.", found)
