@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.base.errors import DataError, UserError
+from core.base.errors import DataError
 from core.base.params import task_folder
 from core.base.predictions import Predictions, read_predictions
 from core.results.gathering import Result
@@ -38,12 +38,12 @@ def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[
 
 def add_intervals(rows: Sequence[Row], split: str) -> None:
     """Give the rows whose runs have predictions the 95% intervals of their metrics."""
-    for row in rows:
+    for row in [row for row in rows if row.first.is_run]:
         if all((run.folder / f"predictions_{split}.npz").exists() for run in row.members):
             try:
                 metrics, found = scored(row.members, split)
                 row.intervals = bootstrap([(1 / len(found), p) for p in found], metrics)
-            except UserError as error:
+            except Exception as error:  # damaged predictions, or a fault of the user's metric
                 row.first.notes.append(f"no interval: {error}")
 
 
