@@ -35,8 +35,7 @@ def launch_training_job(
 ) -> int:
     """Train `parent_dir/job_name` with `params` in a process of its own, or go on with it.
 
-    With `data_dir` None the data are what the params or the task say. Returns the exit code of
-    `train.py`.
+    Without a `data_dir` it is that of the params or the task. Returns the exit code of `train.py`.
     """
     model_dir = Path(parent_dir) / job_name
     make_folder(model_dir, params)
@@ -100,15 +99,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [*load_task(params.task).metrics, "loss"]
     check_monitor(params.dict, names, complete=False)
     metric, more = monitored(params.dict, names)
-    with study.open_study(args.parent_dir, args.storage, settings, base, more) as record:
+    with study.open_study(args.parent_dir, args.storage, settings, more) as opened:
         if launcher is not None:
             if args.retry_failed:
-                record.try_again()
+                opened.try_again()
             if not (ignored := args.parent_dir / ".gitignore").exists():
                 ignored.write_text("# The folders of trials.\n/*/\n")
-            loop.Search(args, base, record, metric, launcher).run()
-        print(report.report(record, metric, args.parent_dir))
-        return int(any(trial.state.name == "FAIL" for trial in record.trials()))
+            loop.Search(args, opened, metric, launcher).run()
+        print(report.report(opened, metric, args.parent_dir))
+        return int(any(trial.state.name == "FAIL" for trial in opened.trials()))
 
 
 if __name__ == "__main__":

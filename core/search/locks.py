@@ -1,7 +1,4 @@
-"""Locks that die with their holder, for the processes that share a search.
-
-No clock has to be waited for, and no trial stays "running" for ever.
-"""
+"""Locks of the processes that share a search; they die with their holder, so no clock decides."""
 
 import zlib
 from pathlib import Path
@@ -27,14 +24,13 @@ class Locks:
         self.depth += 1
         return True
 
+    __enter__ = acquire
+
     def release(self) -> None:
         """Give the lock of the record back."""
         self.depth -= 1
         if self.depth == 0:
             self._unlock(0)
-
-    def __enter__(self) -> None:
-        self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self.release()
@@ -113,8 +109,6 @@ def open_locks(parent_dir: Path, storage: str | None) -> Locks:
     try:
         return DatabaseLocks(storage, parent_dir.resolve().name)
     except ImportError as error:
-        raise UsageError(
-            f"--storage needs psycopg: pip install 'psycopg[binary]' ({error})"
-        ) from None
+        raise UsageError(f"--storage needs: pip install 'psycopg[binary]' ({error})") from None
     except Exception as error:  # psycopg's own, known only where it is installed
         raise UsageError(f"--storage: {str(error).splitlines()[0]}") from error

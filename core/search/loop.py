@@ -13,35 +13,28 @@ from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
-from core.base.errors import UsageError, UserError
-from core.base.files import parse_rows
+from core.base import files, parsing
+from core.base.errors import UserError
 from core.base.keys import DEFAULTS
 from core.base.params import Params
-from core.base.parsing import read_mapping
 from core.machine.environment import usable_cores
 from core.machine.signals import Stop
 from core.search.study import Study
 from core.search.workers import CONSOLE, Launcher, make_folder, stop_all
 
+ENDED = "{n} of {total} trials have ended |{bar:10}|{postfix}"
 FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is given up
-
-
-class TrialFailed(Exception):  # noqa: N818 - named like Optuna's TrialPruned
-    """A trial cannot be finished; the message says why."""
 
 
 class Search:
     """The trials that this process runs, `--jobs` of them at once, each in a slot of its own."""
 
-    def __init__(
-        self, args: Namespace, base: dict[str, Any], study: Study, metric: str, launcher: Launcher
-    ) -> None:
-        self.args, self.base, self.study = args, base, study
-        self.metric, self.launcher = metric, launcher
+    def __init__(self, args: Namespace, study: Study, metric: str, launcher: Launcher) -> None:
+        self.args, self.study, self.metric, self.launcher = args, study, metric, launcher
         self.jobs: dict[int, Generator[None, None, None]] = {}  # by slot
         self.processes: dict[int, Any] = {}  # by slot
         self.ended = self.failed = 0  # trials of this process
-        self.bar = _bar("trials", "trial")
+        self.bar = _bar("trials", total=study.settings.trials, bar_format=ENDED)
 
     def run(self) -> None:
         """Run trials until none is left; Stopped, after they have saved, if a signal comes."""
@@ -69,7 +62,8 @@ class Search:
             job = self.job(trial, slot)
             if next(job, "ended") is None:
                 self.jobs[slot] = job
-        self.show()
+        if not self.bar.disable:
+            self.show()
         if self.jobs:
             wait([process.sentinel for process in self.processes.values()], timeout=0.5)
         elif trial is None and all(t.state.is_finished() for t in self.study.trials()):
@@ -86,15 +80,16 @@ class Search:
             for folder, params in runs.items():
                 make_folder(folder, Params.of(params, folder))
             for folder, params in runs.items():
-                pruned = trial if self.study.settings.prune and not values else None  # by one seed
-                values.append((yield from self.train(folder, params, slot, pruned)))
+                # The first seed alone decides whether the trial is pruned.
+                prunable = trial if self.study.settings.prune and not values else None
+                values.append((yield from self.train(folder, params, slot, prunable)))
             self.study.end(trial, TrialState.COMPLETE, sum(values) / len(values), values=values)
             words = " ".join([self.metric, *(f"{value:.4f}" for value in values)])
-        except TrialPruned as end:
+        except TrialPruned as pruned:
             stop_all([self.processes[slot]])
             self.study.end(trial, TrialState.PRUNED)
-            words = str(end)
-        except (TrialFailed, UsageError) as error:
+            words = str(pruned)
+        except UserError as error:
             self.study.end(trial, TrialState.FAIL, why=str(error))
             self.failed += 1
             words = f"failed, {folder / CONSOLE}\n{error}".replace("\n", "\n    ")
@@ -105,80 +100,77 @@ class Search:
 
     def runs(self, trial: Trial) -> dict[Path, dict[str, Any]]:
         """Return the folders of a trial's runs, one for every seed, with their params."""
+        base, repeats = self.study.settings.base, self.study.settings.repeats
         folder = self.args.parent_dir / trial.user_attrs["name"]
-        threads = self.base.get("num_threads") or max(1, usable_cores() // self.args.jobs)
-        params = self.base | {"num_threads": threads} | trial.user_attrs["point"]
-        if self.study.settings.repeats == 1:
+        threads = base.get("num_threads") or max(1, usable_cores() // self.args.jobs)
+        params = base | {"num_threads": threads} | trial.user_attrs["point"]
+        if repeats == 1:
             return {folder: params}
-        first = self.base.get("seed", DEFAULTS["seed"])
-        seeds = range(first, first + self.study.settings.repeats)
+        seeds = [base.get("seed", DEFAULTS["seed"]) + i for i in range(repeats)]
         return {Path(f"{folder}-seed_{seed}"): params | {"seed": seed} for seed in seeds}
 
     def train(
-        self, folder: Path, params: dict[str, Any], slot: int, pruned: Trial | None
+        self, folder: Path, params: dict[str, Any], slot: int, prunable: Trial | None
     ) -> Generator[None, None, float]:
         """Train one run, which goes on if it is killed; returns its best value.
 
         Raises:
-            TrialPruned: `pruned`, if it is not None, is worse than other trials.
-            TrialFailed: the run has ended without a value.
+            TrialPruned: the trial, `prunable` unless it is None, is worse than others.
+            UserError: the run has ended without a value.
         """
         gpu = self.args.gpus[slot % len(self.args.gpus)] if self.args.gpus else None
         epochs = params.get("num_epochs", DEFAULTS["num_epochs"])
         kills, saved, path = 0, 0, folder / "last.pt"
-        with _bar(folder.name, "epoch", total=epochs, initial=len(_rows(folder))) as bar:
+        with _bar(folder.name, unit="epoch", total=epochs, initial=len(_rows(folder))) as bar:
             while kills < FRUITLESS:
                 process = self.launcher.start(folder, self.args.data_dir, gpu)
                 self.processes[slot], code = process, None
                 while code is None:
                     yield
                     code = process.exitcode
-                    if pruned or not bar.disable:
+                    if prunable or not bar.disable:
                         values = [row.get(f"val_{self.metric}") for row in _rows(folder)]
                         # After the last epoch there is nothing to save.
-                        if pruned and self.study.prunes(pruned, values[: epochs - 1]):
+                        if prunable and self.study.prunes(prunable, values[: epochs - 1]):
                             raise TrialPruned(f"stopped after epoch {len(values)}, pruned")
-                        bar.n = len(values)
-                        bar.set_postfix_str(f"{self.metric} {values[-1] if values else None}")
+                        bar.n, value = len(values), values[-1] if values else None
+                        bar.set_postfix_str("" if value is None else f"{self.metric} {value:.4f}")
                 if 0 <= code <= 2:
                     return self.result(folder, code)
                 # A signal ended it, or its fork server died.
                 before, saved = saved, path.stat().st_mtime_ns if path.exists() else 0
                 kills = kills + 1 if saved == before else 1
-        raise TrialFailed(f"killed {kills} times without progress, last exit code {code}")
+        raise UserError(f"killed {kills} times without progress, last exit code {code}")
 
     def result(self, folder: Path, code: int) -> float:
-        """Return the best value of a run that has ended; TrialFailed says why there is none."""
+        """Return the best value of a run that has ended; UserError says why there is none."""
         console, best = folder / CONSOLE, folder / "metrics_val_best_weights.json"
         if code:
             said = console.read_text("utf-8", "replace").splitlines() if console.exists() else []
-            raise TrialFailed("\n".join(said[-5:]) or f"exit code {code}")
-        value = read_mapping(best).get(self.metric) if best.exists() else None
+            raise UserError("\n".join(said[-5:]) or f"exit code {code}")
+        value = parsing.read_mapping(best).get(self.metric) if best.exists() else None
         if value is None:
-            raise TrialFailed(f"no epoch had a validation {self.metric} that is a finite number")
+            raise UserError(f"no epoch had a validation {self.metric} that is a finite number")
         return float(value)
 
     def show(self) -> None:
         """Tell on a terminal how far the search is, and what was best so far."""
-        if self.bar.disable:
-            return
         trials = self.study.trials()
         self.bar.n = sum(t.state.is_finished() for t in trials)
         self.bar.total = self.study.size(trials)
         with suppress(ValueError):  # no trial is complete
-            best = self.study.study.best_trial
+            best = self.study.record.best_trial
             words = f"best so far: {self.metric} {best.value:.4f} {best.user_attrs['name']}"
             self.bar.set_postfix_str(words, refresh=False)
         self.bar.refresh()
 
 
-def _bar(name: str, unit: str, total: int | None = None, initial: int = 0) -> tqdm:
+def _bar(name: str, **more: Any) -> tqdm:
     """Return a bar, which is drawn on a terminal only."""
-    file, shown = sys.stdout, name[:60]
-    return tqdm(None, shown, total, False, file, unit=unit, disable=None, initial=initial)
+    return tqdm(desc=name[:60], leave=False, disable=None, file=sys.stdout, **more)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     """Read the epochs that a run has finished."""
     path = folder / "metrics.jsonl"
-    return parse_rows(path.read_bytes())[0] if path.exists() else []
+    return files.parse_rows(path.read_bytes())[0] if path.exists() else []

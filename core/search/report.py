@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from core.base.files import replacing
 from core.base.keys import KEYS
@@ -62,26 +61,23 @@ def _edges(study: Study, best: Point) -> Iterator[str]:
         if len(values) < 2 or not numbers or not holds(dimension, best.get(name)):
             continue
         for word, end in (("below", min(values)), ("beyond", max(values))):
-            key = KEYS.get(name)
-            if key is not None and end in (key.low, key.high):
-                continue  # nothing is allowed beyond it
-            if abs(scale(best[name]) - scale(end)) <= near:
-                yield (
-                    f"The best {name}, {best[name]:g}, lies at the edge of the space: "
-                    f"extend {name} {word} {end:g}."
-                )
+            is_last = name in KEYS and end in (KEYS[name].low, KEYS[name].high)  # that is allowed
+            if abs(scale(best[name]) - scale(end)) <= near and not is_last:
+                edge = f"The best {name}, {best[name]:g}, lies at the edge of the space"
+                yield f"{edge}: extend {name} {word} {end:g}."
 
 
 def _importance(study: Study, complete: Sequence[Any]) -> Iterator[str]:
     """Tell how much of the difference between good and other points each key explains."""
-    points = [Tried(t.user_attrs["point"], t.value, {}) for t in complete]
-    inside = [tried for tried in points if study.settings.holds(tried.point)]
     if len(study.settings.space) < 2:
         return
-    if len(inside) < 10:
+    points = [Tried(t.user_attrs["point"], t.value, {}) for t in complete]
+    searched = study_of(study.settings, points, study.more_is_better)
+    if len(searched.trials) < 10:
         yield "Importance of the keys: needs 10 complete trials in the space."
         return
-    searched = study_of(study.settings, inside, study.more_is_better)
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     parts = get_param_importances(searched, evaluator=PedAnovaImportanceEvaluator())
     words = ", ".join(f"{name} {part:.2f}" for name, part in parts.items())
     yield f"Importance of the keys (PED-ANOVA, Watanabe et al. 2023): {words}."
@@ -97,22 +93,18 @@ def _noise(study: Study, complete: Sequence[Any]) -> Iterator[str]:
     if len(complete) < 2:
         return
     if repeats < 2:
-        yield (
-            "One seed a point: how much of the difference is seed noise is not known; "
-            "`repeats: 3` in search.yaml tells."
-        )
+        yield "One seed a point: seed noise is not known; `repeats: 3` in search.yaml measures it."
         return
     from scipy import stats
 
     variances = [statistics.variance(t.user_attrs["values"]) for t in complete]
     spread = math.sqrt(statistics.fmean(variances))
     threshold = stats.t.ppf(0.975, len(complete) * (repeats - 1)) * spread * math.sqrt(2 / repeats)
-    near = [t for t in complete[1:] if abs(t.value - complete[0].value) <= threshold]
+    others, best = complete[1:], complete[0].value
+    near = sum(abs(t.value - best) <= threshold for t in others)
     yield f"Seed noise: standard deviation {spread:.4f} over seeds, pooled over all points."
-    yield (
-        f"{len(near)} of the other {len(complete) - 1} points cannot be told from the best (within "
-        f"{threshold:.4f}, 5% level, {repeats} seeds)."
-    )
+    basis = f"within {threshold:.4f}, 5% level, {repeats} seeds"
+    yield f"{near} of the other {len(others)} points cannot be told from the best ({basis})."
 
 
 def _draw(study: Study, complete: Sequence[Any], metric: str, path: Path) -> Path:

@@ -10,10 +10,9 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from core.base import params, parsing
 from core.base.errors import UsageError, did_you_mean
 from core.base.keys import KEYS, Key
-from core.base.params import check_names, check_values
-from core.base.parsing import read_mapping
 
 # What one key may be. Choices are JSON texts, because Optuna's cannot be lists or mappings.
 Dimension = CategoricalDistribution | FloatDistribution | IntDistribution
@@ -34,14 +33,12 @@ def to_optuna(dimension: Dimension, value: Any) -> Any:
 
 
 def from_optuna(dimension: Dimension, value: Any) -> Any:
-    """Return Optuna's value as it stands in a point: real numbers are rounded to six digits.
-
-    In steps they have twelve, or they would leave the steps: 0.1 + 2 * 0.1 becomes 0.3.
-    """
+    """Return a value of Optuna's as it stands in a point, where real numbers are rounded."""
     if isinstance(dimension, CategoricalDistribution):
         return json.loads(value)
     if isinstance(dimension, FloatDistribution):
-        value = float(f"{value:.{12 if dimension.step else 6}g}")
+        digits = 12 if dimension.step else 6  # six could leave the steps
+        value = float(f"{value:.{digits}g}")
     return min(max(value, dimension.low), dimension.high)
 
 
@@ -72,17 +69,15 @@ def grid_values(dimension: Dimension) -> list[Any]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a search.yaml says.
+    """What a search.yaml says, beside the params that all trials share."""
 
-    `prune` is (epochs before the first comparison, one of how many goes on), or None.
-    """
-
+    base: dict[str, Any]
     method: str
     space: dict[str, Any]  # of Dimensions
     trials: int
     seed: int
     repeats: int
-    prune: tuple[int, int] | None
+    prune: tuple[int, int] | None  # epochs before the first comparison, one of how many goes on
 
     def holds(self, point: Point) -> bool:
         """Tell whether a point, which may come from another space, lies in this one."""
@@ -95,7 +90,7 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
     Raises:
         UsageError: a key or value is not one of a search, or could not stand in a params file.
     """
-    written, where = read_mapping(path), str(path)
+    written, where = parsing.read_mapping(path), str(path)
     _refuse_unknown(written, ("method", "space", "trials", "seed", "repeats", "prune"), where)
     method, names = written.get("method", "grid"), written.get("space")
     if method not in METHODS:
@@ -103,7 +98,7 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         raise UsageError(f"{path}: 'method' is {method!r}{hint}, want one of {', '.join(METHODS)}")
     if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names)):
         raise UsageError(f"{path}: 'space' is {names!r}, want keys with their values")
-    if messages := check_names(names, base.get("task", "model"), where, base):
+    if messages := params.check_names(names, base.get("task", "model"), where, base):
         raise UsageError(messages[0])
     space = {name: _read_dimension(where, name, values) for name, values in names.items()}
     if method == "grid":
@@ -126,7 +121,8 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         raise UsageError(f"{path}: 'repeats' sets the seeds, so 'seed' cannot be in the space")
     trials = _at_least_one(written, "trials", where)
     seed = KEYS["seed"].check(written.get("seed", KEYS["seed"].default), where)
-    return Settings(method, space, trials, seed, repeats, _read_prune(written.get("prune"), where))
+    prune = None if written.get("prune") is None else _read_prune(written["prune"], where)
+    return Settings(base, method, space, trials, seed, repeats, prune)
 
 
 def _refuse_unknown(values: Iterable[str], known: Sequence[str], where: str) -> None:
@@ -145,14 +141,14 @@ def _read_dimension(path: str, name: str, values: Any) -> Dimension:
     if isinstance(values, list):
         if not values:
             raise UsageError(f"{where} holds no values")
-        choices = [check_values({name: value}, path)[name] for value in values]
+        choices = [params.check_values({name: value}, path)[name] for value in values]
         if len({point_key({name: choice}) for choice in choices}) < len(choices):
             raise UsageError(f"{where} holds a value twice")
         return CategoricalDistribution([json.dumps(choice) for choice in choices])
     if not (isinstance(values, dict) and {"low", "high"} <= set(values)):
         raise UsageError(f"{where} is {values!r}, want a list or {{low, high, log, step}}")
     _refuse_unknown(values, ("low", "high", "log", "step"), where)
-    low, high = (check_values({name: values[end]}, path)[name] for end in ("low", "high"))
+    low, high = (params.check_values({name: values[end]}, path)[name] for end in ("low", "high"))
     if not {type(low), type(high)} <= {int, float}:
         raise UsageError(f"{where}: 'low' and 'high' are {[low, high]}, want numbers")
     whole = type(low) is type(high) is int
@@ -168,9 +164,7 @@ def _read_dimension(path: str, name: str, values: Any) -> Dimension:
         return FloatDistribution(low, high, log, step)
 
 
-def _read_prune(prune: Any, where: str) -> tuple[int, int] | None:
-    if prune is None:
-        return None
+def _read_prune(prune: Any, where: str) -> tuple[int, int]:
     if not (isinstance(prune, dict) and set(prune) <= {"after", "keep"}):
         raise UsageError(f"{where}: 'prune' is {prune!r}, want {{after: epochs, keep: fraction}}")
     keep = prune.get("keep", 0.5)

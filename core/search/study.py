@@ -1,7 +1,7 @@
 """The record of a search, shared by all processes that work on it: trials, their owners, values.
 
-Optuna keeps the record, in a file or in PostgreSQL. Who runs a trial is told by a lock. Of a trial,
-`user_attrs` hold its "point", the "name" of its folder, what the sampler notes for later calls
+Optuna keeps the record, in a file or in PostgreSQL. Who runs a trial is told by a lock. A trial's
+`user_attrs` hold its "point", the "name" of its folder, what the sampler needs to know of it later
 ("note:..."), and in the end its "values", one for every seed, or "why" it failed.
 """
 
@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import SuccessiveHalvingPruner
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna import pruners
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, journal
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from core.base import files, keys
 from core.base.errors import DataError, UsageError
-from core.base.files import parse_rows
-from core.base.keys import decides
 from core.search.locks import CONNECTION, Locks, open_locks
 from core.search.points import Tried, next_point, planned_points, trial_name
 from core.search.space import Settings, point_key
@@ -29,37 +27,36 @@ class Study:
     """The trials of one search; `open_study` makes it."""
 
     def __init__(
-        self, study: optuna.Study, locks: Locks, settings: Settings, more_is_better: bool
+        self, record: optuna.Study, locks: Locks, settings: Settings, more_is_better: bool
     ) -> None:
-        self.study, self.locks, self.settings = study, locks, settings
-        self.more_is_better, points = more_is_better, planned_points(settings)
-        self.planned = None if points is None else {point_key(point): point for point in points}
+        self.record, self.locks, self.settings = record, locks, settings
+        self.more_is_better = more_is_better
+        self.planned = {point_key(point): point for point in planned_points(settings) or []}
 
-    def check_base(self, parent_dir: Path, base: dict[str, Any]) -> None:
+    def check_base(self, parent_dir: Path) -> None:
         """Refuse to mix trials of different base params in one record."""
-        shared = {n: v for n, v in base.items() if decides(n) or n == "data_dir"}
+        shared = {n: v for n, v in self.settings.base.items() if keys.decides(n) or n == "data_dir"}
         shared |= {"repeats": self.settings.repeats}
-        before = self.study.user_attrs.get("shared")
+        before = self.record.user_attrs.get("shared")
         if before is None:
-            self.study.set_user_attr("shared", shared)
+            self.record.set_user_attr("shared", shared)
         elif before != shared:
             changed = sorted(n for n in before | shared if before.get(n, ...) != shared.get(n, ...))
             raise UsageError(
                 f"{parent_dir}: {', '.join(map(repr, changed))} changed since the search began.\n"
-                "Its trials would not be comparable: put the old value back, or search in a new"
-                " folder."
+                "Its trials would not be comparable: put the old value back, or use a new folder."
             )
 
     def trials(self) -> list[FrozenTrial]:
         """Return Optuna's records of all trials, without failed ones that were tried again."""
-        again = self.study.user_attrs.get("again", [])
-        return [t for t in self.study.get_trials(deepcopy=False) if t.number not in again]
+        again = self.record.user_attrs.get("again", [])
+        return [t for t in self.record.get_trials(deepcopy=False) if t.number not in again]
 
     def size(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials there will be in the end."""
         missing = max(0, self.settings.trials - len(trials))
-        if self.planned is not None:
-            left = len(self.planned.keys() - _keys(trials))
+        if self.planned:
+            left = len(self.planned.keys() - {point_key(t.user_attrs["point"]) for t in trials})
             missing = left if self.settings.method == "grid" else min(left, missing)
         return len(trials) + missing
 
@@ -69,23 +66,23 @@ class Study:
             trials = self.trials()
             for left in trials:
                 if left.state == TrialState.RUNNING and self.locks.take(left.number):
-                    return Trial(self.study, left._trial_id)
+                    return Trial(self.record, left._trial_id)
             # One that waits was added by a process that was killed before the next line but two.
             if not any(t.state == TrialState.WAITING for t in trials):
                 if (attributes := self._next(trials)) is None:
                     return None
-                self.study.enqueue_trial({}, attributes)
-            trial = self.study.ask()
+                self.record.enqueue_trial({}, attributes)
+            trial = self.record.ask()
             self.locks.take(trial.number)
             return trial
 
     def _next(self, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
         """Return the attributes of the next trial; None if there are enough."""
-        tried, enough = _keys(trials), self.size(trials) == len(trials)
-        before = self.study.get_trials(deepcopy=False)
-        points = [before[n].user_attrs["point"] for n in self.study.user_attrs.get("again", [])]
-        if self.planned is not None and not enough:
-            points += self.planned.values()
+        tried = {point_key(t.user_attrs["point"]) for t in trials}
+        before = self.record.get_trials(deepcopy=False)
+        points = [before[n].user_attrs["point"] for n in self.record.user_attrs.get("again", [])]
+        enough = self.size(trials) == len(trials)
+        points += [] if enough else self.planned.values()
         for point in points:
             if point_key(point) not in tried:
                 return {"point": point, "name": trial_name(point)}
@@ -105,15 +102,12 @@ class Study:
         """Let trials that failed be run again."""
         with self.locks:
             failed = [t.number for t in self.trials() if t.state == TrialState.FAIL]
-            before = self.study.user_attrs.get("again", [])
-            self.study.set_user_attr("again", before + failed)
+            before = self.record.user_attrs.get("again", [])
+            self.record.set_user_attr("again", before + failed)
 
     def prunes(self, trial: Trial, values: Sequence[float | None]) -> bool:
-        """Note the values of the epochs so far, and tell whether the trial should go no further.
-
-        There is one value for every epoch, None where it was not a finite number.
-        """
-        noted = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        """Note the values of the epochs so far (None: not finite); tell whether to stop here."""
+        noted = self.record.get_trials(deepcopy=False)[trial.number].intermediate_values
         for epoch, value in enumerate(values, start=1):
             if value is not None and epoch not in noted:
                 trial.report(value, epoch)
@@ -121,28 +115,18 @@ class Study:
                     return True
         return False
 
-    def end(
-        self, trial: Trial, state: TrialState, value: float | None = None, **attributes: Any
-    ) -> None:
-        """Note how a trial ended, its value if it is complete, and more in attributes."""
-        for name, content in attributes.items():
+    def end(self, trial: Trial, state: TrialState, value: float | None = None, **more: Any) -> None:
+        """Note how a trial ended: its value if it is complete, and more attributes."""
+        for name, content in more.items():
             trial.set_user_attr(name, content)
         with self.locks:  # nobody may see the trial running and find its lock free
-            self.study.tell(trial.number, value, state)
+            self.record.tell(trial.number, value, state)
             self.locks.give_back(trial.number)
-
-
-def _keys(trials: Sequence[FrozenTrial]) -> set[str]:
-    return {point_key(trial.user_attrs["point"]) for trial in trials}
 
 
 @contextmanager
 def open_study(
-    parent_dir: Path,
-    storage: str | None,
-    settings: Settings,
-    base: dict[str, Any],
-    more_is_better: bool,
+    parent_dir: Path, storage: str | None, settings: Settings, more_is_better: bool
 ) -> Iterator[Study]:
     """Open the record of a search, or begin it: in `storage`, "postgresql://...", or in a file.
 
@@ -154,17 +138,17 @@ def open_study(
     try:
         with closing(open_locks(parent_dir, storage)) as locks:
             with locks:
-                study = optuna.create_study(
+                record = optuna.create_study(
                     storage=_open_storage(parent_dir / "search.journal", storage, locks),
                     # A file goes with its folder, which may be renamed.
                     study_name="search" if storage is None else parent_dir.resolve().name,
                     sampler=optuna.samplers.RandomSampler(),  # not asked for points
-                    pruner=settings.prune and SuccessiveHalvingPruner(*settings.prune),
+                    pruner=settings.prune and pruners.SuccessiveHalvingPruner(*settings.prune),
                     direction="maximize" if more_is_better else "minimize",
                     load_if_exists=True,
                 )
-                opened = Study(study, locks, settings, more_is_better)
-                opened.check_base(parent_dir, base)
+                opened = Study(record, locks, settings, more_is_better)
+                opened.check_base(parent_dir)
             yield opened
     except Exception as error:
         kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -185,10 +169,10 @@ def _open_storage(path: Path, storage: str | None, locks: Locks) -> BaseStorage:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
-    rows, sound = parse_rows(content[:whole])  # Optuna would write on behind a bad last one
+    rows, sound = files.parse_rows(content[:whole])  # Optuna would not mind a damaged last line
     try:
         if not sound:
             raise ValueError(f"line {len(rows) + 1}")
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=locks))  # type: ignore[arg-type]
+        return JournalStorage(journal.JournalFileBackend(str(path), locks))  # type: ignore[arg-type]
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise DataError(f"{path}: damaged ({error}); without it the search starts anew") from error

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.base.errors import UsageError, UserError
+from core.base.errors import UsageError
 from core.base.params import Params, find_params_file
 from core.base.parsing import read_mapping
 from core.machine.locks import one_writer
@@ -42,16 +42,13 @@ def make_folder(folder: Path, params: Params) -> None:
 
 
 class Launcher:
-    """Starts processes that call `target(folder, data_dir, gpu)`.
-
-    They are forks of a server that has imported `modules`, where there are such servers.
-    """
+    """Starts processes that call `target(folder, data_dir, gpu)`, with `modules` imported."""
 
     def __init__(self, target: Callable[..., None], modules: Sequence[str]) -> None:
         self.target = target
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self.context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
-        if forks:
+        if forks:  # of a server that imports the modules once; elsewhere every process does
             from multiprocessing.forkserver import ensure_running
 
             self.context.set_forkserver_preload(list(modules))
@@ -69,7 +66,7 @@ class Launcher:
                 return process
             except (EOFError, ConnectionError):  # the server died meanwhile
                 time.sleep(0.2)
-        raise UserError("the process that trials are started from dies again and again")
+        raise OSError("the process that trials are started from dies again and again")
 
 
 def enter(folder: Path, gpu: str | None) -> None:
@@ -91,9 +88,7 @@ def enter(folder: Path, gpu: str | None) -> None:
 
 def _end_with_search() -> None:
     """Stop the run, so that it saves, when the search that started it is no more."""
-    search = multiprocessing.parent_process()
-    assert search is not None
-    search.join()
+    multiprocessing.parent_process().join()  # type: ignore[union-attr]
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)
