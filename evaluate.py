@@ -18,6 +18,7 @@ from core.base.params import Params
 from core.data.folder import synthetic_note
 from core.data.order import own_batches
 from core.machine.devices import autocast_for, device_of
+from core.machine.random_states import seeded
 from core.machine.script import common_parser, one_process_only, reports_errors
 from core.run.evaluation import write_evaluation
 from core.run.log import logging_to
@@ -48,9 +49,10 @@ def evaluate(
         Every metric and every loss of the whole split, and the outputs and labels as kept (of
         several processes, rank 0 has them).
     """
-    tally, autocast = Tally(task, keep), autocast_for(params, device_of(model))
+    device = device_of(model)
+    tally, autocast = Tally(task, keep), autocast_for(params, device)
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), seeded(params.seed, device=device):  # a net may draw in eval mode, too
         for batch in own_batches(loader, watch, tally.exchange):
             with autocast():
                 outputs, labels = task.forward(model, batch, params)
@@ -82,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder, split, save = args.model_dir, args.split, args.save_predictions
     with logging_to(folder / "evaluate.log"):
         restored = restore_from_args(args)
-        task, params, data_dir = restored.task, restored.params, restored.data_dir
         model, loader = restored.with_loader(split)
+        task, params, data_dir = restored.task, restored.params, restored.data_dir
         logging.info("Evaluating %s on %s of %s", restored.path, split, data_dir)
         if note := synthetic_note(data_dir):
             logging.info("Note: these are %s", note)

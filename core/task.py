@@ -78,9 +78,7 @@ def is_integer(labels: Any) -> bool:
     )
 
 
-def default_loss_weight(
-    outputs: Any, labels: Any, ignored: Collection[int] = IGNORED
-) -> Tensor:
+def default_loss_weight(outputs: Any, labels: Any, ignored: Collection[int] = IGNORED) -> Tensor:
     """Count the terms of a mean loss: the integer labels not ignored, else the examples."""
     if is_integer(labels):
         signed = labels.to(torch.int64) if labels.dtype is torch.uint8 else labels
@@ -93,9 +91,7 @@ def default_loss_weight(
     return torch.full((), count, device=found[0].device if found else None)
 
 
-def default_collect(
-    outputs: Any, labels: Any, class_axis: int | None = -1
-) -> tuple[Any, Any]:
+def default_collect(outputs: Any, labels: Any, class_axis: int | None = -1) -> tuple[Any, Any]:
     """Keep every example's outputs and labels; of sequences, one row a token.
 
     Integer labels (B, T) with outputs (B, T, K) or (B*T, K) become (B*T,) and (B*T, K).
@@ -134,7 +130,6 @@ class Task:
     show: Callable[..., bytes | str] | None = None
     read_inputs: Callable[[list[str], Params], Iterable[tuple[str, Any]]] | None = None
     data_dir: str | None = None
-    ignored: tuple[int, ...] = ()  # labels of rows that metrics do not see
     labelled: bool = True  # whether the loss needs labels; a split without is then not scored
 
     def losses(self, outputs: Any, labels: Any) -> dict[str, Tensor]:

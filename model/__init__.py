@@ -19,8 +19,12 @@ reset().
 
 What a task may define; absent means the default:
 
-    net.py          loss_weight(outputs, labels) -> Tensor ()      how many terms loss_fn's mean is
-                        over; default: integer labels except -1 and -100, else the examples
+    net.py          outputs = "logits", "probabilities" or "other"     what outputs (B, K) are;
+                        "other", as of embeddings: no table of classes, no chance. Default: what
+                        the loss does with the first batch tells, and the log says it
+                    loss_weight(outputs, labels) -> Tensor ()      how many terms loss_fn's mean is
+                        over; default: integer labels but those that the loss ignores (of -1,
+                        -100 and 255), else the examples
                     collect(outputs, labels) -> (outputs, labels)  what is kept of a batch for the
                         metrics; default: everything, sequences as one row a token
                     forward(model, batch, params) -> (outputs, labels)     for other batches

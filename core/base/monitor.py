@@ -8,8 +8,9 @@ from typing import Any
 from core.base.errors import UsageError, did_you_mean
 
 # Words of a metric's name that say whether less or more of it is better.
-LESS = "loss error err mae mse rmse mape msle rmsle nll bce ce perplexity ppl distance dist bpc bpb "
-LESS += "wer cer eer fid kid lpips hausdorff cost divergence kl ece brier regret deviation violation"
+LESS = "loss error err mae mse rmse mape msle rmsle nll bce ce perplexity ppl distance dist bpc "
+LESS += "bpb wer cer eer fid kid lpips hausdorff cost divergence kl ece brier regret deviation "
+LESS += "violation"
 MORE = "accuracy acc precision recall f f1 fbeta auc auroc auprc roc ap map iou miou dice jaccard "
 MORE += "sensitivity specificity kappa mcc bleu rouge meteor r2 ndcg mrr hits psnr ssim likelihood "
 MORE += "correlation pearson spearman reward return top"

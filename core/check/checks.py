@@ -15,6 +15,7 @@ CHECKS: dict[str, Callable[[Subject], str | None]] = {
     "every example can be read": data_checks.every_example_can_be_read,
     "splits share no example": data_checks.splits_share_no_example,
     "labels are of one kind in all splits": data_checks.labels_are_of_one_kind,
+    "outputs fit labels": net_checks.outputs_fit_labels,
     "the first loss is near chance": net_checks.first_loss_is_near_chance,
     "a gradient reaches every weight": net_checks.gradient_reaches_every_weight,
     "the net learns one batch by heart": net_checks.one_batch_is_learned,

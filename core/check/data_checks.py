@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from core.base.classification import IGNORED
 from core.base.errors import DataError, UserError
 from core.check.subject import FaultError, NotApplicableError, Short, Subject, first_difference
 from core.data.batches import Batches
@@ -145,7 +144,7 @@ def labels_are_of_one_kind(subject: Subject) -> str:
         if not parts:
             raise NotApplicableError("batches are not (inputs, integer labels)")
         labels = torch.cat(parts)
-        labels = labels[~torch.isin(labels, torch.tensor(IGNORED))]
+        labels = labels[~torch.isin(labels, torch.tensor(subject.reading.ignored))]
         if len(wrong := labels[(labels < 0) | (labels >= classes)]):
             raise FaultError(f"{split}: label {int(wrong[0])}, the net scores 0 to {classes - 1}")
         counts.append(labels.bincount(minlength=classes))

@@ -14,7 +14,7 @@ from core.base.errors import Stopped
 from core.base.params import find_params_file
 from core.check.subject import FaultError, NotApplicableError, Short, Subject, first_difference
 from core.machine.nested import example, tensors
-from core.run.baseline import chance_loss, count_classes
+from core.run.baseline import chance_loss
 from core.run.opening import ending, open_run
 from core.task import Batch, Loader
 from core.training.checkpoint import read_checkpoint
@@ -22,12 +22,20 @@ from core.training.state import State
 from core.training.tally import join
 
 
+def outputs_fit_labels(subject: Subject) -> str:
+    """Loss and metrics hold every output against its own label, and leave padding out."""
+    if subject.misfits:
+        raise FaultError(". ".join(subject.misfits))
+    return subject.reading.told(subject.fresh().task)
+
+
 def first_loss_is_near_chance(subject: Subject) -> str:
     """A net that knows nothing yet answers at random: ln K for cross-entropy over K classes."""
-    classes, state = subject.num_classes(), subject.fresh()
+    subject.num_classes()
+    state = subject.fresh()
     outputs, labels = subject.forward(state, subject.loaders["val"].first_batch())
     loss = float(state.task.losses(outputs, labels)["loss"])
-    chance = chance_loss(state.task, outputs, labels, classes)
+    chance = chance_loss(state.task, state.reading, outputs, labels)
     told = f"{loss:.3g}, chance is {chance:.3g}"
     if not chance / 2 <= loss <= 2 * chance:
         raise FaultError(f"{told}. Are inputs scaled, first weights small, and outputs logits?")
@@ -83,11 +91,12 @@ def one_batch_is_learned(subject: Subject) -> str:
 
 def accuracy(subject: Subject, state: State, batch: Batch) -> float | None:
     """Return the fraction of right answers in eval mode; None if outputs are not class scores."""
-    outputs, labels = subject.forward(state, batch)
-    if count_classes(outputs, labels) is None:
+    reading, (outputs, labels) = subject.reading, subject.forward(state, batch)
+    if reading.class_axis is None or reading.num_classes is None:
         return None
-    outputs, labels = state.task.collect(outputs, labels)
-    return float((outputs.argmax(-1) == labels)[labels >= 0].float().mean())
+    found = outputs.argmax(reading.class_axis).reshape(labels.shape)
+    counted = ~torch.isin(labels, torch.tensor(reading.ignored, device=labels.device))
+    return float((found == labels)[counted].float().mean())
 
 
 def examples_do_not_meet(subject: Subject) -> str:

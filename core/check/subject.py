@@ -15,9 +15,10 @@ from core.base.params import Params
 from core.data.fetching import fetch_loaders
 from core.machine import devices
 from core.machine.nested import tensors
-from core.run.baseline import count_classes
 from core.run.opening import open_run
 from core.task import Batch, IndexBatch, Loader
+from core.training.misfits import misfits
+from core.training.reading import read_batch
 from core.training.state import State, make_state
 
 SMALL = 32  # examples a batch, so that the checks are quick
@@ -78,7 +79,8 @@ class Subject:
         self.set_by_loaders = {n: v for n, v in run.params.dict.items() if v is not before.get(n)}
         state = make_state(run.task, run.params, run.device, self.loaders["train"])
         outputs, labels = self.forward(state, self.loaders["val"].first_batch())
-        self.labelled, self.classes = labels is not None, count_classes(outputs, labels)
+        self.reading, self.labelled = read_batch(run.task, outputs, labels), labels is not None
+        self.misfits = misfits(run.task, self.reading, outputs, labels)
         on_cpu, precision = run.device.type == "cpu", run.params.precision
         self.noise = 0.0 if on_cpu or run.params.deterministic else 1e-2  # of repeated sums
         self.rounding = 1e-5 if on_cpu else 1e-2  # between batch sizes; a GPU may use TF32
@@ -96,11 +98,13 @@ class Subject:
     def fresh(self, constant_rate: bool = False, **settings: Any) -> State:
         """Return the state before the first step, the same every time; by default not compiled."""
         run = open_run(self.folder, self.overrides | {"compile": False} | settings)
-        task, device = replace(run.task, labelled=self.labelled), devices.start(run.params)
+        task, device = self.reading.apply(run.task), devices.start(run.params)
         run.params.dict.update(self.set_by_loaders)
         if constant_rate:
             task, run.params.lr_scheduler = replace(task, make_scheduler=None), None
-        return make_state(task, run.params, device, self.loaders["train"])
+        state = make_state(task, run.params, device, self.loaders["train"])
+        state.reading = self.reading
+        return state
 
     def batches(self, loaders: Mapping[str, Loader]) -> Iterator[Batch]:
         """Yield training batches without end: those of epoch 0, of epoch 1, and so on."""
@@ -142,9 +146,9 @@ class Subject:
 
     def num_classes(self) -> int:
         """Return K, where outputs are scores of the classes of integer labels."""
-        if self.classes is None:
+        if self.reading.num_classes is None:
             raise NotApplicableError("outputs are not scores of classes that integer labels name")
-        return self.classes
+        return self.reading.num_classes
 
     def unequal(self, told: str) -> UserError:
         """Return the error for steps that do not repeat themselves; on a GPU they need not."""

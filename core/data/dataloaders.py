@@ -1,8 +1,9 @@
 """Plain DataLoaders made exact: order and randomness depend on (seed, epoch, example) alone."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, tee
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from torch.utils.data import (
     SequentialSampler,
     Subset,
 )
+from torch.utils.data.distributed import DistributedSampler
 
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
 from core.data.order import epoch_order, split_into_batches
+from core.machine.nested import tensors
 from core.machine.random_states import (
     example_seed,
     kept_outside_workers,
@@ -113,16 +116,21 @@ class ExactLoader(Loader):
 
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
         self.loader, self.seed, self.train = loader, seed, train
-        sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else loader.dataset
-        self.num_examples = len(sampler)
+        dataset: Any = loader.dataset
+        sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else dataset
+        divided = isinstance(loader.sampler, DistributedSampler)
+        self.num_examples = len(dataset if divided else sampler)
         if self.num_examples == 0:
             raise DataError("a split has no examples")
-        self.own_order = not has_standard_sampler(loader)
+        self.shuffled = is_shuffled(loader)
+        self.own_order = self.shuffled is None
         order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
+        order += ", instead of its DistributedSampler" if divided else ""
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
         self.places, self.batched = _Places(), loader.batch_sampler is not None
+        self.told = False  # that collate_fn leaves examples out
         batched, single = {"batch_sampler": self.places}, {"sampler": self.places}
         self.inner = remade(
             loader,
@@ -167,9 +175,9 @@ class ExactLoader(Loader):
         return (IndexBatch(i, index) for i, index in enumerate(batches))
 
     def _standard_order(self, epoch: int) -> list[list[int]]:
-        shuffled = self.train and type(self.loader.sampler) is RandomSampler
         size, batch_size = self.num_examples, self.loader.batch_size or 1
-        order = epoch_order(size, self.seed, epoch) if shuffled else torch.arange(size)
+        drawn = self.train and self.shuffled
+        order = epoch_order(size, self.seed, epoch) if drawn else torch.arange(size)
         if self.train and self.loader.drop_last:
             order = order[: size - size % batch_size]
         return [batch.tolist() for batch in split_into_batches(order, batch_size, self.train)]
@@ -184,14 +192,35 @@ class ExactLoader(Loader):
             if isinstance(own := getattr(part, "generator", None), torch.Generator):
                 own.manual_seed(mixed_seed(self.seed, epoch))
         with seeded(self.seed, epoch):
-            return list(islice(sampler, len(self.loader)))
+            order = list(islice(sampler, len(self.loader) + 1))
+        check_length(self.loader, len(order), len(self.loader), "batches of its sampler")
+        return order
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan."""
-        self.places.places = map(partial(_places, epoch, self.batched), part)
+        plan, ahead = tee(part)
+        self.places.places = map(partial(_places, epoch, self.batched), ahead)
         with signals_held_back():
             batches = iter(self.inner)
-        return map(self.place, until_done(batches))
+        for batch, planned in zip(until_done(batches), plan, strict=False):
+            if self.batched:
+                self._count_rows(batch, planned)
+            yield self.place(batch)
+
+    def _count_rows(self, batch: Batch, planned: IndexBatch) -> None:
+        """Say once in the log that a batch has fewer rows than examples were asked for."""
+        parts = [part for part in tensors(batch) if part.ndim]
+        count = len(planned.index if planned.rows is None else planned.index[planned.rows])
+        if self.told or not parts or any(count in part.shape for part in parts):
+            return
+        if (most := max(len(part) for part in parts)) < count:
+            self.told = True
+            logging.warning(
+                "WARNING: a batch of %d examples has %d rows: its collate_fn leaves examples out, "
+                "and they are in no number.",
+                count,
+                most,
+            )
 
 
 def _places(epoch: int, batched: bool, planned: IndexBatch) -> Any:
@@ -202,14 +231,33 @@ def _places(epoch: int, batched: bool, planned: IndexBatch) -> Any:
     return [(epoch, i) for i in index]
 
 
-def has_standard_sampler(loader: DataLoader[Any]) -> bool:
-    """Tell whether a loader visits every example once, in order or shuffled."""
+def check_length(
+    loader: DataLoader[Any], found: int, promised: int, what: str, advice: str = ""
+) -> None:
+    """Hold what came in an epoch against the length; DataError if they differ."""
+    if found != promised:
+        several = " or more" if found > promised else ""
+        raise DataError(
+            f"a DataLoader of {type(loader.dataset).__name__}: an epoch had {found}{several} "
+            f"{what}, its length says {promised}.\n__len__() must be what it yields, else examples "
+            f"are lost or counted twice.{advice}"
+        )
+
+
+def is_shuffled(loader: DataLoader[Any]) -> bool | None:
+    """Tell whether a loader shuffles; None if it does not visit every example once.
+
+    A DistributedSampler stands for the order that it divides: the framework divides by itself.
+    """
     sampler, batches = loader.sampler, loader.batch_sampler
     if type(batches) is not BatchSampler or batches.sampler is not sampler:
-        return False
+        return None
     if type(sampler) is RandomSampler:
-        return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
-    return type(sampler) is SequentialSampler
+        whole = not sampler.replacement and sampler.num_samples == len(sampler.data_source)
+        return True if whole else None
+    if isinstance(sampler, DistributedSampler):
+        return bool(sampler.shuffle)
+    return False if type(sampler) is SequentialSampler else None
 
 
 def known_ids(dataset: Any) -> list[Any]:

@@ -1,17 +1,18 @@
 """Asking a task for its loaders, and giving each what the loop needs of it."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Subset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import Batches
-from core.data.dataloaders import ExactLoader, has_standard_sampler, remade
+from core.data.dataloaders import ExactLoader, is_shuffled, remade
 from core.data.streams import StreamLoader
 from core.machine.random_states import generator
 from core.task import Loader, Task
@@ -65,6 +66,7 @@ def fetch_loaders(
 def exact(loader: Any, seed: int, train: bool = False) -> Loader:
     """Return a loader that has a plan; DataError if it is neither a DataLoader nor a `Batches`."""
     if hasattr(loader, "plan"):
+        loader = copy.copy(loader)  # one object may serve two splits
         loader.train = train
         return loader
     if not isinstance(loader, DataLoader):
@@ -83,7 +85,7 @@ def split_off(loader: Any, params: Params) -> tuple[Any, Any]:
     divide = isinstance(loader, Batches) or (
         isinstance(loader, DataLoader)
         and not isinstance(loader.dataset, IterableDataset)
-        and has_standard_sampler(loader)
+        and is_shuffled(loader) is not None
     )
     if not divide:
         raise DataError(
@@ -107,6 +109,6 @@ def _subset(loader: Any, index: Tensor) -> Any:
         loader,
         Subset(loader.dataset, index.tolist()),
         batch_size=loader.batch_size,
-        shuffle=isinstance(loader.sampler, RandomSampler),
+        shuffle=is_shuffled(loader),
         drop_last=loader.drop_last,
     )

@@ -1,5 +1,6 @@
 """A DataLoader over an iterable dataset, whose examples have no numbers."""
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -10,7 +11,8 @@ from torch.utils.data import DataLoader
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
-from core.data.dataloaders import remade, start_worker, until_done
+from core.data.dataloaders import check_length, remade, start_worker, until_done
+from core.machine.nested import num_examples
 from core.machine.random_states import cpu_states, kept_states, mixed_seed, seeded
 from core.machine.signals import signals_held_back
 from core.task import Batch, IndexBatch, Loader
@@ -47,8 +49,13 @@ class StreamLoader(Loader):
         self.place = placement(params, device)
 
     def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self.loader)
+        """Return the number of batches, if the workers divide the examples evenly."""
+        if self.loader.batch_size is None:
+            return self.num_examples
+        size, whole = self.loader.batch_size, self.loader.drop_last
+        workers = max(1, self.loader.num_workers)
+        own = [len(range(i, self.num_examples, workers)) for i in range(workers)]
+        return sum(n // size if whole else math.ceil(n / size) for n in own)
 
     def first_batch(self) -> Batch:
         """Return the first batch of epoch 0."""
@@ -66,11 +73,26 @@ class StreamLoader(Loader):
         with seeded(self.seed, epoch), signals_held_back():
             batches = until_done(iter(self.loader))
             own, drawn = cpu_states(), 0
+        rows, regular = 0, not self.loader.drop_last
         for planned in part:
             while drawn <= planned.number:
                 with kept_states(own):
                     batch = next(batches, None)
                     own, drawn = cpu_states(), drawn + 1
-                if batch is None:  # it has ended early
-                    return
+                if batch is None:
+                    self._check(drawn - 1, len(self), "batches")
+                rows += num_examples(batch) or 0
+                # What was collated into other shapes has no rows to count.
+                regular = regular and (drawn > 1 or rows == self.loader.batch_size)
             yield self.place(batch)
+        if drawn < len(self):
+            return
+        with kept_states(own):
+            self._check(drawn + (next(batches, None) is not None), len(self), "batches")
+        if regular and len(self) > 1:
+            self._check(rows, self.num_examples, "examples")
+
+    def _check(self, found: int, promised: int, what: str) -> None:
+        workers = self.loader.num_workers
+        divide = "\nDoes it divide its examples among the workers, by get_worker_info()?"
+        check_length(self.loader, found, promised, what, divide if workers > 1 else "")

@@ -60,9 +60,9 @@ def example(value: Any, i: int, count: int) -> Any:
         return value[i * share : (i + 1) * share] if share else value
     if isinstance(value, Mapping):
         return {name: example(item, i, count) for name, item in value.items()}
-    if isinstance(value, tuple | list) and len(value) == count:
-        if _is_plain(value) or is_per_example(value):
-            return value[i : i + 1]
+    listed = isinstance(value, tuple | list) and len(value) == count
+    if listed and (_is_plain(value) or is_per_example(value)):
+        return value[i : i + 1]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(example(item, i, count) for item in value))
     if isinstance(value, tuple | list):

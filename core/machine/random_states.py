@@ -84,10 +84,13 @@ def kept_outside_workers() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def seeded(*numbers: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python, and put their states back after."""
-    with kept_states():
+def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed the global generators, those of a GPU too if given; put their states back after."""
+    of_gpu = [device] if device is not None and device.type == "cuda" else []
+    with kept_states(), torch.random.fork_rng(of_gpu, enabled=bool(of_gpu)):
         seed_cpu(mixed_seed(*numbers))
+        for each in of_gpu:
+            torch.cuda.default_generators[each.index or 0].manual_seed(mixed_seed(*numbers))
         yield
 
 

@@ -78,15 +78,27 @@ def _of_one(x: Tensor) -> Tensor:
     return (x.float() if x.is_floating_point() else x).cpu()
 
 
-def _likeliest(scores: Tensor, classes: Sequence[str], top: int) -> list[tuple[str, float]]:
-    """Return the `top` classes of scores (K,), logits or log-probabilities."""
-    found = scores.softmax(-1).topk(min(top, len(classes)))
+def _likeliest(chances: Tensor, classes: Sequence[str], top: int) -> list[tuple[str, float]]:
+    """Return the `top` classes of probabilities (K,)."""
+    found = chances.topk(min(top, len(classes)))
     return [(classes[i], p) for p, i in zip(found.values.tolist(), found.indices, strict=True)]
 
 
-def answer(name: str, outputs: Any, classes: list[str] | None, top: int) -> dict[str, Any]:
-    """Say what the net answers for one example: a class, a tag for every word, or its numbers."""
-    if classes and isinstance(outputs, Tensor) and outputs.shape[-1:] == (len(classes),):
+def answer(
+    name: str, outputs: Any, kind: str, classes: list[str] | None, top: int
+) -> dict[str, Any]:
+    """Say what the net answers for one example: a class, a tag for every word, or its numbers.
+
+    Args:
+        name: of the example; of a text, its words.
+        outputs: of the example, without the batch's dimension.
+        kind: "logits" or "probabilities" of classes, or "other".
+        classes: their names, if the task gives any.
+        top: how many classes are named.
+    """
+    named = classes if kind != "other" and isinstance(outputs, Tensor) else None
+    if classes and named and outputs.shape[-1:] == (len(classes),):
+        outputs = outputs if kind == "probabilities" else outputs.softmax(-1)
         if outputs.ndim == 1:
             best = _likeliest(outputs, classes, top)
             found = {"name": name, "class": best[0][0], "probability": best[0][1]}

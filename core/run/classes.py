@@ -10,17 +10,26 @@ import numpy as np
 from core.base.classification import confusion_matrix, precision_recall_f1
 from core.base.params import Params
 from core.task import Task
+from core.training.reading import Reading
 
 
 def report_classes(
-    outputs: Any, labels: Any, task: Task, params: Params, title: str, path: Path
+    outputs: Any,
+    labels: Any,
+    reading: Reading,
+    task: Task,
+    params: Params,
+    title: str,
+    path: Path,
 ) -> None:
     """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
     kinds = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
     if not (kinds and outputs.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"):
         return
     num_classes = outputs.shape[1]
-    if len(labels) == 0 or labels.max() >= num_classes:
+    counted = ~np.isin(labels, reading.ignored)
+    outputs, labels = outputs[counted], labels[counted]
+    if reading.outputs == "other" or len(labels) == 0:
         return
     confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
     names = task.class_names(params) if task.class_names else list(map(str, range(num_classes)))

@@ -50,4 +50,6 @@ def write_evaluation(
         logging.info("Predictions written to %s", target)
     made_up = synthetic_note(restored.data_dir) is not None
     title = f"{split}, {path.name}" + ("\n(made-up data)" if made_up else "")
-    report_classes(outputs, labels, task, params, title, folder / f"confusion_{name}.png")
+    report_classes(
+        outputs, labels, restored.reading, task, params, title, folder / f"confusion_{name}.png"
+    )

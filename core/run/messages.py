@@ -42,6 +42,7 @@ def start(
         examples, batches = loader.num_examples, len(loader)
         logging.info("%s: %s examples in %d batches, %s", split, examples, batches, loader.kind)
     logging.info("Net: %s weights to train", f"{count_weights(state):,}")
+    logging.info("%s", state.reading.told(state.task))
 
 
 def count_weights(state: State) -> int:

@@ -27,7 +27,7 @@ from core.machine.environment import usable_cores
 from core.run.folder import read_resolved
 from core.task import Loader, Task, load_task
 from core.training import checkpoint
-from core.training.reading import Reading
+from core.training.reading import Reading, first_outputs, read_batch
 
 
 @dataclass
@@ -61,7 +61,11 @@ class Restored:
         """Return the net, and the loader of a split."""
         task, params, kept, device = self.task, self.params, self.loader_params, start(self.params)
         loaders, _ = fetch_loaders(task, [split], self.data_dir, params, kept, device, train=False)
-        return self.net(device), loaders[split]
+        model, loader = self.net(device), loaders[split]
+        if "reading" not in self.content:  # a checkpoint of the CS230 template
+            self.reading = read_batch(task, *first_outputs(task, model, loader, params))
+            self.task = self.reading.apply(task)
+        return model, loader
 
 
 def restore(
@@ -95,7 +99,7 @@ def restore(
         params.num_threads = min(params.num_threads, usable_cores())
     if data_dir is not None:
         params.data_dir = data_dir
-    reading = Reading.of(content["reading"]) if "reading" in content else Reading()
+    reading = Reading.of(content["reading"]) if "reading" in content else Reading(outputs="logits")
     return Restored(path, content, params, reading.apply(load_task(params.task)), reading)
 
 

@@ -30,7 +30,8 @@ from core.run.log import Board
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
-from core.training.reading import read_batch
+from core.training.misfits import misfits
+from core.training.reading import first_outputs, read_batch
 from core.training.state import State
 from core.training.tally import Tally
 
@@ -134,22 +135,24 @@ class Run:
         messages.start(self.folder, state, loaders, self.data_dir, self.notes, self.overrides)
         if self.before is not None:
             logging.info("Going on after epoch %d, step %d", state.epoch, state.step)
-        messages.baseline(self.baseline, unseen_classes(loaders), first_loss)
+        for misfit in self.misfits:
+            logging.warning("WARNING: %s.", misfit)
+        messages.baseline(self.baseline, unseen_classes(loaders, state.reading.ignored), first_loss)
         self.stop.training = True  # from here on a signal waits for the end of a step
 
     def _look_at_first_batch(self, state: State, loaders: dict[str, Loader]) -> float | None:
         """Find out what outputs and labels mean, and how well chance does; returns the loss."""
-        state.model.eval()
+        params, known = state.params, self.before is not None and "reading" in self.before
+        outputs, labels = first_outputs(state.task, state.model, loaders["val"], params)
         # A resumed run draws what it would have drawn.
-        with seeded(state.params.seed), torch.no_grad(), state.autocast():
-            batch = loaders["val"].first_batch()
-            outputs, labels = state.task.forward(state.model, batch, state.params)
+        with seeded(params.seed, device=state.device), torch.no_grad(), state.autocast():
             losses = state.task.losses(outputs, labels)
-            check_monitor(state.params.dict, state.task.metrics, losses)
-            if self.before is None or "reading" not in self.before:
-                state.read(read_batch(self.task, outputs, labels))
-            self.task = state.task
-            self.baseline = baseline(state.task, state.reading, loaders, outputs, labels)
+            check_monitor(params.dict, state.task.metrics, losses)
+            if not known:
+                state.read(read_batch(state.task, outputs, labels))
+            self.task, reading = state.task, state.reading
+            self.misfits = misfits(self.task, reading, outputs, labels)
+            self.baseline = baseline(self.task, reading, loaders, outputs, labels)
         return None if state.step else float(losses["loss"])
 
     def _begin_folder(self, state: State) -> None:

@@ -2,27 +2,30 @@
 
 Shapes alone leave questions open: which axis holds the classes where there are as many as tokens,
 which labels the loss ignores, whether scores are logits. The task's own loss answers them: it is
-asked what it does with outputs and labels that were made for the question, on the CPU.
+asked what it does with outputs and labels that were made for the question.
 """
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.base.classification import IGNORED
 from core.base.errors import DataError, UsageError
-from core.machine.nested import apply, num_examples, tensors
+from core.base.params import Params
+from core.machine.devices import autocast_for, device_of
+from core.machine.nested import apply, example, num_examples, tensors
 from core.machine.random_states import seeded
-from core.task import Task, default_collect, default_loss_weight, is_integer
+from core.task import Loader, Task, default_collect, default_loss_weight, is_integer
 
 KINDS = ("logits", "probabilities", "other")  # of outputs
 CANDIDATES = (-100, -1, 255)  # labels that mark padding somewhere
+ASKED = 2**22  # values of outputs, of at most 8 examples, with which a loss is asked
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,17 @@ class Reading:
             collect = partial(default_collect, class_axis=self.class_axis)
         if weight is default_loss_weight:
             weight = partial(default_loss_weight, ignored=self.ignored)
-        ignored = self.ignored if task.collect is default_collect else ()
-        changes = {"collect": collect, "loss_weight": weight, "ignored": ignored}
-        return replace(task, labelled=self.labelled, **changes)
+        return replace(task, labelled=self.labelled, collect=collect, loss_weight=weight)
 
     def told(self, task: Task) -> str:
         """Say it in a line of the log; the task is the one that `apply` returned."""
         scores = f"{self.outputs} of {self.num_classes} classes"
-        kind = "not scores of classes" if self.outputs == "other" else scores
+        parts = ["not scores of classes" if self.outputs == "other" else scores]
         if getattr(task.loss_weight, "func", None) is not default_loss_weight:
-            return f"Outputs: {kind}. Means are over the terms that loss_weight counts."
-        ignored = " and ".join(map(str, self.ignored)) or "none"
-        return f"Outputs: {kind}. Means are over labels or examples; labels ignored: {ignored}."
+            parts.append("means weighted by loss_weight")
+        elif self.num_classes or self.ignored:
+            parts.append(f"labels ignored: {' and '.join(map(str, self.ignored)) or 'none'}")
+        return f"Outputs: {', '.join(parts)}"
 
 
 def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
@@ -81,20 +83,18 @@ def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
         UsageError: `outputs` of net.py does not fit what the net gives.
     """
     if not is_integer(labels):
-        _warn_of_broadcast(task, outputs, labels)
-        return Reading(labels is not None, _declared(task, None) or "other")
-    loss = _Asked(task)
-    ignored = _ignored_labels(loss, outputs, labels)
-    axis = _class_axis(loss, outputs, labels, task)
+        return Reading(labels is not None, _declared(task, None) or "other", ignored=())
+    loss, few = Asked(task), _few(outputs, labels)
+    ignored = _ignored_labels(loss, *few)
+    axis = _class_axis(loss, *few, task)
     if axis is None:
-        _warn_of_broadcast(task, outputs, labels)
         return Reading(True, _declared(task, None) or "other", ignored=ignored)
     num_classes = outputs.shape[axis]
     counted = labels[~torch.isin(labels, torch.tensor(ignored, device=labels.device))]
     fits = bool(((counted >= 0) & (counted < num_classes)).all())
     kind = _declared(task, outputs.movedim(axis, -1))
     if kind is None:
-        scored = fits and _prefers_right(loss, outputs, labels, axis)
+        scored = fits and _prefers_right(loss, *few, axis)
         kind = ("probabilities" if _sum_to_one(outputs, axis) else "logits") if scored else "other"
     elif kind != "other" and not fits:
         wrong = counted[(counted < 0) | (counted >= num_classes)][0]
@@ -102,14 +102,24 @@ def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
     return Reading(True, kind, None if kind == "other" else num_classes, axis, ignored)
 
 
-class _Asked:
-    """A task's loss, asked on the CPU; None is the answer if it cannot be."""
+def _few(outputs: Any, labels: Tensor) -> tuple[Any, Tensor]:
+    """Return the first examples of a batch, which are enough to ask a loss."""
+    count = num_examples(labels) or 1
+    size = sum(part.numel() for part in tensors(outputs)) // count
+    rows = min(count, 8, max(2, ASKED // max(size, 1)))
+    parts = [example((outputs, labels), i, count) for i in range(rows)]
+    return _joined(parts)
+
+
+class Asked:
+    """A task's loss that is asked a question; None is the answer if it cannot be."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
     def __call__(self, outputs: Any, labels: Any) -> float | None:
-        with torch.no_grad(), seeded(0), warnings.catch_warnings():
+        """Return the loss of a batch."""
+        with torch.no_grad(), seeded(0, device=labels.device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 return float(self.task.losses(outputs, labels)["loss"])
@@ -117,50 +127,52 @@ class _Asked:
                 return None
 
 
-def _same(a: float | None, b: float | None) -> bool:
+def same(a: float | None, b: float | None) -> bool:
+    """Tell whether two answers are equal but for rounding."""
     return a is not None and b is not None and abs(a - b) <= 1e-5 * max(abs(a), abs(b), 1e-3)
 
 
 def _invented(outputs: Any, seed: int) -> Any:
-    """Return random outputs of the same shapes, between 0 and 1, on the CPU."""
+    """Return random outputs of the same shapes, between 0 and 1."""
     draws = torch.Generator().manual_seed(seed)
 
     def draw(x: Tensor) -> Tensor:
         if not x.is_floating_point():
-            return x.cpu()
-        return 0.01 + 0.98 * torch.rand(x.shape, generator=draws).to(x.dtype)
+            return x
+        return 0.01 + 0.98 * torch.rand(x.shape, generator=draws).to(x)
 
     return apply(draw, outputs)
 
 
-def _twice(first: Any, second: Any) -> Any:
-    """Join two batches of one structure."""
+def _joined(parts: Sequence[Any]) -> Any:
+    """Join batches of one structure along the first dimension."""
+    first = parts[0]
     if isinstance(first, Tensor):
-        return torch.cat([first, second]) if first.ndim else first
+        return torch.cat([*parts]) if first.ndim else first
     if isinstance(first, Mapping):
-        return {name: _twice(first[name], second[name]) for name in first}
+        return {name: _joined([part[name] for part in parts]) for name in first}
     if isinstance(first, tuple | list):
-        return type(first)([_twice(a, b) for a, b in zip(first, second, strict=True)])
+        return type(first)([_joined(each) for each in zip(*parts, strict=True)])
     return first
 
 
 def _ignored_labels(loss: Callable[..., float | None], outputs: Any, labels: Tensor) -> Any:
     """Return the labels whose outputs do not matter to the loss.
 
-    Of a batch twice as long, the second half gets the label in question; other outputs there then
-    must not change the loss. Where the loss cannot be asked, -100 and -1 are returned.
+    Of a batch twice as long, the second half gets the label in question: whatever the outputs
+    there, the loss must be that of the first half. If the loss cannot be asked, it is -100 and -1.
     """
-    labels = labels.cpu()
-    half, other, changed = (_invented(outputs, seed) for seed in range(3))
-    if loss(_twice(half, other), _twice(labels, labels)) is None:
+    marks = torch.isin(labels, torch.tensor(CANDIDATES, device=labels.device))
+    labels = labels.masked_fill(marks, int(labels[~marks].min()) if not marks.all() else 0)
+    half, *others = (_invented(outputs, seed) for seed in range(3))
+    alone, found = loss(half, labels), []
+    if alone is None:
         return IGNORED
-    found = []
     lowest, highest = torch.iinfo(labels.dtype).min, torch.iinfo(labels.dtype).max
     for label in CANDIDATES:
         if lowest <= label <= highest:
-            both = _twice(labels, torch.full_like(labels, label))
-            one, two = loss(_twice(half, other), both), loss(_twice(half, changed), both)
-            if _same(one, two):
+            both = torch.cat([labels, torch.full_like(labels, label)])
+            if all(same(loss(_joined([half, other]), both), alone) for other in others):
                 found.append(label)
     return tuple(found)
 
@@ -183,17 +195,18 @@ def _class_axis(
     if not (last and second):
         return -1 if last else 1 if second else None
     # Both: what the loss sees is then the same if outputs and labels are permuted together.
-    given, labels = _invented(outputs, 0), labels.cpu()
-    order = torch.arange(labels.shape[1]).roll(1)
+    given = _invented(outputs, 0)
+    order = torch.arange(labels.shape[1], device=labels.device).roll(1)
     before = loss(given, labels)
-    fits = [a for a in (-1, 1) if _same(before, loss(_permuted(given, a, order), labels[:, order]))]
+    fits = [a for a in (-1, 1) if same(before, loss(_permuted(given, a, order), labels[:, order]))]
     if len(fits) == 1:
         return fits[0]
     if task.collect is not default_collect:
         return -1
     raise DataError(
-        f"outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)} can be read in two ways:\n"
-        "which axis holds the classes? Define collect(outputs, labels) in net.py, or outputs."
+        f"outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)} can be read in two "
+        "ways:\nthe classes may lie along the last axis or the second, and the loss does not tell."
+        "\nDefine collect(outputs, labels) in net.py: it says what the metrics see."
     )
 
 
@@ -208,18 +221,17 @@ def _prefers_right(
 
     The distance between embeddings, for one, is the same whichever number a class has.
     """
-    labels, count = labels.cpu(), outputs.shape[axis]
-    shape = outputs.movedim(axis, -1).shape
+    count, shape = outputs.shape[axis], outputs.movedim(axis, -1).shape
+    probable = _sum_to_one(outputs, axis)
 
     def scored(numbers: Tensor) -> Tensor:
         chosen = torch.nn.functional.one_hot(numbers.clamp(0, count - 1).long(), count)
         scores = (0.1 + 0.8 * chosen.reshape(shape)).to(outputs.dtype)
         scores = scores / scores.sum(-1, keepdim=True)
-        probable = _sum_to_one(outputs, axis)
         return (scores if probable else scores.log()).movedim(-1, axis)
 
     right, wrong = loss(scored(labels), labels), loss(scored((labels + 1) % count), labels)
-    return right is None or wrong is None or (right < wrong and not _same(right, wrong))
+    return right is None or wrong is None or (right < wrong and not same(right, wrong))
 
 
 def _sum_to_one(outputs: Tensor, axis: int) -> bool:
@@ -246,50 +258,9 @@ def _declared(task: Task, scores: Tensor | None) -> str | None:
     return kind
 
 
-def find_broadcast(task: Task, outputs: Any, labels: Any) -> str | None:
-    """Return what computes with all pairs of outputs and labels; None if nothing does.
-
-    Outputs (B, 1) and labels (B,) broadcast to (B, B). Whether loss and metrics do that is found
-    out by outputs (B,) and (B, 1) beside labels of the same shape.
-    """
-    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
-        return None
-    outputs, labels = outputs.detach().cpu(), labels.cpu()
-    if len(outputs) == 1 and len(labels) == 1:
-        outputs, labels = torch.cat([outputs, outputs + 1]), torch.cat([labels, labels])
-    if outputs.shape == labels.shape or outputs.numel() != labels.numel():
-        return None
-    shape = torch.broadcast_shapes(outputs.shape, labels.shape)
-    if shape in (outputs.shape, labels.shape):
-        return None
-    names = []
-    loss = _Asked(task)
-    before, same = loss(outputs, labels), loss(outputs.reshape(labels.shape), labels)
-    if same is not None and not _same(before, same):
-        names.append("the loss")
-    kept, known = task.collect(outputs, labels)
-    for name, metric in task.metrics.items() if isinstance(kept, Tensor) else ():
-        if hasattr(metric, "compute"):
-            continue
-        shapes = (kept, kept.reshape(known.shape) if kept.numel() == known.numel() else kept)
-        values = [_value(metric, each, known) for each in shapes]
-        if values[1] is not None and not _same(*values):
-            names.append(name)
-    if not names:
-        return None
-    return (
-        f"outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)} broadcast to "
-        f"{tuple(shape)} in {', '.join(names)}: every output meets every label"
-    )
-
-
-def _value(metric: Callable[..., Any], outputs: Tensor, labels: Tensor) -> float | None:
-    try:
-        return float(metric(outputs.float().numpy(), labels.numpy()))
-    except Exception:  # the task's own code may raise anything
-        return None
-
-
-def _warn_of_broadcast(task: Task, outputs: Any, labels: Any) -> None:
-    if found := find_broadcast(task, outputs, labels):
-        logging.warning("WARNING: %s.", found)
+def first_outputs(task: Task, model: nn.Module, loader: Loader, params: Params) -> tuple[Any, Any]:
+    """Return outputs and labels of a loader's first batch; the net is left in eval mode."""
+    device = device_of(model)
+    model.eval()
+    with seeded(params.seed, device=device), torch.no_grad(), autocast_for(params, device)():
+        return task.forward(model, loader.first_batch(), params)

@@ -22,6 +22,8 @@ from core.training.reading import Reading
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
 
+UNREAD = Reading()  # before the first batch
+
 
 @dataclass
 class State:
@@ -47,7 +49,7 @@ class State:
     seen: tuple[Any, Any] | None = None
     best: dict[str, Any] | None = None  # epoch and validation metrics of the best epoch
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
-    reading: Reading = Reading()  # what outputs and labels mean
+    reading: Reading = UNREAD  # what outputs and labels mean
 
     def __post_init__(self) -> None:
         self.autocast: Autocast = autocast_for(self.params, self.device)
@@ -104,6 +106,8 @@ class State:
             self.fraction, self.weights, self.seen = planned.fraction, [], None
             self.current = batch
             yield batch
+        if self.batch < total:
+            raise DataError(f"the loader had {self.batch} batches, its length says {total}")
         self.check_losses()
         processes.check_same_weights(self.model)
         processes.broadcast_modules(self.model, self.average)  # buffers, as those of batch norm

@@ -13,7 +13,7 @@ from torch import Tensor
 from core.base.errors import DataError
 from core.machine import processes
 from core.machine.nested import apply, is_per_example, tensors
-from core.task import Task, is_integer
+from core.task import Task
 
 LARGEST = 256 * 2**20  # bytes of outputs and labels that are kept of a training epoch
 
@@ -45,7 +45,8 @@ def join(parts: list[Any]) -> Any:
         ) from None
 
 
-def _to_numpy(x: Tensor) -> np.ndarray:
+def as_arrays(x: Tensor) -> np.ndarray:
+    """Return a tensor as a NumPy array."""
     return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
 
 
@@ -165,7 +166,7 @@ class Tally:
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
-        return apply(_to_numpy, join(self.kept)) if self.kept else (None, None)
+        return apply(as_arrays, join(self.kept)) if self.kept else (None, None)
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss, of all processes together."""
@@ -183,24 +184,12 @@ class Tally:
     def _metrics(self) -> dict[str, float]:
         if not self.scored:
             return {}
-        joined = join(self.kept) if self.kept else (None, None)
-        outputs, labels = apply(_to_numpy, _counted(self.task, *joined))
+        outputs, labels = self.arrays()
         found = {}
         for name, metric in self.task.metrics.items():
             streamed = self.streamed.get(name)
             found[name] = float(streamed.compute() if streamed else metric(outputs, labels))
         return found
-
-
-def _counted(task: Task, outputs: Any, labels: Any) -> tuple[Any, Any]:
-    """Leave out the rows of labels (N,) that the task's loss ignores."""
-    if not (task.ignored and is_integer(labels) and labels.ndim == 1):
-        return outputs, labels
-    rows = ~torch.isin(labels, torch.tensor(task.ignored, device=labels.device))
-    if rows.all():
-        return outputs, labels
-    chosen = apply(lambda x: x[rows] if x.ndim and len(x) == len(rows) else x, outputs)
-    return chosen, labels[rows]
 
 
 def score(task: Task, outputs: Any, labels: Any) -> dict[str, float]:

@@ -1,0 +1,91 @@
+"""Outputs, labels and metrics that do not fit, found on a first batch; nothing fails on them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.machine.nested import apply
+from core.task import Task, is_integer
+from core.training.reading import Asked, Reading, same
+from core.training.tally import as_arrays
+
+
+def misfits(task: Task, reading: Reading, outputs: Any, labels: Any) -> list[str]:
+    """Say in sentences what a batch shows to be wrong; [] if nothing is.
+
+    Args:
+        task: its loss and metrics are asked with these outputs, and with changed ones.
+        reading: what outputs and labels mean.
+        outputs: of one batch.
+        labels: of that batch.
+    """
+    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
+        return []
+    if not (outputs.ndim and labels.ndim):
+        return []
+    found = [_broadcast(task, outputs.detach(), labels)] if reading.class_axis is None else []
+    return [each for each in (*found, _counted_padding(task, reading, outputs, labels)) if each]
+
+
+def _broadcast(task: Task, outputs: Tensor, labels: Tensor) -> str | None:
+    """Look for a loss or metric that computes with all pairs of outputs and labels.
+
+    Outputs (B, 1) and labels (B,) broadcast to (B, B). What computes with pairs gives another value
+    for outputs of the shape of the labels.
+    """
+    if len(outputs) == 1 and len(labels) == 1:
+        outputs, labels = torch.cat([outputs, outputs + 1]), torch.cat([labels, labels])
+    if outputs.shape == labels.shape or outputs.numel() != labels.numel():
+        return None
+    together = torch.broadcast_shapes(outputs.shape, labels.shape)
+    if together in (outputs.shape, labels.shape):
+        return None
+    names, loss = [], Asked(task)
+    alike = loss(outputs.reshape(labels.shape), labels)
+    if alike is not None and not same(loss(outputs, labels), alike):
+        names.append("the loss")
+    kept, known = task.collect(outputs, labels)
+    if isinstance(kept, Tensor) and kept.numel() == known.numel():
+        names += _metrics_that_differ(task, known, kept, kept.reshape(known.shape))
+    if not names:
+        return None
+    return (
+        f"outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)} become "
+        f"{tuple(together)} in {' and '.join(names)}: every output meets every label. "
+        "Give both one shape, as by outputs.squeeze(1)"
+    )
+
+
+def _counted_padding(task: Task, reading: Reading, outputs: Any, labels: Any) -> str | None:
+    """Look for a metric that counts labels which the loss ignores."""
+    kept, known = task.collect(outputs, labels)
+    if not (isinstance(kept, Tensor) and is_integer(known) and len(kept) == len(known)):
+        return None
+    rows = torch.isin(known, torch.tensor(reading.ignored, device=known.device))
+    if known.ndim != 1 or not rows.any() or rows.all():
+        return None
+    changed = kept.detach().clone()
+    changed[rows] = changed[rows].roll(1, -1) if changed.ndim > 1 else changed[rows] + 1
+    names = _metrics_that_differ(task, known, kept, changed)
+    if not names:
+        return None
+    return f"{' and '.join(names)} counts labels that the loss ignores: leave them out"
+
+
+def _metrics_that_differ(task: Task, labels: Tensor, one: Tensor, other: Tensor) -> list[str]:
+    found = []
+    for name, metric in task.metrics.items():
+        if not hasattr(metric, "compute"):
+            values = [_value(metric, outputs, labels) for outputs in (one, other)]
+            if values[1] is not None and not same(*values):
+                found.append(name)
+    return found
+
+
+def _value(metric: Callable[..., Any], outputs: Tensor, labels: Tensor) -> float | None:
+    try:
+        return float(metric(*apply(as_arrays, (outputs, labels))))
+    except Exception:  # the task's own code may raise anything
+        return None
