@@ -78,14 +78,19 @@ def is_integer(labels: Any) -> bool:
     )
 
 
+def counted(labels: Tensor, ignored: Collection[int]) -> Tensor:
+    """Tell of each integer label whether it is none of those that the loss ignores."""
+    labels = labels.long() if labels.dtype is torch.uint8 else labels
+    found = torch.ones_like(labels, dtype=torch.bool)
+    for label in ignored:
+        found &= labels != label
+    return found
+
+
 def default_loss_weight(outputs: Any, labels: Any, ignored: Collection[int] = IGNORED) -> Tensor:
     """Count the terms of a mean loss: the integer labels not ignored, else the examples."""
     if is_integer(labels):
-        signed = labels.to(torch.int64) if labels.dtype is torch.uint8 else labels
-        counts = torch.ones_like(signed, dtype=torch.bool)
-        for label in ignored:
-            counts &= signed != label
-        return counts.sum()
+        return counted(labels, ignored).sum()
     found = tensors(labels) or tensors(outputs)
     count = num_examples(labels) or num_examples(outputs) or 1
     return torch.full((), count, device=found[0].device if found else None)

@@ -112,7 +112,14 @@ _KEYS = [
     Key("num_workers", int, 0, "processes of a task's own DataLoader", 0, machine=True),
     Key("checkpoint_minutes", float, 10.0, _MINUTES, 0, machine=True, optional=True),
     _choice(("auto", True, False), "save_predictions", _PREDICTIONS, True),
-    Key("save_summary_steps", int, 100, "steps between training metrics", 1, machine=True),
+    Key(
+        "save_summary_steps",
+        int,
+        100,
+        "steps between checks on a GPU that losses are finite",
+        1,
+        machine=True,
+    ),
     Key("tensorboard", bool, False, "rows of metrics.jsonl also for TensorBoard", machine=True),
 ]
 KEYS = {key.name: key for key in _KEYS}

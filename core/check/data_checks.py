@@ -19,7 +19,7 @@ from core.data.batches import Batches
 from core.data.dataloaders import ExactLoader, known_ids
 from core.machine.devices import peak_memory_mb
 from core.machine.nested import apply, tensors
-from core.task import Loader, is_integer
+from core.task import Loader, counted, is_integer
 
 MOST = 50_000  # examples of a split that are looked at one by one
 SECONDS, READING = 3.0, 20.0  # of training that are timed; of reading a split at most
@@ -144,7 +144,7 @@ def labels_are_of_one_kind(subject: Subject) -> str:
         if not parts:
             raise NotApplicableError("batches are not (inputs, integer labels)")
         labels = torch.cat(parts)
-        labels = labels[~torch.isin(labels, torch.tensor(subject.reading.ignored))]
+        labels = labels[counted(labels, subject.reading.ignored)]
         if len(wrong := labels[(labels < 0) | (labels >= classes)]):
             raise FaultError(f"{split}: label {int(wrong[0])}, the net scores 0 to {classes - 1}")
         counts.append(labels.bincount(minlength=classes))

@@ -1,7 +1,7 @@
 """The order of examples, a pure function of (seed, epoch), and who takes which batches."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.machine import processes
 from core.machine.random_states import generator
-from core.task import Batch, Loader
+from core.task import Batch, IndexBatch, Loader
 
 ROUNDS = 16  # of evaluation, after which rank 0 takes what the processes have collected
 
@@ -30,6 +30,18 @@ def split_into_batches(order: Tensor, batch_size: int, train: bool) -> list[Tens
     return batches
 
 
+def check_same_order(plan: Sequence[IndexBatch]) -> None:
+    """Raise UsageError if the processes would divide different orders of examples."""
+    if processes.world_size() > 1:
+        index = [x.index.tolist() if isinstance(x.index, Tensor) else x.index for x in plan]
+        processes.check_same(
+            index,
+            "the processes draw different orders of examples: a sampler of one's own must draw by\n"
+            "torch's, NumPy's or Python's global generators, which are seeded alike, and divide "
+            "nothing",
+        )
+
+
 def own_batches(
     loader: Loader, watch: Callable[[Iterator[Any]], Iterable[Any]], exchange: Callable[[], None]
 ) -> Iterator[Batch]:
@@ -42,6 +54,7 @@ def own_batches(
     """
     rank, world_size = processes.rank(), processes.world_size()
     plan = list(loader.plan(0))
+    check_same_order(plan)
     own = loader.load(0, plan[rank::world_size])
     if world_size == 1:
         yield from watch(own)

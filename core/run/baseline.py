@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.task import Loader, Task, is_integer
+from core.task import Loader, Task, counted, is_integer
 from core.training.reading import Reading
 from core.training.tally import score
 
@@ -40,12 +40,11 @@ def baseline(
     if reading.class_axis != -1 or reading.num_classes is None or not all(map(is_integer, known)):
         return {}
     train_labels, val_labels = (part.cpu().long() for part in known)
-    ignored = torch.tensor(reading.ignored, dtype=torch.long)
-    counted = train_labels[~torch.isin(train_labels, ignored)]
-    both = torch.cat([counted, val_labels[~torch.isin(val_labels, ignored)]])
-    if len(counted) == 0 or both.min() < 0 or both.max() >= reading.num_classes:
+    train, val = (part[counted(part, reading.ignored)] for part in (train_labels, val_labels))
+    both = torch.cat([train, val])
+    if len(train) == 0 or both.min() < 0 or both.max() >= reading.num_classes:
         return {}
-    most = nn.functional.one_hot(counted.bincount().argmax(), reading.num_classes).float()
+    most = nn.functional.one_hot(train.bincount().argmax(), reading.num_classes).float()
     constant = most.expand(*val_labels.shape, -1)
     return score(task, constant, val_labels) | {"loss": chance_loss(task, reading, outputs, labels)}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from core.base.errors import UsageError, listed
@@ -113,6 +114,11 @@ class Run:
                 self.task, splits, self.data_dir, self.params, kept, self.device, train=True
             )
         self.loader_params = checkpoint.storable(new)
+        for split, loader in loaders.items():
+            labels = loader.labels.tolist() if isinstance(loader.labels, Tensor) else None
+            seen = loader.num_examples, loader.ids, labels
+            told = f"the processes read different examples of {split!r}: each must read all"
+            processes.check_same(seen, told)
         self._check_data()  # only now: a loader may have written there
         return loaders
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.machine.nested import apply
-from core.task import Task, is_integer
+from core.task import Task, counted, is_integer
 from core.training.reading import Asked, Reading, same
 from core.training.tally import as_arrays
 
@@ -63,7 +63,7 @@ def _counted_padding(task: Task, reading: Reading, outputs: Any, labels: Any) ->
     kept, known = task.collect(outputs, labels)
     if not (isinstance(kept, Tensor) and is_integer(known) and len(kept) == len(known)):
         return None
-    rows = torch.isin(known, torch.tensor(reading.ignored, device=known.device))
+    rows = ~counted(known, reading.ignored)
     if known.ndim != 1 or not rows.any() or rows.all():
         return None
     changed = kept.detach().clone()

@@ -7,7 +7,7 @@ asked what it does with outputs and labels that were made for the question.
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from core.base.params import Params
 from core.machine.devices import autocast_for, device_of
 from core.machine.nested import apply, example, num_examples, tensors
 from core.machine.random_states import seeded
-from core.task import Loader, Task, default_collect, default_loss_weight, is_integer
+from core.task import Loader, Task, counted, default_collect, default_loss_weight, is_integer
 
 KINDS = ("logits", "probabilities", "other")  # of outputs
 CANDIDATES = (-100, -1, 255)  # labels that mark padding somewhere
@@ -85,20 +85,18 @@ def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
     if not is_integer(labels):
         return Reading(labels is not None, _declared(task, None) or "other", ignored=())
     loss, few = Asked(task), _few(outputs, labels)
-    ignored = _ignored_labels(loss, *few)
     axis = _class_axis(loss, *few, task)
+    odd = [] if axis is None else _outside(labels, outputs.shape[axis]).unique().tolist()
+    ignored = _ignored_labels(loss, *few, dict.fromkeys([*CANDIDATES, *odd[:8]]))
     if axis is None:
         return Reading(True, _declared(task, None) or "other", ignored=ignored)
     num_classes = outputs.shape[axis]
-    counted = labels[~torch.isin(labels, torch.tensor(ignored, device=labels.device))]
-    fits = bool(((counted >= 0) & (counted < num_classes)).all())
     kind = _declared(task, outputs.movedim(axis, -1))
     if kind is None:
-        scored = fits and _prefers_right(loss, *few, axis)
-        kind = ("probabilities" if _sum_to_one(outputs, axis) else "logits") if scored else "other"
-    elif kind != "other" and not fits:
-        wrong = counted[(counted < 0) | (counted >= num_classes)][0]
-        raise DataError(f"label {wrong}: outputs are {kind} of {num_classes} classes")
+        scored = "probabilities" if _sum_to_one(outputs, axis) else "logits"
+        kind = scored if _prefers_right(loss, *few, axis) else "other"
+    elif kind != "other" and len(wrong := _outside(labels[counted(labels, ignored)], num_classes)):
+        raise DataError(f"label {wrong[0]}: outputs are {kind} of {num_classes} classes")
     return Reading(True, kind, None if kind == "other" else num_classes, axis, ignored)
 
 
@@ -156,20 +154,26 @@ def _joined(parts: Sequence[Any]) -> Any:
     return first
 
 
-def _ignored_labels(loss: Callable[..., float | None], outputs: Any, labels: Tensor) -> Any:
-    """Return the labels whose outputs do not matter to the loss.
+def _outside(labels: Tensor, num_classes: int) -> Tensor:
+    return labels[(labels < 0) | (labels >= num_classes)]
+
+
+def _ignored_labels(
+    loss: Callable[..., float | None], outputs: Any, labels: Tensor, candidates: Collection[int]
+) -> tuple[int, ...]:
+    """Return the candidates whose outputs do not matter to the loss.
 
     Of a batch twice as long, the second half gets the label in question: whatever the outputs
     there, the loss must be that of the first half. If the loss cannot be asked, it is -100 and -1.
     """
-    marks = torch.isin(labels, torch.tensor(CANDIDATES, device=labels.device))
+    marks = ~counted(labels, candidates)
     labels = labels.masked_fill(marks, int(labels[~marks].min()) if not marks.all() else 0)
     half, *others = (_invented(outputs, seed) for seed in range(3))
     alone, found = loss(half, labels), []
     if alone is None:
         return IGNORED
     lowest, highest = torch.iinfo(labels.dtype).min, torch.iinfo(labels.dtype).max
-    for label in CANDIDATES:
+    for label in candidates:
         if lowest <= label <= highest:
             both = torch.cat([labels, torch.full_like(labels, label)])
             if all(same(loss(_joined([half, other]), both), alone) for other in others):

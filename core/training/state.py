@@ -1,5 +1,6 @@
 """The state of training: what changes from batch to batch, and the update of the weights."""
 
+import logging
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from core.base.errors import DataError, NumericError
 from core.base.monitor import is_better, monitored
 from core.base.params import Params
+from core.data.order import check_same_order
 from core.machine import processes
 from core.machine.devices import Autocast, autocast_for, place_net
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
@@ -97,6 +99,8 @@ class State:
         total, accumulation = len(loader), self.params.grad_accumulation
         plan: Iterator[IndexBatch] = islice(loader.plan(self.epoch), self.batch, None)
         if not self.alone:
+            check_same_order(order := list(plan))
+            plan = iter(order)
             rank, world_size = processes.rank(), processes.world_size()
             plan = (planned.of_process(rank, world_size) for planned in plan)
         ahead, plan = tee(plan)
@@ -200,6 +204,9 @@ class State:
     def end_epoch(self) -> bool:
         """Count an epoch that was validated, step the schedule; tell whether it is the best."""
         self.epoch, self.batch = self.epoch + 1, 0
+        if self.tally.stride > 1 and self.epoch == 1:
+            told = "Note: training metrics are of one batch in %d: all outputs are over 256 MB"
+            logging.warning(told, self.tally.stride)
         self.begin_epoch()  # a checkpoint needs nothing of the last one
         name, more = monitored(self.params.dict, self.task.metrics)
         value, self.last_rate = self.metrics[name], self.learning_rate
