@@ -45,8 +45,13 @@ def num_examples(value: Any) -> int | None:
 
 
 def is_per_example(value: Any) -> bool:
-    """Tell whether a value is a list with one dict per example, as detection has them."""
-    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+    """Tell whether a value is a list with one dict per example, as detection has them.
+
+    Those have the same keys; a list of dicts with others is structure, as a collate function gives.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        return False
+    return len({tuple(item) for item in value}) == 1
 
 
 def example(value: Any, i: int, count: int) -> Any:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from core.base.errors import UsageError, listed
 from core.base.files import append_row, finite_or_none
 from core.base.keys import deciding
-from core.base.monitor import check_monitor
+from core.base.monitor import check_monitor, monitored
 from core.base.params import Params
 from core.base.predictions import write_predictions
 from core.data.fetching import fetch_loaders
@@ -174,6 +174,7 @@ class Run:
             "params": self.in_force,
             "overrides": self.overrides,
             "restore_file": self.restore_file,
+            "monitored": monitored(self.params.dict, self.task.metrics),
             "resumed_with": {name: new for name, (_, new) in self.changed.items()},
             "code_changed": [*earlier, *self.code_changed],
         }

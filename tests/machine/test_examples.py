@@ -30,7 +30,7 @@ def test_lists_of_dicts_of_several_batches_join_to_one_list() -> None:
     assert [len(each["labels"]) for each in joined] == [2, 0, 1]
 
 
-def test_as_many_dicts_as_another_structure_has_parts_stay_structure() -> None:
-    pair = ({"a": torch.ones(6)}, {"b": torch.ones(6)})  # a tuple of two dicts, of 6 examples
+def test_dicts_of_other_keys_are_structure() -> None:
+    pair = [{"a": torch.ones(6)}, {"b": torch.ones(6)}]  # of 6 examples
     assert num_examples(pair) == 6
     assert [len(part[name]) for part, name in zip(example(pair, 0, 6), "ab", strict=True)] == [1, 1]
