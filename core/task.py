@@ -111,6 +111,15 @@ def default_collect(outputs: Any, labels: Any, class_axis: int | None = -1) -> t
 
 def default_forward(model: nn.Module, batch: Batch, params: Params) -> tuple[Any, Any]:
     """Run the model on a batch (inputs, labels)."""
+    if isinstance(batch, Mapping | Tensor) or not (hasattr(batch, "__len__") and len(batch) == 2):
+        keys = f" with the keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
+        kind = f"{type(batch).__name__}{keys}"
+        if isinstance(batch, tuple | list):
+            kind = f"{type(batch).__name__} of {len(batch)}"
+        raise UsageError(
+            f"a batch is a {kind}, not (inputs, labels):\ndefine forward(model, batch, params) -> "
+            "(outputs, labels) in net.py"
+        )
     inputs, labels = batch
     return model(inputs), labels
 

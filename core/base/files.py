@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old content or the new, never a part."""
 
+import errno
 import json
 import math
 import os
@@ -71,6 +72,9 @@ def sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+                raise
         finally:
             os.close(handle)
 

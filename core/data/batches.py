@@ -1,9 +1,10 @@
 """Batches from memory, gathered and transformed a whole batch at a time."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,13 +16,15 @@ from core.machine.nested import apply, tensors
 from core.machine.random_states import generator
 from core.task import Batch, IndexBatch, Loader
 
+SINGLE = {torch.float64: torch.float32}
 Transform = Callable[[Any, torch.Generator | None], Any]
 
 
 def placement(params: Params, device: torch.device) -> Callable[[Any], Any]:
     """Return what moves a batch to the device, in the precision and memory format of the params.
 
-    Floats become float64 where `precision` says so, images (B, C, H, W) channels_last likewise.
+    Floats become float64 where `precision` says so, those of NumPy float32 elsewhere; images
+    (B, C, H, W) become channels_last where the params say so.
     Anything else that has a method `to`, such as a packed sequence, is moved by it.
     """
     double = params.precision == "float64"
@@ -33,10 +36,29 @@ def placement(params: Params, device: torch.device) -> Callable[[Any], Any]:
             return x.to(device, non_blocking=True)
         images = params.channels_last and x.ndim == 4
         layout = torch.channels_last if images else torch.preserve_format
-        dtype = torch.float64 if double else x.dtype
+        dtype = torch.float64 if double else SINGLE.get(x.dtype, x.dtype)
         return x.to(device, dtype, non_blocking=True, memory_format=layout)
 
     return place
+
+
+def as_tensors(value: Any, name: str) -> Any:
+    """Return nested tensors of NumPy arrays, or of lists of numbers; DataError names what is else.
+
+    A list is one entry an example; structure is a tuple or a dict.
+    """
+    if isinstance(value, Mapping):
+        return {key: as_tensors(part, f"{name}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, tuple):
+        parts = [as_tensors(part, name) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if value is None or isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError) as error:
+        kind = type(value).__name__
+        raise DataError(f"{name} of utils.Batches: a {kind} is no tensor: {error}") from error
 
 
 class Batches(Loader):
@@ -44,6 +66,7 @@ class Batches(Loader):
 
     Args:
         inputs: (N, ...) of any type, such as uint8 images; or a tuple or dict of such tensors.
+            NumPy arrays and lists of numbers become tensors.
         labels: (N, ...); or a tuple or dict of such tensors.
         batch_size: examples per batch.
         seed: with the epoch's number it decides the order.
@@ -69,6 +92,7 @@ class Batches(Loader):
         ids: Sequence[str] | None = None,
         lengths: Tensor | None = None,
     ) -> None:
+        inputs, labels = as_tensors(inputs, "inputs"), as_tensors(labels, "labels")
         sizes = {len(part) for part in tensors((inputs, labels))}
         if len(sizes) != 1:
             raise DataError(
@@ -77,6 +101,8 @@ class Batches(Loader):
         self.num_examples = sizes.pop()  # N
         if self.num_examples == 0:
             raise DataError("a split has no examples")
+        if ids is not None and len(ids) != self.num_examples:
+            raise DataError(f"{len(ids)} ids for {self.num_examples} examples, want as many")
         self.inputs, self.labels, self.lengths = inputs, labels, lengths
         self.batch_size, self.seed, self.train = batch_size, seed, train
         self.transform = transform
@@ -96,7 +122,9 @@ class Batches(Loader):
         They may take a quarter of its free memory; the transform is the same either way. (MPS lacks
         some of what transforms use: it gets what the CPU has transformed.)
         """
-        if device.type == "mps" or params.precision == "float64" or params.channels_last:
+        held = {part.dtype for part in tensors((self.inputs, self.labels))}
+        cast = torch.float64 in held or params.precision == "float64"
+        if device.type == "mps" or cast or params.channels_last:
             self.place = placement(params, device)
         if device.type == "mps":
             return

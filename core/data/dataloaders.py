@@ -1,7 +1,7 @@
 """Plain DataLoaders made exact: order and randomness depend on (seed, epoch, example) alone."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, tee
 from typing import Any
@@ -24,8 +24,10 @@ from core.data.batches import placement
 from core.data.order import epoch_order, split_into_batches
 from core.machine.nested import tensors
 from core.machine.random_states import (
+    cpu_states,
     example_seed,
     kept_outside_workers,
+    kept_states,
     mixed_seed,
     seed_cpu,
     seeded,
@@ -56,7 +58,12 @@ def until_done(batches: Iterator[Any]) -> Iterator[Any]:
     """
     try:
         yield from batches
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+            raise DataError(
+                f"a worker process of a loader has ended: {str(error).splitlines()[0]}\nPerhaps "
+                "memory ran out: lower num_workers or batch_size; the same command goes on"
+            ) from error
         if hasattr(batches, "_shutdown_workers"):
             batches._shutdown_workers()
         raise
@@ -129,6 +136,9 @@ class ExactLoader(Loader):
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
+        self.names = known_ids(dataset)
+        if len(self.names) != len(dataset):
+            raise DataError(f"{len(self.names)} filenames for {len(dataset)} examples")
         self.places, self.batched = _Places(), loader.batch_sampler is not None
         self.told = False  # that collate_fn leaves examples out
         batched, single = {"batch_sampler": self.places}, {"sampler": self.places}
@@ -141,11 +151,17 @@ class ExactLoader(Loader):
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
         self.place: Callable[[Any], Any] = lambda batch: batch
+        if not self.own_order:
+            self.length = len(self._standard_order(0))
+        elif hasattr(loader.batch_sampler or loader.sampler, "__len__"):
+            self.length = len(loader)
+        else:
+            raise DataError("a sampler needs __len__(), the number of its entries in an epoch")
 
     @property
     def ids(self) -> list[Any] | None:
         """The dataset's `filenames`, or numbers, where examples come in the dataset's order."""
-        return None if self.own_order or self.train else known_ids(self.examples.dataset)
+        return None if self.own_order or self.train else list(self.names)
 
     @property
     def labels(self) -> Tensor | None:
@@ -159,7 +175,7 @@ class ExactLoader(Loader):
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return len(self.loader if self.own_order else self._standard_order(0))
+        return self.length
 
     def first_batch(self) -> Batch:
         """Return the first batch of epoch 0, without starting worker processes."""
@@ -180,10 +196,12 @@ class ExactLoader(Loader):
         order = epoch_order(size, self.seed, epoch) if drawn else torch.arange(size)
         if self.train and self.loader.drop_last:
             order = order[: size - size % batch_size]
+            if len(order) == 0:
+                raise DataError(f"drop_last leaves no batch of {batch_size}: {size} examples")
         return [batch.tolist() for batch in split_into_batches(order, batch_size, self.train)]
 
-    def _own_order(self, epoch: int) -> list[Any]:
-        """Draw the whole order of the user's own sampler."""
+    def _own_order(self, epoch: int) -> Iterator[Any]:
+        """Draw the order of the user's own sampler, which may have no end, batch by batch."""
         sampler: Any = self.loader.batch_sampler or self.loader.sampler
         parts: list[Any] = [sampler, getattr(sampler, "sampler", None)]
         for part in parts:
@@ -192,9 +210,18 @@ class ExactLoader(Loader):
             if isinstance(own := getattr(part, "generator", None), torch.Generator):
                 own.manual_seed(mixed_seed(self.seed, epoch))
         with seeded(self.seed, epoch):
-            order = list(islice(sampler, len(self.loader) + 1))
-        check_length(self.loader, len(order), len(self.loader), "batches of its sampler")
-        return order
+            drawn, own = iter(sampler), cpu_states()
+        length, what = len(self), "batches of its sampler"
+        for i in range(length):
+            with kept_states(own):
+                batch, own = next(drawn, None), cpu_states()
+            if batch is None:
+                check_length(self.loader, i, length, what)
+            yield batch
+        with kept_states(own):
+            more = sum(1 for _ in islice(drawn, length + 1))
+        if more <= length:  # else it has no end, and its length is that of an epoch
+            check_length(self.loader, length + more, length, what)
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan."""
@@ -260,13 +287,13 @@ def is_shuffled(loader: DataLoader[Any]) -> bool | None:
     return False if type(sampler) is SequentialSampler else None
 
 
-def known_ids(dataset: Any) -> list[Any]:
+def known_ids(dataset: Any) -> Sequence[Any]:
     """Return a dataset's `filenames`, or the numbers of its examples; of a part, the whole's."""
     if isinstance(dataset, Subset):
         whole = known_ids(dataset.dataset)
         return [whole[i] for i in dataset.indices]
     names = getattr(dataset, "filenames", None)
-    return list(names) if names is not None else list(range(len(dataset)))
+    return list(names) if names is not None else range(len(dataset))
 
 
 def known_labels(dataset: Any) -> Tensor | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from core.base.errors import DataError
+from core.base.errors import DataError, UsageError
 from core.base.params import Params
 from core.data.batches import Batches
 from core.data.dataloaders import ExactLoader, is_shuffled, remade
@@ -48,7 +48,13 @@ def fetch_loaders(
     before = dict(params.dict)
     params.dict.update(kept)
     asked = ["train" if params.val_split and s == "val" else s for s in splits]
-    found = dict(task.fetch_dataloader(list(dict.fromkeys(asked)), str(data_dir), params))
+    found = task.fetch_dataloader(list(dict.fromkeys(asked)), str(data_dir), params)
+    if not isinstance(found, Mapping):
+        raise UsageError(
+            f"{task.name}.data_loader: fetch_dataloader gives a {type(found).__name__}, "
+            "want a dict: split -> loader"
+        )
+    found = dict(found)
     params.dict.update(kept)
     if params.val_split and "train" in found:
         found["train"], found["val"] = split_off(found["train"], params)

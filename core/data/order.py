@@ -53,12 +53,12 @@ def own_batches(
         exchange: is called after every 16 rounds.
     """
     rank, world_size = processes.rank(), processes.world_size()
+    if world_size == 1:
+        yield from watch(loader.epoch(0))
+        return
     plan = list(loader.plan(0))
     check_same_order(plan)
     own = loader.load(0, plan[rank::world_size])
-    if world_size == 1:
-        yield from watch(own)
-        return
     rounds = math.ceil(len(plan) / world_size)
     for i, batch in enumerate(watch(next(own, None) for _ in range(rounds))):
         if batch is not None:

@@ -4,16 +4,20 @@ Unlike those of `flock` they are not inherited by forked worker processes. A pro
 handle of a file loses all its locks on it.
 """
 
+import errno
+import logging
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from core.base.errors import UsageError
 
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 LOCK = ".lock"  # in the folder of a run
 
 
@@ -22,7 +26,7 @@ def lock(
 ) -> bool:
     """Lock `length` bytes of a file (0: all) from `start` on; False if another process has them.
 
-    Where there are no such locks (Windows) nobody is kept out.
+    Where there are no such locks (Windows, some network file systems) nobody is kept out.
     """
     try:
         import fcntl
@@ -33,7 +37,18 @@ def lock(
         fcntl.lockf(file, how, length, start)
     except (BlockingIOError, PermissionError):
         return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        _warn_of_no_locks()
     return True
+
+
+@cache
+def _warn_of_no_locks() -> None:
+    logging.warning(
+        "Note: this file system has no locks: nothing keeps a second process from the same folder"
+    )
 
 
 def unlock(file: IO[Any], start: int, length: int) -> None:
@@ -41,7 +56,8 @@ def unlock(file: IO[Any], start: int, length: int) -> None:
     with suppress(ImportError):
         import fcntl
 
-        fcntl.lockf(file, fcntl.LOCK_UN, length, start)
+        with suppress(OSError):
+            fcntl.lockf(file, fcntl.LOCK_UN, length, start)
 
 
 @contextmanager

@@ -105,6 +105,18 @@ def ctrl_c_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _reset_in_child() -> None:
+    """Let a process that a task forks end by signals: only the main process may have to save."""
+    for number in _numbers():
+        if isinstance(getattr(signal.getsignal(number), "__self__", None), Stop):
+            own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, own)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_in_child)
+
+
 _deaf: WeakSet[Any] = WeakSet()  # processes that no SIGTERM ends
 
 

@@ -48,7 +48,7 @@ def check_optimizer(params: Params, task: Task) -> Optimizer | None:
     check_args(optimizer, "optimizer_args", params.optimizer_args, ("params", "lr"))
     if params.optimizer == "LBFGS" and task.train_step is None:
         raise UsageError("'optimizer': LBFGS needs a closure: define train_step in net.py")
-    return None if task.make_optimizer else _build_optimizer(nn.Linear(1, 1), params)
+    return None if task.make_optimizer else _build_optimizer(nn.Linear(1, 1, bias=False), params)
 
 
 def make_optimizers(task: Task, model: nn.Module, params: Params) -> dict[str, Optimizer]:

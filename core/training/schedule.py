@@ -116,7 +116,14 @@ def check_schedule(params: Params, task: Task, optimizer: Optimizer | None) -> N
     if params.lr_scheduler == "ReduceLROnPlateau" and params.lr_scheduler_interval == "update":
         raise UsageError("'lr_scheduler_interval' is 'update', but ReduceLROnPlateau needs 'epoch'")
     if optimizer is not None and task.make_scheduler is None:
-        _build_scheduler(optimizer, task, params, updates_per_epoch=None)
+        made = _build_scheduler(optimizer, task, params, updates_per_epoch=None)
+        try:
+            if made is not None and not isinstance(made, ReduceLROnPlateau):
+                optimizer.step()
+                made.step()
+        except ZeroDivisionError as error:
+            told = f"'lr_scheduler_args': {params.lr_scheduler} {params.lr_scheduler_args}: {error}"
+            raise UsageError(told) from error
 
 
 def _build_scheduler(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.base.errors import DataError
+from core.base.errors import DataError, UsageError
 from core.machine import processes
 from core.machine.nested import apply, is_per_example, tensors
 from core.task import Task
@@ -188,7 +188,13 @@ class Tally:
         found = {}
         for name, metric in self.task.metrics.items():
             streamed = self.streamed.get(name)
-            found[name] = float(streamed.compute() if streamed else metric(outputs, labels))
+            value = streamed.compute() if streamed else metric(outputs, labels)
+            try:
+                found[name] = float(value)
+            except (TypeError, ValueError, RuntimeError):
+                shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+                kind = f"{type(value).__name__}{shape}"
+                raise UsageError(f"metric {name!r} gives a {kind}, want one number") from None
         return found
 
 

@@ -1,5 +1,6 @@
 """What a loader yields, held against its length; the order of several processes."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
+    Dataset,
     IterableDataset,
     Sampler,
     TensorDataset,
@@ -37,7 +39,8 @@ class Stream(IterableDataset[Tensor]):
 
 
 def numbers(loader: Any) -> list[int]:
-    return sorted(int(x) for batch in exact(loader, 1, train=True).epoch(0) for x in batch)
+    batches = exact(loader, 1, train=True).epoch(0)
+    return sorted(x for batch in batches for part in batch for x in part.flatten().tolist())
 
 
 @pytest.mark.parametrize("count", [16, 22, 23, 25, 30])
@@ -106,3 +109,42 @@ def test_one_object_may_be_the_loader_of_two_splits() -> None:
     order = [x for _, labels in val.epoch(0) for x in labels.tolist()]
     assert order == list(range(20))
     assert [x for _, labels in train.epoch(0) for x in labels.tolist()] != order
+
+
+class Endless(Sampler[int]):
+    def __len__(self) -> int:
+        return 8
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.cycle(range(12))
+
+
+def test_a_sampler_without_end_is_drawn_for_as_long_as_it_says() -> None:
+    loader = DataLoader(TensorDataset(torch.arange(12)), batch_size=4, sampler=Endless())
+    assert numbers(loader) == list(range(8))
+
+
+class Huge(Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 10**10
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor(index)
+
+
+class HugeSampler(Sampler[int]):
+    def __len__(self) -> int:
+        return 10**10
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count()
+
+
+def test_the_order_of_a_sampler_is_drawn_only_as_far_as_it_is_needed() -> None:
+    batches = exact(DataLoader(Huge(), batch_size=4, sampler=HugeSampler()), 1).epoch(0)
+    assert [next(batches).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_drop_last_that_leaves_no_batch_is_refused() -> None:
+    with pytest.raises(DataError, match="drop_last leaves no batch of 8: 5 examples"):
+        numbers(DataLoader(TensorDataset(torch.arange(5)), batch_size=8, drop_last=True))
