@@ -7,6 +7,7 @@ The params stored in the checkpoint rule, not today's params file.
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.base.files import can_be_written
 from core.base.params import Params
 from core.data.folder import synthetic_note
 from core.data.order import own_batches
@@ -21,8 +23,9 @@ from core.machine.devices import autocast_for, device_of
 from core.machine.random_states import seeded
 from core.machine.script import common_parser, one_process_only, reports_errors
 from core.run.evaluation import write_evaluation
-from core.run.log import logging_to
+from core.run.log import format_metrics, logging_to
 from core.run.restoring import restore_from_args
+from core.run.run import wanted_bytes
 from core.task import Loader, Task
 from core.training.tally import Tally
 
@@ -32,7 +35,7 @@ def evaluate(
     loader: Loader,
     task: Task,
     params: Params,
-    keep: bool = False,
+    keep_bytes: float = 0,
     watch: Callable[[Iterator[Any]], Iterator[Any]] = iter,
 ) -> tuple[dict[str, float], Tally]:
     """Run a net over a whole split.
@@ -42,7 +45,7 @@ def evaluate(
         loader: of the split.
         task: whose forward, loss, collect and metrics are used.
         params: `precision` is used.
-        keep: whether outputs and labels are wanted even if no metric needs them.
+        keep_bytes: of outputs and labels that are wanted even if no metric needs them.
         watch: what the batches pass through; a run's `Stop.watch` ends it between two batches.
 
     Returns:
@@ -50,7 +53,7 @@ def evaluate(
         several processes, rank 0 has them).
     """
     device = device_of(model)
-    tally, autocast = Tally(task, keep), autocast_for(params, device)
+    tally, autocast = Tally(task, keep_bytes), autocast_for(params, device)
     model.eval()
     with torch.no_grad(), seeded(params.seed, device=device):  # a net may draw in eval mode, too
         for batch in own_batches(loader, watch, tally.exchange):
@@ -82,15 +85,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     one_process_only("evaluate.py")
     args = get_args(argv)
     folder, split, save = args.model_dir, args.split, args.save_predictions
-    with logging_to(folder / "evaluate.log"):
+    with logging_to(folder / "evaluate.log" if can_be_written(folder) else None):
         restored = restore_from_args(args)
         model, loader = restored.with_loader(split)
         task, params, data_dir = restored.task, restored.params, restored.data_dir
         logging.info("Evaluating %s on %s of %s", restored.path, split, data_dir)
         if note := synthetic_note(data_dir):
             logging.info("Note: these are %s", note)
-        keep = save or bool(params.save_predictions)
-        values, tally = evaluate(model, loader, task, params, keep)
+        keep_bytes = math.inf if save else wanted_bytes(params)
+        values, tally = evaluate(model, loader, task, params, keep_bytes)
+        if not can_be_written(folder):
+            logging.info("%s: %s", split, format_metrics(values))
+            logging.warning("Note: %s cannot be written; nothing else is kept", folder)
+            return 0
         write_evaluation(folder, restored, split, loader, values, tally, save)
     return 0
 

@@ -45,9 +45,9 @@ def launch_training_job(
     return subprocess.run(command, check=False).returncode
 
 
-def train_trial(folder: Path, data_dir: str | None, gpu: str | None) -> None:
+def train_trial(folder: Path, data_dir: str | None, gpu: str | None, start_method: str) -> None:
     """Train one run in a process that a search started; never returns."""
-    enter(folder, gpu)
+    enter(folder, gpu, start_method)
     import train
 
     try:

@@ -12,7 +12,7 @@ from core.machine.processes import leave
 from core.machine.script import common_parser, reports_errors
 from core.run import messages
 from core.run.opening import started
-from core.run.run import Run
+from core.run.run import Run, wanted_bytes
 from core.task import Batch, Loader
 from core.training.state import State, make_state
 from evaluate import evaluate
@@ -64,9 +64,8 @@ def predict_with_best(state: State, loader: Loader, run: Run) -> None:
     """Write the best weights' predictions on the validation split."""
     if state.params.save_predictions and state.best is not None:
         with run.best_net(state) as net:
-            _, tally = evaluate(
-                net, loader, state.task, state.params, keep=True, watch=run.stop.watch
-            )
+            kept = wanted_bytes(state.params)
+            _, tally = evaluate(net, loader, state.task, state.params, kept, run.stop.watch)
         run.write_predictions(tally, loader)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,21 +16,29 @@ class _OurHandler:
 
 
 class _File(_OurHandler, logging.FileHandler):
-    pass
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say once that the log cannot be written, as on a full disk; the run goes on."""
+        if not self.failed:
+            self.failed = True
+            print(f"Note: {self.baseFilename}: {sys.exc_info()[1]}; the log ends", file=sys.stderr)
 
 
 class _Terminal(_OurHandler, logging.StreamHandler):
     pass
 
 
-def open_log(path: str | Path) -> None:
-    """Send `logging.info(...)` and above to the terminal and to the end of a file."""
+def open_log(path: str | Path | None) -> None:
+    """Send `logging.info(...)` and above to the terminal, and to the end of a file if given."""
     close_log()
     logger = logging.getLogger()
     logger.setLevel(logging.INFO)
     terminal = _Terminal()
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(terminal)
+    if path is None:
+        return
     file = _File(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s:%(levelname)s: %(message)s"))
     logger.addHandler(file)
@@ -44,8 +53,8 @@ def close_log() -> None:
 
 
 @contextmanager
-def logging_to(path: str | Path) -> Iterator[None]:
-    """Log to the terminal and to a file inside the block; an exception that ends it, too.
+def logging_to(path: str | Path | None) -> Iterator[None]:
+    """Log to the terminal, and to a file if given; an exception that ends the block, too.
 
     The exception goes to the file alone: whoever catches it tells the person at the terminal.
     """

@@ -22,7 +22,7 @@ from core.run.folder import STATUS, hash_code, read_resolved, write_status
 from core.run.log import check_tensorboard, logging_to
 from core.run.run import Run, refuse
 from core.task import Task, load_task
-from core.training.checkpoint import find_checkpoint, read_checkpoint, read_newest
+from core.training.checkpoint import CheckpointError, find_checkpoint, read_checkpoint, read_newest
 from core.training.optimizers import check_optimizer
 from core.training.schedule import check_schedule, depends_on_length
 
@@ -129,6 +129,12 @@ def _decide(
     remove_leftovers(folder)
     notes: list[str] = []
     last = None if overwrite else read_newest(folder, notes)
+    if last is not None and last["best"] is not None and not last["finished"]:
+        try:
+            read_checkpoint(folder / "best.pt")
+        except CheckpointError as error:
+            notes.append(f"{error}; the best epoch is looked for from here on")
+            last["best"] = None
     before = None if last is None else {name: last[name] for name in FACTS if name in last}
     earlier = {} if overwrite else read_resolved(folder)
     if last is None:

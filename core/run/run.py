@@ -1,6 +1,7 @@
 """One start of a run: what it goes on from, when it saves, what it leaves in its folder."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -285,10 +286,16 @@ class Run:
         return 0
 
 
+def wanted_bytes(params: Params) -> float:
+    """Return how many bytes of outputs `save_predictions` asks for; infinity for all."""
+    sizes = {"auto": AUTO_BYTES, True: math.inf, False: 0}
+    return sizes[params.save_predictions]
+
+
 def wants_predictions(params: Params, tally: Tally) -> bool:
     """Tell whether `save_predictions` asks for predictions of this size."""
     wanted = params.save_predictions
-    return tally.nbytes <= AUTO_BYTES if wanted == "auto" else bool(wanted)
+    return tally.complete and tally.size <= wanted_bytes(params) and bool(wanted)
 
 
 def refuse(folder: Path, changes: list[str]) -> NoReturn:

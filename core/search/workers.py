@@ -42,10 +42,10 @@ def make_folder(folder: Path, params: Params) -> None:
 
 
 class Launcher:
-    """Starts processes that call `target(folder, data_dir, gpu)`, with `modules` imported."""
+    """Starts processes that call `target(folder, data_dir, gpu, method)`, `modules` imported."""
 
     def __init__(self, target: Callable[..., None], modules: Sequence[str]) -> None:
-        self.target = target
+        self.target, self.method = target, multiprocessing.get_start_method()
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self.context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:  # of a server that imports the modules once; elsewhere every process does
@@ -60,7 +60,9 @@ class Launcher:
     def start(self, folder: Path, data_dir: str | None, gpu: str | None) -> Any:
         """Start the process that trains `folder`; a server that was killed is started anew."""
         for _ in range(5):
-            process = self.context.Process(target=self.target, args=(folder, data_dir, gpu))
+            process = self.context.Process(
+                target=self.target, args=(folder, data_dir, gpu, self.method)
+            )
             try:
                 process.start()
                 return process
@@ -69,8 +71,12 @@ class Launcher:
         raise OSError("the process that trials are started from dies again and again")
 
 
-def enter(folder: Path, gpu: str | None) -> None:
-    """Prepare the process of a trial: its end, its output, its GPU, the lock of its folder."""
+def enter(folder: Path, gpu: str | None, start_method: str) -> None:
+    """Prepare the process of a trial: its end, its output, its GPU, the lock of its folder.
+
+    Processes of its own, as workers of a DataLoader, start as those of train.py do.
+    """
+    multiprocessing.set_start_method(start_method, force=True)
     threading.Thread(target=_end_with_search, daemon=True).start()
     with open(folder / CONSOLE, "ab") as console:
         os.dup2(console.fileno(), 1)

@@ -68,7 +68,7 @@ class State:
 
     def begin_epoch(self, batches: int | None = None) -> None:
         """Forget what was summed up over the last epoch."""
-        self.tally = Tally(self.task, keep=bool(self.task.metrics), batches=batches)
+        self.tally = Tally(self.task, math.inf if self.task.metrics else 0, batches)
 
     def read(self, reading: Reading) -> None:
         """Let the task's defaults go by what outputs and labels mean."""

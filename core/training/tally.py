@@ -95,18 +95,20 @@ class Tally:
 
     Args:
         task: says what is kept of a batch, and which metrics there are.
-        keep: whether outputs are kept even if no metric needs the whole split; streamed metrics
-            see each batch as it comes.
+        keep_bytes: of outputs and labels that are kept even if no metric needs the whole split;
+            larger ones are not kept at all. Streamed metrics see each batch as it comes.
         batches: number of batches, of which at most 256 MB are collected: where they are larger,
             evenly spaced ones. None: all are.
     """
 
-    def __init__(self, task: Task, keep: bool = False, batches: int | None = None) -> None:
+    def __init__(self, task: Task, keep_bytes: float = 0, batches: int | None = None) -> None:
         self.task, self.world_size, self.batches = task, processes.world_size(), batches
         streamed = {n: m for n, m in task.metrics.items() if hasattr(m, "compute")}
         # Each a copy of its own: an object may stand under two names, or serve two splits.
         self.streamed = {name: copy.deepcopy(metric) for name, metric in streamed.items()}
-        self.keep = keep or len(streamed) < len(task.metrics)
+        self.limit = math.inf if len(streamed) < len(task.metrics) else keep_bytes
+        self.complete = True  # nothing was left out because it was too large
+        self.size = 0  # bytes of all outputs and labels
         self.seen, self.stride = 0, 1  # batches so far, of which every `stride`-th is collected
         self.losses = MeanLosses()
         self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
@@ -121,7 +123,7 @@ class Tally:
         if (self.seen - 1) % self.stride:
             return
         pair = apply(lambda x: x.detach(), self.task.collect(outputs, labels))
-        if self.seen == 1 and self.batches is not None and self.keep:
+        if self.seen == 1 and self.batches is not None and self.limit:
             size = self.batches * sum(part.nbytes for part in tensors(pair))
             self.stride = max(1, math.ceil(size / LARGEST))
         if self.world_size > 1:
@@ -134,8 +136,11 @@ class Tally:
             self.scored = True
             for metric in self.streamed.values():
                 metric.update(outputs, labels)
-        if self.keep:
+        self.size += sum(part.nbytes for part in tensors((outputs, labels)))
+        if self.size <= self.limit:
             self.kept.append((outputs, labels))
+        else:
+            self.kept, self.complete = [], False
 
     def exchange(self) -> None:
         """Hand over to rank 0 what the processes have collected."""
@@ -158,11 +163,6 @@ class Tally:
             self.waiting, pairs = pairs, []
         for pair in pairs:
             self._take_in(*pair)
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all outputs and labels that are kept."""
-        return sum(part.nbytes for part in tensors(self.kept))
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
