@@ -129,7 +129,7 @@ def _decide(
     remove_leftovers(folder)
     notes: list[str] = []
     last = None if overwrite else read_newest(folder, notes)
-    if last is not None and last["best"] is not None and not last["finished"]:
+    if last is not None and last["best"] is not None:
         try:
             read_checkpoint(folder / "best.pt")
         except CheckpointError as error:
