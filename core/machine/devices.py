@@ -122,13 +122,18 @@ def device_of(model: nn.Module) -> torch.device:
     return next((x.device for x in tensors), torch.device("cpu"))
 
 
+def is_lazy(model: nn.Module) -> bool:
+    """Tell whether layers of a net still have to learn their shapes from a first batch."""
+    return any(nn.parameter.is_lazy(weight) for weight in model.parameters())
+
+
 def place_net(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
     """Move a net to the device, in the precision and memory format of the params."""
     if params.sync_batchnorm and processes.world_size() > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if params.precision == "float64":
         model = model.double()
-    if params.channels_last:
+    if params.channels_last and not is_lazy(model):
         model = model.to(memory_format=torch.channels_last)
     model = model.to(device)
     if params.compile:

@@ -265,6 +265,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
     faults = [f"{name} is missing" for name in own if name not in weights]
     faults += [f"{name} is not in the net" for name in weights if name not in own]
     for name in own.keys() & weights.keys():
+        if nn.parameter.is_lazy(own[name]):
+            continue
         mine, theirs = (f"{tuple(w[name].shape)} {w[name].dtype}" for w in (own, weights))
         if mine != theirs:
             faults.append(f"{name} is {theirs}, want {mine}")

@@ -16,11 +16,11 @@ from core.base.monitor import is_better, monitored
 from core.base.params import Params
 from core.data.order import check_same_order
 from core.machine import processes
-from core.machine.devices import Autocast, autocast_for, place_net
+from core.machine.devices import Autocast, autocast_for, is_lazy, place_net
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
 from core.training.averages import WeightAverage
 from core.training.optimizers import make_optimizers
-from core.training.reading import Reading
+from core.training.reading import Reading, first_outputs
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
 
@@ -226,6 +226,8 @@ def make_state(task: Task, params: Params, device: torch.device, train_loader: L
             "and a DataLoader of a map-style dataset and a batch size"
         )
     model = place_net(task.Net(params), params, device)
+    if is_lazy(model):
+        first_outputs(task, model, train_loader, params)  # gives lazy layers their shapes
     optimizers = make_optimizers(task, model, params)
     schedule = make_schedule(task, optimizers, params, len(train_loader))
     average = None if params.ema_decay is None else WeightAverage(model, params.ema_decay)
