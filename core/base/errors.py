@@ -1,9 +1,10 @@
 """Errors that a user can act on, and helpers for their messages."""
 
+import json
 import signal
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class UserError(ValueError):
@@ -47,6 +48,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the known name nearest to `name`, or "" if none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def spelled(value: Any) -> str:
+    """Return a value as a params file spells it: true, null, "text"."""
+    try:
+        return json.dumps(value)
+    except TypeError:
+        return repr(value)
 
 
 def listed(items: Sequence[str], limit: int = 10) -> str:

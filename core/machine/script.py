@@ -2,6 +2,8 @@
 
 import argparse
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,6 +70,9 @@ def reports_errors(main: Main) -> Main:
             from core.machine import processes
 
             return processes.exit_code_of_first_failure()
+        except BrokenPipeError:  # whoever read what is printed, such as head, has enough
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+            return 128 + signal.SIGPIPE
         except (UserError, OSError) as error:
             code = error.exit_code if isinstance(error, UserError) else 1
             if not _is_to_report(code):

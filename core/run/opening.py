@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from core.base.errors import Stopped, UsageError
+from core.base.errors import Stopped, UsageError, spelled
 from core.base.files import remove_leftovers
 from core.base.keys import DEFAULTS, deciding
 from core.base.monitor import check_monitor
@@ -106,7 +106,10 @@ def open_run(
         decided, content = _decide(folder, overrides, overwrite, restore_file)
         changed = decided["changed"].items()
         if changed and not resume:
-            refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed])
+            refuse(
+                folder,
+                [f"{name}: {spelled(old)} -> {spelled(new)}" for name, (old, new) in changed],
+            )
         contents.append(content)
         return decided
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.base.errors import UserError, listed
+from core.base.errors import UsageError, UserError, did_you_mean, listed
 from core.base.files import link_or_copy, replacing
 
 ARRAY = "NumPy array"
@@ -193,6 +193,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
+    except PermissionError:
+        raise CheckpointError(f"{path}: may not be read (permission denied)") from None
     except zipfile.BadZipFile:
         raise CheckpointError(f"{path}: not an archive of torch.save (1.6 or later)") from None
     except Exception as error:
@@ -244,8 +246,11 @@ def find_checkpoint(folder: Path, name: str) -> Path:
     for found in (folder / f"{name}.pt", folder / f"{name}.pth.tar", folder / name, Path(name)):
         if found.is_file():
             return found
-    looked_for = f"{name}.pt, {name}.pth.tar"
-    raise CheckpointError(f"{folder}: no checkpoint {name!r} (looked for {looked_for})")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    there = [path.stem for path in sorted(folder.glob("*.pt"))]
+    hint = did_you_mean(name, there) or f"; there is {', '.join(there) or 'none'}"
+    raise CheckpointError(f"{folder}: no checkpoint {name!r}{hint}")
 
 
 def kept_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
