@@ -81,7 +81,7 @@ def sync_folder(folder: Path) -> None:
 
 def can_be_written(folder: Path) -> bool:
     """Tell whether files can be made in a folder."""
-    return os.access(folder, os.W_OK) or not folder.exists()
+    return os.access(folder, os.W_OK)
 
 
 def write_text(path: str | Path, text: str) -> None:
