@@ -15,10 +15,10 @@ from core.base.params import Params
 from core.data.fetching import fetch_loaders
 from core.machine import devices
 from core.machine.nested import tensors
+from core.reading.misfits import misfits
+from core.reading.outputs import read_batch
 from core.run.opening import open_run
 from core.task import Batch, IndexBatch, Loader
-from core.training.misfits import misfits
-from core.training.reading import read_batch
 from core.training.state import State, make_state
 
 SMALL = 32  # examples a batch, so that the checks are quick

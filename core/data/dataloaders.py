@@ -3,17 +3,14 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice, tee
+from itertools import tee
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     Dataset,
-    RandomSampler,
-    SequentialSampler,
     Subset,
 )
 from torch.utils.data.distributed import DistributedSampler
@@ -22,15 +19,13 @@ from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
 from core.data.order import epoch_order, split_into_batches
+from core.data.samplers import is_shuffled, own_order
 from core.machine.nested import tensors
 from core.machine.random_states import (
-    cpu_states,
     example_seed,
     kept_outside_workers,
-    kept_states,
     mixed_seed,
     seed_cpu,
-    seeded,
 )
 from core.machine.signals import ignore_signals, signals_held_back
 from core.task import Batch, IndexBatch, Loader, is_integer
@@ -187,7 +182,10 @@ class ExactLoader(Loader):
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:
         """Yield the numbers of the examples of every batch of an epoch."""
-        batches = self._own_order(epoch) if self.own_order else self._standard_order(epoch)
+        if self.own_order:
+            batches: Iterable[Any] = own_order(self.loader, self.seed, epoch, len(self))
+        else:
+            batches = self._standard_order(epoch)
         return (IndexBatch(i, index) for i, index in enumerate(batches))
 
     def _standard_order(self, epoch: int) -> list[list[int]]:
@@ -199,29 +197,6 @@ class ExactLoader(Loader):
             if len(order) == 0:
                 raise DataError(f"drop_last leaves no batch of {batch_size}: {size} examples")
         return [batch.tolist() for batch in split_into_batches(order, batch_size, self.train)]
-
-    def _own_order(self, epoch: int) -> Iterator[Any]:
-        """Draw the order of the user's own sampler, which may have no end, batch by batch."""
-        sampler: Any = self.loader.batch_sampler or self.loader.sampler
-        parts: list[Any] = [sampler, getattr(sampler, "sampler", None)]
-        for part in parts:
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch)
-            if isinstance(own := getattr(part, "generator", None), torch.Generator):
-                own.manual_seed(mixed_seed(self.seed, epoch))
-        with seeded(self.seed, epoch):
-            drawn, own = iter(sampler), cpu_states()
-        length, what = len(self), "batches of its sampler"
-        for i in range(length):
-            with kept_states(own):
-                batch, own = next(drawn, None), cpu_states()
-            if batch is None:
-                check_length(self.loader, i, length, what)
-            yield batch
-        with kept_states(own):
-            more = sum(1 for _ in islice(drawn, length + 1))
-        if more <= length:  # else it has no end, and its length is that of an epoch
-            check_length(self.loader, length + more, length, what)
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan."""
@@ -256,35 +231,6 @@ def _places(epoch: int, batched: bool, planned: IndexBatch) -> Any:
         return epoch, planned.index
     index = planned.index if planned.rows is None else planned.index[planned.rows]
     return [(epoch, i) for i in index]
-
-
-def check_length(
-    loader: DataLoader[Any], found: int, promised: int, what: str, advice: str = ""
-) -> None:
-    """Hold what came in an epoch against the length; DataError if they differ."""
-    if found != promised:
-        several = " or more" if found > promised else ""
-        raise DataError(
-            f"a DataLoader of {type(loader.dataset).__name__}: an epoch had {found}{several} "
-            f"{what}, its length says {promised}.\n__len__() must be what it yields, else examples "
-            f"are lost or counted twice.{advice}"
-        )
-
-
-def is_shuffled(loader: DataLoader[Any]) -> bool | None:
-    """Tell whether a loader shuffles; None if it does not visit every example once.
-
-    A DistributedSampler stands for the order that it divides: the framework divides by itself.
-    """
-    sampler, batches = loader.sampler, loader.batch_sampler
-    if type(batches) is not BatchSampler or batches.sampler is not sampler:
-        return None
-    if type(sampler) is RandomSampler:
-        whole = not sampler.replacement and sampler.num_samples == len(sampler.data_source)
-        return True if whole else None
-    if isinstance(sampler, DistributedSampler):
-        return bool(sampler.shuffle)
-    return False if type(sampler) is SequentialSampler else None
 
 
 def known_ids(dataset: Any) -> Sequence[Any]:

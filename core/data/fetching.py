@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from core.base.errors import DataError, UsageError
 from core.base.params import Params
 from core.data.batches import Batches
-from core.data.dataloaders import ExactLoader, is_shuffled, remade
+from core.data.dataloaders import ExactLoader, remade
+from core.data.samplers import is_shuffled
 from core.data.streams import StreamLoader
 from core.machine.random_states import generator
 from core.task import Loader, Task

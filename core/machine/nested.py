@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -77,3 +79,8 @@ def example(value: Any, i: int, count: int) -> Any:
 
 def _is_plain(values: tuple[Any, ...] | list[Any]) -> bool:
     return all(isinstance(value, str | int | float) for value in values)
+
+
+def as_array(x: Tensor) -> np.ndarray:
+    """Return a tensor as a NumPy array."""
+    return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()

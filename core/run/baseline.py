@@ -1,15 +1,56 @@
-"""What needs no learning: always the most frequent class, and pure chance."""
+"""A first look: what the first batch tells, and what needs no learning."""
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from core.base.monitor import check_monitor
+from core.machine.random_states import seeded
+from core.reading.misfits import misfits
+from core.reading.outputs import Reading, first_outputs, read_batch
 from core.task import Loader, Task, counted, is_integer
-from core.training.reading import Reading
+from core.training.state import State
 from core.training.tally import score
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What is known before the first step.
+
+    Args:
+        loss: of the net, on the first validation batch.
+        baseline: validation metrics of the most frequent class, and the loss of chance.
+        unseen: classes that validation examples have, but no training example.
+        misfits: what outputs, labels and metrics show to be wrong.
+    """
+
+    loss: float
+    baseline: dict[str, float]
+    unseen: list[int]
+    misfits: list[str]
+
+
+def look(state: State, loaders: Mapping[str, Loader], known: bool) -> FirstLook:
+    """Run the net on one batch; unless it is known, find out what outputs and labels mean."""
+    params, task = state.params, state.task
+    outputs, labels = first_outputs(task, state.model, loaders["val"], params)
+    # A resumed run draws what it would have drawn.
+    with seeded(params.seed, device=state.device), torch.no_grad(), state.autocast():
+        losses = task.losses(outputs, labels)
+        check_monitor(params.dict, task.metrics, losses)
+        if not known:
+            state.read(read_batch(task, outputs, labels))
+        task, reading = state.task, state.reading
+        return FirstLook(
+            float(losses["loss"]),
+            baseline(task, reading, loaders, outputs, labels),
+            unseen_classes(loaders, reading.ignored),
+            misfits(task, reading, outputs, labels),
+        )
 
 
 def chance_loss(task: Task, reading: Reading, outputs: Tensor, labels: Tensor) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 
 from core.base.classification import confusion_matrix, precision_recall_f1
 from core.base.params import Params
+from core.reading.outputs import Reading
 from core.task import Task
-from core.training.reading import Reading
 
 
 def report_classes(

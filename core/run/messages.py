@@ -9,6 +9,7 @@ from core.base.monitor import monitored
 from core.data.folder import synthetic_note
 from core.machine import processes
 from core.machine.devices import lacks_bfloat16
+from core.run.baseline import FirstLook
 from core.run.log import format_metrics
 from core.task import Loader
 from core.training.state import State
@@ -57,15 +58,17 @@ def overrides(settings: Mapping[str, Any]) -> None:
         logging.info("Overrides of the params file: %s", told)
 
 
-def baseline(values: Mapping[str, float], unseen: list[int], first_loss: float | None) -> None:
-    """Log the metrics of the most frequent class, and an untrained net's loss beside chance."""
-    for number in unseen:
+def first_look(first: FirstLook, new: bool) -> None:
+    """Log what the first batch tells, and of a new run an untrained net's loss beside chance."""
+    for misfit in first.misfits:
+        logging.warning("WARNING: %s.", misfit)
+    for number in first.unseen:
         logging.warning("Note: class %d is in the validation split, but not in training", number)
-    if values:
-        shown = format_metrics({name: values[name] for name in values if name != "loss"})
-        logging.info("Always the most frequent class: val %s", shown)
-        if first_loss is not None:
-            logging.info("First loss %.3f, chance %.3f", first_loss, values["loss"])
+    if values := dict(first.baseline):
+        chance = values.pop("loss")
+        logging.info("Always the most frequent class: val %s", format_metrics(values))
+        if new:
+            logging.info("First loss %.3f, chance %.3f", first.loss, chance)
 
 
 def epoch(state: State, trained: Mapping[str, float], times: Mapping[str, Any], best: bool) -> None:

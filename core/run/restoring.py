@@ -24,10 +24,10 @@ from core.data.fetching import fetch_loaders
 from core.data.folder import find_data_dir
 from core.machine.devices import place_net, start
 from core.machine.environment import usable_cores
+from core.reading.outputs import Reading, first_outputs, read_batch
 from core.run.folder import read_resolved
 from core.task import Loader, Task, load_task
 from core.training import checkpoint
-from core.training.reading import Reading, first_outputs, read_batch
 
 
 @dataclass

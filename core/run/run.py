@@ -17,23 +17,21 @@ from tqdm import tqdm
 from core.base.errors import UsageError, listed
 from core.base.files import append_row, finite_or_none
 from core.base.keys import deciding
-from core.base.monitor import check_monitor, monitored
+from core.base.monitor import monitored
 from core.base.params import Params
 from core.base.predictions import write_predictions
 from core.data.fetching import fetch_loaders
 from core.data.folder import find_data_dir, fingerprint
 from core.machine import devices, processes
-from core.machine.random_states import mixed_seed, seed_everything, seeded
+from core.machine.random_states import mixed_seed, seed_everything
 from core.machine.signals import Stop
 from core.run import folder as files
 from core.run import messages
-from core.run.baseline import baseline, unseen_classes
+from core.run.baseline import look
 from core.run.log import Board
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
-from core.training.misfits import misfits
-from core.training.reading import first_outputs, read_batch
 from core.training.state import State
 from core.training.tally import Tally
 
@@ -135,32 +133,16 @@ class Run:
             self.log_bytes = self.before["log_bytes"]
         elif content is not None:
             snapshot.start_from(state, content, str(self.restore_file))
-        first_loss = self._look_at_first_batch(state, loaders)
+        first = look(state, loaders, known=self.before is not None and "reading" in self.before)
+        self.task, self.baseline = state.task, first.baseline
         if self.is_main:
             self._begin_folder(state)
         self.state = state
         messages.start(self.folder, state, loaders, self.data_dir, self.notes, self.overrides)
         if self.before is not None:
             logging.info("Going on after epoch %d, step %d", state.epoch, state.step)
-        for misfit in self.misfits:
-            logging.warning("WARNING: %s.", misfit)
-        messages.baseline(self.baseline, unseen_classes(loaders, state.reading.ignored), first_loss)
+        messages.first_look(first, new=state.step == 0)
         self.stop.training = True  # from here on a signal waits for the end of a step
-
-    def _look_at_first_batch(self, state: State, loaders: dict[str, Loader]) -> float | None:
-        """Find out what outputs and labels mean, and how well chance does; returns the loss."""
-        params, known = state.params, self.before is not None and "reading" in self.before
-        outputs, labels = first_outputs(state.task, state.model, loaders["val"], params)
-        # A resumed run draws what it would have drawn.
-        with seeded(params.seed, device=state.device), torch.no_grad(), state.autocast():
-            losses = state.task.losses(outputs, labels)
-            check_monitor(params.dict, state.task.metrics, losses)
-            if not known:
-                state.read(read_batch(state.task, outputs, labels))
-            self.task, reading = state.task, state.reading
-            self.misfits = misfits(self.task, reading, outputs, labels)
-            self.baseline = baseline(self.task, reading, loaders, outputs, labels)
-        return None if state.step else float(losses["loss"])
 
     def _begin_folder(self, state: State) -> None:
         """Bring the files of the folder to where the state is."""

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from core.machine import processes
 from core.machine.nested import apply
 from core.machine.random_states import random_states, set_random_states
+from core.reading.outputs import Reading
 from core.training.checkpoint import kept_weights, load_weights, plain
 from core.training.optimizers import lay_out_as_weights
-from core.training.reading import Reading
 from core.training.state import State
 from core.training.tally import MeanLosses
 

@@ -17,10 +17,10 @@ from core.base.params import Params
 from core.data.order import check_same_order
 from core.machine import processes
 from core.machine.devices import Autocast, autocast_for, is_lazy, place_net
+from core.reading.outputs import Reading, first_outputs
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
 from core.training.averages import WeightAverage
 from core.training.optimizers import make_optimizers
-from core.training.reading import Reading, first_outputs
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.base.errors import DataError, UsageError
 from core.machine import processes
-from core.machine.nested import apply, is_per_example, tensors
+from core.machine.nested import apply, as_array, is_per_example, tensors
 from core.task import Task
 
 LARGEST = 256 * 2**20  # bytes of outputs and labels that are kept of a training epoch
@@ -43,11 +43,6 @@ def join(parts: list[Any]) -> Any:
             f"outputs or labels of two batches do not join: shapes {shapes[0]} and {shapes[-1]}.\n"
             "Define collect(outputs, labels) in net.py: it says what is kept of a batch."
         ) from None
-
-
-def as_arrays(x: Tensor) -> np.ndarray:
-    """Return a tensor as a NumPy array."""
-    return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
 
 
 class MeanLosses:
@@ -166,7 +161,7 @@ class Tally:
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
-        return apply(as_arrays, join(self.kept)) if self.kept else (None, None)
+        return apply(as_array, join(self.kept)) if self.kept else (None, None)
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss, of all processes together."""

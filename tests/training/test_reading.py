@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.base.errors import DataError, UsageError
+from core.reading.misfits import misfits
+from core.reading.outputs import read_batch
 from core.task import Task, default_collect
-from core.training.misfits import misfits
-from core.training.reading import read_batch
 
 DRAWS = torch.Generator().manual_seed(1)
 

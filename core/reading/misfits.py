@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.machine.nested import apply
+from core.machine.nested import apply, as_array
+from core.reading.outputs import Asked, Reading, same
 from core.task import Task, counted, is_integer
-from core.training.reading import Asked, Reading, same
-from core.training.tally import as_arrays
 
 
 def misfits(task: Task, reading: Reading, outputs: Any, labels: Any) -> list[str]:
@@ -86,6 +85,6 @@ def _metrics_that_differ(task: Task, labels: Tensor, one: Tensor, other: Tensor)
 
 def _value(metric: Callable[..., Any], outputs: Tensor, labels: Tensor) -> float | None:
     try:
-        return float(metric(*apply(as_arrays, (outputs, labels))))
+        return float(metric(*apply(as_array, (outputs, labels))))
     except Exception:  # the task's own code may raise anything
         return None

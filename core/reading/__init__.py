@@ -1,0 +1,1 @@
+"""What outputs and labels mean, asked of the task on a first batch."""
