@@ -1,0 +1,1 @@
+"""The smallest task: what `make new NAME=...` copies."""
