@@ -13,12 +13,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import train
 from core.base.errors import UserError
 from core.base.params import find_params_file, load_params, parse_overrides
-from core.check.checks import check_all, report
+from core.check.checks import CHECKS, report
 from core.check.subject import Subject
 from core.data.folder import find_data_dir
 from core.machine.script import common_parser, reports_errors
@@ -81,8 +82,7 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
             )
         except UserError as error:  # of the copy of the params file
             raise type(error)(str(error).replace(str(copy), str(args.model_dir))) from error
-        loaders = subjects[0].own_loaders.items()
-        return ", ".join(f"{split} {len(each)} batches" for split, each in loaders)
+        return ", ".join(f"{n} {len(each)} batches" for n, each in subjects[0].own_loaders.items())
 
     if not report("loaders and net are built", build, args.traceback):
         return 1
@@ -91,7 +91,9 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
 
         print(find_lr(subjects[0], args.model_dir / "find_lr.png"))
         return 0
-    return 0 if check_all(subjects[0], args.traceback) else 1
+    checks = {what: partial(each, subjects[0]) for what, each in CHECKS.items()}
+    passed = [report(what, each, args.traceback) for what, each in checks.items()]
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

@@ -14,17 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.base.files import append_row, write_numbers
 from core.base.params import Params
-from core.base.predictions import write_predictions
 from core.data.folder import synthetic_note
-from core.data.rounds import own_batches
+from core.data.order import own_batches
 from core.machine.devices import autocast_for, device_of
 from core.machine.script import common_parser, one_process_only, reports_errors
-from core.run.classes import report_classes
-from core.run.log import format_metrics, logging_to
+from core.run.evaluation import write_evaluation
+from core.run.log import logging_to
 from core.run.restoring import restore_from_args
-from core.run.run import wants_predictions
 from core.task import Loader, Task
 from core.training.tally import Tally
 
@@ -59,7 +56,7 @@ def evaluate(
                 outputs, labels = task.forward(model, batch, params)
                 if labels is not None or not task.labelled:
                     losses = task.losses(outputs, labels)
-                    tally.add(losses, task.loss_weight(outputs, labels))
+                    tally.losses.add(losses, task.loss_weight(outputs, labels))
             tally.collect(outputs, labels)
     return tally.metrics() | tally.means(), tally
 
@@ -82,32 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
     one_process_only("evaluate.py")
     args = get_args(argv)
-    folder, split = args.model_dir, args.split
+    folder, split, save = args.model_dir, args.split, args.save_predictions
     with logging_to(folder / "evaluate.log"):
         restored = restore_from_args(args)
-        params, task, path = restored.params, restored.task, restored.path
-        model, loader, data_dir = restored.with_loader(split)
-        logging.info("Evaluating %s on %s of %s", path, split, data_dir)
+        task, params, data_dir = restored.task, restored.params, restored.data_dir
+        model, loader = restored.with_loader(split)
+        logging.info("Evaluating %s on %s of %s", restored.path, split, data_dir)
         if note := synthetic_note(data_dir):
             logging.info("Note: these are %s", note)
-        keep = args.save_predictions or bool(params.save_predictions)
+        keep = save or bool(params.save_predictions)
         values, tally = evaluate(model, loader, task, params, keep)
-        logging.info("%s, %s examples: %s", split, loader.num_examples, format_metrics(values))
-
-        source = path.name.split(".")[0]
-        if path.parent.resolve() != folder.resolve():  # another run's checkpoint
-            source = f"{path.parent.name}_{source}"
-        name = f"{split}_{source}"
-        title = f"{split}, {path.name}" + ("\n(made-up data)" if note else "")
-        outputs, labels = tally.arrays()
-        report_classes(outputs, labels, task, params, title, folder / f"confusion_{name}.png")
-        write_numbers(folder / f"metrics_{name}.json", values)
-        if args.save_predictions or (source == "best" and wants_predictions(params, tally)):
-            target = folder / f"predictions_{split if source == 'best' else name}.npz"
-            write_predictions(target, outputs, labels, loader.ids)
-            logging.info("Predictions written to %s", target)
-        row = {"split": split, "checkpoint": path.name, "epoch": restored.content.get("epoch")}
-        append_row(folder / "evaluations.jsonl", row)
+        write_evaluation(folder, restored, split, loader, values, tally, save)
     return 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from core.base.errors import DataError, listed
 from core.machine.devices import start
 from core.machine.script import common_parser, reports_errors
-from core.run.answers import as_text, describe, predict, read_inputs
+from core.predict.answers import answer, as_text, predict, read_inputs
 from core.run.restoring import restore_from_args
 
 
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     restored = restore_from_args(args)
     task, params = restored.task, restored.params
     if args.export:
-        from core.run.export import export  # torch.export takes seconds to import
+        from core.predict.export import export  # torch.export takes seconds to import
 
-        model, loader, _ = restored.with_loader("val")
+        model, loader = restored.with_loader("val")
         print(export(model, loader, task, params, args.export))
         return 0
     model = restored.net(start(params))
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     faults: list[str] = []
     examples = read_inputs(task, args.inputs, params, faults)
     for name, outputs in predict(model, examples, params, args.batch_size):
-        answer = describe(name, outputs, classes, args.top)
-        print(json.dumps(answer) if args.jsonl else as_text(answer))
+        found = answer(name, outputs, classes, args.top)
+        print(json.dumps(found) if args.jsonl else as_text(found))
     if faults:
         raise DataError(f"{len(faults)} inputs could not be read:\n{listed(faults, 3)}")
     return 0

@@ -23,13 +23,10 @@ from pathlib import Path
 
 from core.base.errors import UsageError
 from core.base.monitor import check_monitor, monitored
-from core.base.params import ROOT, Params, find_params_file, load_params, read_mapping
+from core.base.params import ROOT, Params, find_params_file, load_params
+from core.base.parsing import read_mapping
 from core.machine.script import one_process_only, reports_errors
-from core.machine.signals import Stop, end_workers
-from core.search.locks import storage_errors
-from core.search.loop import Search
-from core.search.space import read_settings
-from core.search.study import open_study
+from core.machine.signals import end_workers
 from core.search.workers import Launcher, enter, make_folder
 
 
@@ -38,14 +35,7 @@ def launch_training_job(
 ) -> int:
     """Train `parent_dir/job_name` with `params` in a process of its own, or go on with it.
 
-    Args:
-        parent_dir: folder of the search.
-        data_dir: folder of the data; None: what the params or the task say.
-        job_name: name of the trial's folder.
-        params: all that goes into its `params.json`.
-
-    Returns:
-        The exit code of `train.py`.
+    Without a `data_dir` it is that of the params or the task. Returns the exit code of `train.py`.
     """
     model_dir = Path(parent_dir) / job_name
     make_folder(model_dir, params)
@@ -91,37 +81,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns 1 if a trial failed."""
     args = get_args(argv)
     one_process_only("search_hyperparams.py")
-    base_path = find_params_file(args.parent_dir)
-    params, _ = load_params(base_path, {})
+    from core.search.space import read_settings  # imports Optuna, which no trial needs
+
+    path = find_params_file(args.parent_dir)
+    params, _ = load_params(path, {})
     # As JSON, which the record and the folders hold: YAML may have numbers for keys.
-    base = Params.of(json.loads(json.dumps(read_mapping(base_path))), base_path)
-    settings = read_settings(args.parent_dir / "search.yaml", base.dict)
+    base = json.loads(json.dumps(read_mapping(path)))
+    settings = read_settings(args.parent_dir / "search.yaml", base)
     if args.data_dir is not None and "data_dir" in settings.space:
         raise UsageError("--data_dir: the space has a 'data_dir' of its own")
     modules = ["train", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)
 
-    from core.search.report import report
+    from core.search import loop, report, study
     from core.task import load_task  # imports torch, as the launcher does
 
     names = [*load_task(params.task).metrics, "loss"]
     check_monitor(params.dict, names, complete=False)
-    metric, more_is_better = monitored(params.dict, names)
-    with (
-        storage_errors(args.storage),
-        open_study(args.parent_dir, args.storage, settings, base.dict, more_is_better) as study,
-    ):
+    metric, more = monitored(params.dict, names)
+    with study.open_study(args.parent_dir, args.storage, settings, more) as opened:
         if launcher is not None:
             if args.retry_failed:
-                study.try_again()
+                opened.try_again()
             if not (ignored := args.parent_dir / ".gitignore").exists():
                 ignored.write_text("# The folders of trials.\n/*/\n")
-            stop = Stop()
-            stop.training = True  # signals are noted, and looked at between two steps
-            with stop.handling_signals():
-                Search(args, base, settings, study, metric, launcher).run(stop)
-        print(report(study, metric, args.parent_dir))
-        return int(any(t.state.name == "FAIL" for t in study.trials()))
+            loop.Search(args, opened, metric, launcher).run()
+        print(report.report(opened, metric, args.parent_dir))
+        return int(any(trial.state.name == "FAIL" for trial in opened.trials()))
 
 
 if __name__ == "__main__":

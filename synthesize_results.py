@@ -14,7 +14,6 @@ from core.base.errors import UsageError
 from core.base.files import write_text
 from core.machine.script import reports_errors
 from core.results import comparison, tables
-from core.results.differences import differences
 from core.results.gathering import gather
 from core.results.page import make_page
 from core.results.plots import draw
@@ -28,7 +27,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="val", help="val (default), test or train")
     parser.add_argument("--params", default="differ", help="differ (default), all, or name,name")
     parser.add_argument("--sort", metavar="COLUMN", help="default: the metric that picks the best")
-    parser.add_argument("--reverse", action="store_true", help="turn the order round")
+    parser.add_argument("--reverse", action="store_true", help="reverse the order")
     parser.add_argument("--no_group", action="store_true", help="show every seed in a row")
     parser.add_argument(
         "--intervals",
@@ -39,7 +38,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--compare", nargs=2, metavar=("A", "B"), help="is A better than B?")
-    choice.add_argument("--diff", nargs=2, metavar=("A", "B"), help="in what do two runs differ?")
+    choice.add_argument("--diff", nargs=2, metavar=("A", "B"), help="how do two runs differ?")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser.parse_args(argv)
 
@@ -53,28 +52,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = gather(args.parent_dir, args.split)
     if not any(run.is_run for run in runs):
         raise UsageError(f"{args.parent_dir}: no folder below it is a run")
-    rows = group(runs, not args.no_group)
+    rows = group(runs, together=not (args.no_group or args.diff))
+    if args.diff:
+        a, b = (find_row(rows, name) for name in args.diff)
+        print(comparison.differences(a.first, b.first))
+        return 0
     if args.compare:
         a, b = (find_row(rows, name) for name in args.compare)
         if a is b:  # two seeds of one setting
             a, b = (find_row(group(runs, together=False), name) for name in args.compare)
         print(comparison.compare(a, b, args.split))
         return 0
-    if args.diff:
-        one, other = (find_row(group(runs, together=False), name).first for name in args.diff)
-        print(differences(one, other))
-        return 0
     rows = tables.sort_rows(rows, tables.make_columns(rows, args.params), args.sort, args.reverse)
     comparison.add_intervals(rows[: args.intervals], args.split)
     columns = tables.make_columns(rows, args.params)
+    visible = [column for column in columns if not column.fine]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(tables.terminal(columns, width))
+    print(tables.terminal(visible, width))
     for name, text in [
-        ("results.md", tables.markdown(columns)),
+        ("results.md", tables.markdown(visible)),
         ("results.csv", tables.comma_separated(columns)),
-        ("results.tex", tables.latex(columns)),
+        ("results.tex", tables.latex(visible)),
         ("results.json", tables.as_json(columns, args.split)),
-        ("report.html", make_page(rows, columns, args.split, str(args.parent_dir))),
+        ("report.html", make_page(rows, visible, args.split, str(args.parent_dir))),
     ]:
         write_text(args.parent_dir / name, text)
     try:

@@ -1,9 +1,11 @@
 """What the loop itself costs: steps of a net that does nothing, in train.py and written by hand.
 
 python bench/overhead.py
+python bench/overhead.py --against FOLDER    # and train.py of another checkout of this project
 """
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -59,18 +61,35 @@ def template(steps: int) -> Figures:
     return {"microseconds a step": min(r["train_seconds"] for r in rows[1:]) / steps * 1e6}
 
 
-def measure(steps: int, repeats: int) -> dict[str, Figures]:
-    """Return the medians of both, measured in turn in this process, on one thread."""
+def in_checkout(folder: Path, steps: int) -> Figures:
+    """Train it by train.py of another checkout of this project, in a process of its own."""
+    code = (
+        "import json, torch; torch.set_num_threads(1); from bench.overhead import template\n"
+        f"print(json.dumps(template({steps})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, stdout=-1, check=True)
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def measure(steps: int, repeats: int, against: Path | None = None) -> dict[str, Figures]:
+    """Return the medians of all, measured in turn, on one thread."""
     torch.set_num_threads(1)
     ways = {"by hand": lambda: by_hand(steps), "train.py": lambda: template(steps)}
+    if against is not None:
+        here = Path(__file__).resolve().parent.parent
+        ways["in its own process"] = lambda: in_checkout(here, steps)
+        ways[str(against)] = lambda: in_checkout(against, steps)
     return in_turn(ways, repeats)
 
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    args = parser(__doc__).parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout")
+    args = arguments.parse_args()
     steps, repeats = (500, 1) if args.quick else (3000, 5)
-    medians = measure(steps, repeats)
+    medians = measure(steps, repeats, args.against)
     show(f"a net that does nothing, {steps} steps an epoch", medians, "by hand", repeats)
     return 0
 

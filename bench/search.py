@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a script sees only its own folder
 
-from core.base.files import read_rows  # noqa: E402
+from core.base.files import parse_rows  # noqa: E402
 from core.machine.environment import usable_cores  # noqa: E402
 from data.signs.prepare import main as draw_signs  # noqa: E402
 
@@ -72,7 +72,8 @@ def compare(name: str, params: dict[str, object], data: str, trials: int, repeat
                 single = Path(scratch) / f"single{repeat}-{count}"
                 command = write_search(single, params | once, rates[:count])
                 whole = seconds_of([*command, "--data_dir", data, "--jobs", "1"])
-                epochs = [read_rows(path)[0]["seconds"] for path in single.glob("*/times.jsonl")]
+                rows = [parse_rows(path.read_bytes())[0] for path in single.glob("*/times.jsonl")]
+                epochs = [found[0]["seconds"] for found in rows]
                 times.append(whole - sum(epochs))
             alone.append((times[1] - times[0]) / (trials - 2))
     ratio = statistics.median(c / w for c, w in zip(cold, warm, strict=True))

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,26 +21,19 @@ Batch = Any  # what a loader yields: (inputs, labels), or tuples, lists and dict
 IN_DATA_LOADER = ("fetch_dataloader", "data_dir", "read_inputs", "show")  # the others: in net.py
 
 
-@dataclass(frozen=True)
-class IndexBatch:
+class IndexBatch(NamedTuple):
     """Which examples a batch holds, and which of its rows this process takes."""
 
     number: int  # of the batch in its epoch
     index: Any = None  # (B,) numbers of the examples; None in a stream, where they have none
-    rank: int = 0
-    world_size: int = 1
+    rows: slice | None = None  # of this process; None: all
+    fraction: float = 1.0  # of the batch's rows that are this process's
 
-    @property
-    def rows(self) -> slice:
-        """The rows of this process; a process without any gets the first, which may not count."""
-        return slice(self.rank, None, self.world_size) if self.fraction else slice(1)
-
-    @property
-    def fraction(self) -> float:
-        """The fraction of the batch's rows that are this process's."""
-        if self.world_size == 1:
-            return 1.0
-        return len(range(self.rank, len(self.index), self.world_size)) / len(self.index)
+    def of_process(self, rank: int, world_size: int) -> "IndexBatch":
+        """Return the rows of a process; one without any gets the first, which may not count."""
+        own = len(range(rank, len(self.index), world_size))
+        rows = slice(rank, None, world_size) if own else slice(1)
+        return self._replace(rows=rows, fraction=own / len(self.index))
 
 
 class Loader(Protocol):

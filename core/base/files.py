@@ -105,13 +105,6 @@ def append_row(path: Path, row: Mapping[str, Any]) -> int:
         return file.tell()
 
 
-def cut_back(path: Path, length: int) -> None:
-    """Drop the rows behind a length in bytes, which no checkpoint knows of."""
-    if path.exists() and path.stat().st_size > length:
-        with path.open("r+b") as file:
-            file.truncate(length)
-
-
 def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], bool]:
     """Return the JSON objects of lines, and whether all lines are whole and sound.
 
@@ -127,8 +120,3 @@ def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], bool]:
         for line in lines:
             rows.append(dict(json.loads(line)))
     return rows, False
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line, as far as it is sound; [] if there is none."""
-    return parse_rows(path.read_bytes())[0] if path.exists() else []

@@ -4,7 +4,6 @@ Arrays of tuples and dicts are named outputs_0, labels_name and so on. A row is 
 `ids`; or a token: then `example_ids` name the examples, and each ends with an ignored label.
 """
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,11 @@ from core.base.files import replacing
 
 @dataclass
 class Predictions:
-    """Outputs and labels of a whole split; example i has the rows from starts[i] to starts[i + 1].
-
-    `ids` name the examples; None if the file has none.
-    """
+    """Outputs and labels of a whole split; example i has the rows starts[i]:starts[i + 1]."""
 
     outputs: Any
     labels: Any
-    ids: np.ndarray | None = None
+    ids: np.ndarray | None = None  # names of the examples
     starts: np.ndarray | None = None  # None: every row is an example
 
     def __len__(self) -> int:
@@ -37,37 +33,24 @@ class Predictions:
         """Return the numbers of the rows of some examples, one example after the other."""
         if self.starts is None:
             return examples
-        begins, lengths = self.starts[examples], self.starts[examples + 1] - self.starts[examples]
-        shift = np.repeat(begins - np.append(0, lengths.cumsum()[:-1]), lengths)
+        lengths = np.diff(self.starts)[examples]
+        shift = np.repeat(self.starts[examples] - lengths.cumsum() + lengths, lengths)
         return shift + np.arange(len(shift))
 
 
-def gather_rows(value: Any, rows: Any) -> Any:
-    """Gather rows of an array, or of the arrays in a tuple or dict."""
-    if isinstance(value, dict):
-        return {name: gather_rows(item, rows) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(gather_rows(item, rows) for item in value)
-    return None if value is None else value[rows]
-
-
 def first_array(value: Any) -> np.ndarray:
-    """Return the first array of nested tuples and dicts; an empty one for None."""
-    while not isinstance(value, np.ndarray):
-        if not value:
-            return np.empty(0)
-        value = next(iter(value.values() if isinstance(value, dict) else value))
-    return value
+    """Return the first array of a tuple or dict, an array itself, and an empty one for None."""
+    items = value.values() if isinstance(value, dict) else value
+    return value if isinstance(value, np.ndarray) else next(iter(items or ()), np.empty(0))
 
 
 def write_predictions(path: Path, outputs: Any, labels: Any, ids: Sequence[Any] | None) -> None:
     """Write outputs, labels (None: there are none) and names of the examples of a split."""
     arrays: dict[str, Any] = {}
     for name, value in (("outputs", outputs), ("labels", labels)):
-        if isinstance(value, dict):
-            arrays |= {f"{name}_{part}": item for part, item in value.items()}
-        elif isinstance(value, tuple):
-            arrays |= {f"{name}_{i}": item for i, item in enumerate(value)}
+        parts = dict(enumerate(value)) if isinstance(value, tuple) else value
+        if isinstance(parts, dict):
+            arrays |= {f"{name}_{part}": item for part, item in parts.items()}
         elif value is not None:
             arrays[name] = value
     if ids is not None:
@@ -84,7 +67,7 @@ def read_predictions(path: Path) -> Predictions:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file (`save_predictions` writes it)") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds
         raise DataError(f"{path}: damaged ({error})") from None
     outputs, labels = _joined(arrays, "outputs"), _joined(arrays, "labels")
     if outputs is None:

@@ -10,12 +10,33 @@ from torch import Tensor
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.order import epoch_order, split_into_batches
-from core.machine.devices import free_memory, placement
+from core.machine.devices import free_memory
 from core.machine.nested import apply, tensors
 from core.machine.random_states import generator
 from core.task import Batch, IndexBatch, Loader
 
 Transform = Callable[[Any, torch.Generator | None], Any]
+
+
+def placement(params: Params, device: torch.device) -> Callable[[Any], Any]:
+    """Return what moves a batch to the device, in the precision and memory format of the params.
+
+    Floats become float64 where `precision` says so, images (B, C, H, W) channels_last likewise.
+    Anything else that has a method `to`, such as a packed sequence, is moved by it.
+    """
+    double = params.precision == "float64"
+
+    def place(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x.to(device) if hasattr(x, "to") else apply(place, x)
+        if not x.is_floating_point():
+            return x.to(device, non_blocking=True)
+        images = params.channels_last and x.ndim == 4
+        layout = torch.channels_last if images else torch.preserve_format
+        dtype = torch.float64 if double else x.dtype
+        return x.to(device, dtype, non_blocking=True, memory_format=layout)
+
+    return place
 
 
 class Batches(Loader):
@@ -60,7 +81,7 @@ class Batches(Loader):
         self.batch_size, self.seed, self.train = batch_size, seed, train
         self.transform = transform
         self.device = torch.device("cpu")  # where batches are transformed
-        self.place: Callable[[Tensor], Tensor] | None = None  # what is left to do for the net
+        self.place: Callable[[Any], Any] | None = None  # what is left to do for the net
         self.names: Sequence[Any] | None = ids
 
     @property
@@ -145,10 +166,10 @@ class Batches(Loader):
             if self.transform is not None:
                 draws = generator(self.seed, epoch, planned.number) if self.train else None
                 inputs = self.transform(inputs, draws)
-            if planned.world_size > 1:
+            if planned.rows is not None:
                 inputs, labels = _rows((inputs, labels), planned.rows)
             if self.place is not None:
-                inputs, labels = apply(self.place, (inputs, labels))
+                inputs, labels = self.place(inputs), self.place(labels)
             yield inputs, labels
 
     def _gather(self, value: Any, index: Tensor, length: int | None) -> Any:

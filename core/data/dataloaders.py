@@ -18,9 +18,15 @@ from torch.utils.data import (
 
 from core.base.errors import DataError
 from core.base.params import Params
+from core.data.batches import placement
 from core.data.order import epoch_order, split_into_batches
-from core.machine.devices import place_batch
-from core.machine.random_states import example_seed, mixed_seed, own_states, seed_global, seeded
+from core.machine.random_states import (
+    example_seed,
+    kept_outside_workers,
+    mixed_seed,
+    seed_cpu,
+    seeded,
+)
 from core.machine.signals import ignore_signals, signals_held_back
 from core.task import Batch, IndexBatch, Loader, is_integer
 
@@ -65,12 +71,12 @@ class _SeededExamples(Dataset[Any]):
 
     def __getitems__(self, places: list[tuple[int, int]]) -> list[Any]:
         """Return the examples of a batch; the states of the generators are put back once."""
-        with own_states():
+        with kept_outside_workers():
             return [self._draw(place) for place in places]
 
     def _draw(self, place: tuple[int, int]) -> Any:
         self.last = place
-        seed_global(example_seed(self.seed, *place))
+        seed_cpu(example_seed(self.seed, *place))
         return self.dataset[place[1]]
 
 
@@ -81,8 +87,8 @@ class _SeededCollate:
         self.examples, self.collate_fn = examples, collate_fn
 
     def __call__(self, batch: Any) -> Any:
-        with own_states():
-            seed_global(mixed_seed(self.examples.seed, *self.examples.last, 1))
+        with kept_outside_workers():
+            seed_cpu(mixed_seed(self.examples.seed, *self.examples.last, 1))
             return self.collate_fn(batch)
 
 
@@ -106,47 +112,42 @@ class ExactLoader(Loader):
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
-        if len(loader.dataset) == 0:  # type: ignore[arg-type]
-            raise DataError("a split has no examples")
         self.loader, self.seed, self.train = loader, seed, train
-        self.params: Params | None = None  # whose precision and memory format batches get
+        sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else loader.dataset
+        self.num_examples = len(sampler)
+        if self.num_examples == 0:
+            raise DataError("a split has no examples")
         self.own_order = not has_standard_sampler(loader)
         order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
         self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
-        self.batched = loader.batch_sampler is not None
-        self.places = _Places()
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
-        sampling: dict[str, Any] = {"batch_sampler": self.places}
-        if not self.batched:
-            sampling = {"sampler": self.places, "batch_size": None}
+        self.places, self.batched = _Places(), loader.batch_sampler is not None
+        batched, single = {"batch_sampler": self.places}, {"sampler": self.places}
         self.inner = remade(
             loader,
             self.examples,
-            **sampling,
+            **batched if self.batched else single | {"batch_size": None},
             collate_fn=self.collate,
             worker_init_fn=partial(start_worker, loader.worker_init_fn),
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
-        sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else loader.dataset
-        self.num_examples = len(sampler)
+        self.place: Callable[[Any], Any] = lambda batch: batch
 
     @property
     def ids(self) -> list[Any] | None:
         """The dataset's `filenames`, or numbers, where examples come in the dataset's order."""
-        if self.own_order or self.train:
-            return None
-        return known_ids(self.loader.dataset)
+        return None if self.own_order or self.train else known_ids(self.examples.dataset)
 
     @property
     def labels(self) -> Tensor | None:
         """The integer labels (N,) where the dataset shows them without reading every example."""
-        whole = self.num_examples == len(self.examples.dataset)
-        return known_labels(self.loader.dataset) if whole else None
+        dataset = self.examples.dataset
+        return known_labels(dataset) if self.num_examples == len(dataset) else None
 
     def put_on(self, device: torch.device, params: Params) -> None:
         """Yield batches on the device, in the precision and memory format of the params."""
-        self.device, self.params = device, params
+        self.place = placement(params, device)
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -154,12 +155,11 @@ class ExactLoader(Loader):
 
     def first_batch(self) -> Batch:
         """Return the first batch of epoch 0, without starting worker processes."""
-        index = next(iter(self.plan(0))).index
-        examples = [self.examples[0, i] for i in index] if self.batched else self.examples[0, index]
-        return self._placed(self.collate(examples))
-
-    def _placed(self, batch: Batch) -> Batch:
-        return batch if self.params is None else place_batch(batch, self.params, self.device)
+        places = _places(0, self.batched, next(iter(self.plan(0))))
+        examples = (
+            [self.examples[each] for each in places] if self.batched else self.examples[places]
+        )
+        return self.place(self.collate(examples))
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:
         """Yield the numbers of the examples of every batch of an epoch."""
@@ -191,14 +191,15 @@ class ExactLoader(Loader):
         self.places.places = map(partial(_places, epoch, self.batched), part)
         with signals_held_back():
             batches = iter(self.inner)
-        return map(self._placed, until_done(batches))
+        return map(self.place, until_done(batches))
 
 
 def _places(epoch: int, batched: bool, planned: IndexBatch) -> Any:
     """Return what _SeededExamples is asked for: (epoch, index) of every example of a batch."""
     if not batched:
         return epoch, planned.index
-    return [(epoch, i) for i in planned.index[planned.rows]]
+    index = planned.index if planned.rows is None else planned.index[planned.rows]
+    return [(epoch, i) for i in index]
 
 
 def has_standard_sampler(loader: DataLoader[Any]) -> bool:

@@ -1,9 +1,17 @@
-"""The order of examples: a pure function of (seed, epoch)."""
+"""The order of examples, a pure function of (seed, epoch), and who takes which batches."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from core.machine import processes
 from core.machine.random_states import generator
+from core.task import Batch, Loader
+
+ROUNDS = 16  # of evaluation, after which rank 0 takes what the processes have collected
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> Tensor:
@@ -20,3 +28,27 @@ def split_into_batches(order: Tensor, batch_size: int, train: bool) -> list[Tens
     if train and batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def own_batches(
+    loader: Loader, watch: Callable[[Iterator[Any]], Iterable[Any]], exchange: Callable[[], None]
+) -> Iterator[Batch]:
+    """Yield the batches to evaluate: of N processes each takes every N-th, in rounds.
+
+    Args:
+        loader: of the split.
+        watch: passes on what it is given, and may stop between two rounds of the processes.
+        exchange: is called after every 16 rounds.
+    """
+    rank, world_size = processes.rank(), processes.world_size()
+    plan = list(loader.plan(0))
+    own = loader.load(0, plan[rank::world_size])
+    if world_size == 1:
+        yield from watch(own)
+        return
+    rounds = math.ceil(len(plan) / world_size)
+    for i, batch in enumerate(watch(next(own, None) for _ in range(rounds))):
+        if batch is not None:
+            yield batch
+        if (i + 1) % ROUNDS == 0:
+            exchange()

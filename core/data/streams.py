@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader
 
 from core.base.errors import DataError
 from core.base.params import Params
+from core.data.batches import placement
 from core.data.dataloaders import remade, start_worker, until_done
-from core.machine.devices import place_batch
-from core.machine.random_states import global_states, mixed_seed, seeded, states_in_place
+from core.machine.random_states import cpu_states, kept_states, mixed_seed, seeded
 from core.machine.signals import signals_held_back
 from core.task import Batch, IndexBatch, Loader
 
@@ -30,8 +30,7 @@ class StreamLoader(Loader):
             raise DataError(
                 "an iterable dataset needs __len__(), the number of examples of an epoch"
             )
-        self.seed, self.generator = seed, torch.Generator()
-        self.params: Params | None = None  # whose precision and memory format batches get
+        self.seed, self.generator, self.num_examples = seed, torch.Generator(), len(loader.dataset)
         self.loader = remade(
             loader,
             loader.dataset,
@@ -41,11 +40,11 @@ class StreamLoader(Loader):
             generator=self.generator,
             persistent_workers=False,  # an epoch seeds them
         )
-        self.num_examples = len(loader.dataset)
+        self.place = lambda batch: batch
 
     def put_on(self, device: torch.device, params: Params) -> None:
         """Yield batches on the device, in the precision and memory format of the params."""
-        self.device, self.params = device, params
+        self.place = placement(params, device)
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -65,14 +64,13 @@ class StreamLoader(Loader):
             self.loader.dataset.set_epoch(epoch)
         self.generator.manual_seed(mixed_seed(self.seed, epoch))
         with seeded(self.seed, epoch), signals_held_back():
-            batches = enumerate(until_done(iter(self.loader)))
-            own = global_states()
+            batches = until_done(iter(self.loader))
+            own, drawn = cpu_states(), 0
         for planned in part:
-            number = -1
-            while number < planned.number:
-                with states_in_place(own):
-                    number, batch = next(batches, (len(self), None))
-                    own = global_states()
-            if number > planned.number:  # it has ended early
-                return
-            yield batch if self.params is None else place_batch(batch, self.params, self.device)
+            while drawn <= planned.number:
+                with kept_states(own):
+                    batch = next(batches, None)
+                    own, drawn = cpu_states(), drawn + 1
+                if batch is None:  # it has ended early
+                    return
+            yield self.place(batch)

@@ -37,7 +37,7 @@ def _without_graph_breaks(step: Any) -> Callable[..., Any]:
 
 
 def import_when_compiling() -> None:
-    """Change torch's optimizers so that they import the compiler no more."""
+    """Change torch's optimizers so that they import the compiler no more; for the whole process."""
     if NAME in sys.modules:
         return
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):

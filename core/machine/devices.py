@@ -8,16 +8,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from core.base.errors import UsageError
 from core.base.params import Params
 from core.machine import processes
 from core.machine.environment import cores_per_process, local_world_size
-from core.machine.nested import apply
 from core.machine.random_states import seed_everything
 
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -136,31 +134,6 @@ def place_net(model: nn.Module, params: Params, device: torch.device) -> nn.Modu
     if params.compile:
         model.compile()
     return model
-
-
-def placement(params: Params, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return what moves a tensor to the device, in the precision and memory format of the params.
-
-    Floats become float64 where `precision` says so, images (B, C, H, W) channels_last likewise.
-    """
-    double = params.precision == "float64"
-
-    def placed(x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            return x.to(device, non_blocking=True)
-        images = params.channels_last and x.ndim == 4
-        layout = torch.channels_last if images else torch.preserve_format
-        dtype = torch.float64 if double else x.dtype
-        return x.to(device, dtype, non_blocking=True, memory_format=layout)
-
-    return placed
-
-
-def place_batch(batch: Any, params: Params, device: torch.device) -> Any:
-    """Place the tensors of a batch; a packed sequence, say, is moved by its own method `to`."""
-    if hasattr(batch, "to") and not isinstance(batch, Tensor):
-        return batch.to(device)
-    return apply(placement(params, device), batch)
 
 
 def free_memory(device: torch.device) -> int:

@@ -60,16 +60,15 @@ def group() -> Iterator[None]:
     if number:
         logging.getLogger().setLevel(logging.CRITICAL + 1)
     yield
-    barrier()
+    maximum(0)  # wait for the others
     dist.destroy_process_group()
 
 
 def _unused_part(store: Any, number: int, count: int) -> Any:
     """Return a part of torchrun's store that no process before this start has used.
 
-    torchrun keeps the store when it starts the processes again, and in it the addresses of those
-    that are gone, which Gloo would take for the new ones. So rank 0 makes a token up, and gives it
-    to whoever asks until every other process has said that it has this one.
+    After a restart the store still has the addresses of processes that are gone. So rank 0 makes a
+    token up, and gives it to whoever asks until every other process has said that it has this one.
     """
     token = secrets.token_hex(8)
     if number:
@@ -87,10 +86,7 @@ def _unused_part(store: Any, number: int, count: int) -> Any:
 
 
 def leave(code: int) -> NoReturn:
-    """End the script with an exit code.
-
-    Several processes leave without C++'s clean-up, in which threads of Gloo now and then abort.
-    """
+    """End the script; several processes leave without C++'s clean-up, in which Gloo may abort."""
     if launched():
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -135,11 +131,6 @@ def maximum(*numbers: int) -> list[int]:
     return found.tolist()
 
 
-def barrier() -> None:
-    """Wait until every process is here."""
-    maximum(0)
-
-
 def on_main(function: Callable[P, T]) -> Callable[P, T]:
     """Let rank 0 alone call a function; all get what it returned, which pickle has to know."""
 
@@ -170,10 +161,10 @@ def local_main_first() -> Iterator[None]:
     """Let one process of each machine go first through the block, which may leave a cache."""
     leads = world_size() == 1 or os.environ["LOCAL_RANK"] == "0"
     if not leads:
-        barrier()
+        maximum(0)
     yield
     if leads:
-        barrier()
+        maximum(0)
 
 
 def broadcast(value: T) -> T:
@@ -208,11 +199,7 @@ def _send(value: Tensor) -> None:
 
 
 def check_same_weights(model: nn.Module) -> None:
-    """Make sure that all processes have the same weights, to the bit.
-
-    Raises:
-        UsageError: they differ, because a train_step of the task did not call state.update.
-    """
+    """Raise UsageError if the processes' weights differ: a train_step did not use state.update."""
     if world_size() == 1:
         return
     flat = [w.detach().contiguous().reshape(-1).view(torch.uint8) for w in model.parameters()]

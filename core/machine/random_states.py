@@ -5,7 +5,7 @@ again at any batch, and the number of worker processes does not change what it s
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -28,7 +28,7 @@ _first_seed = lru_cache(maxsize=4)(mixed_seed)
 def example_seed(seed: int, epoch: int, index: int) -> int:
     """Return a seed of 32 bits for an example: SplitMix64 (Steele et al. 2014) from (seed, epoch).
 
-    A tenth of the time that mixed_seed takes, which showed beside decoding a photograph.
+    It takes a tenth of the time of mixed_seed, which showed beside decoding a photograph.
     """
     x = (_first_seed(seed, epoch) + (index + 1) * 0x9E3779B97F4A7C15) & _BITS
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _BITS
@@ -41,49 +41,54 @@ def generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed_seed(*numbers))
 
 
-_SETTERS: tuple[Callable[[Any], object], ...] = (
-    torch.set_rng_state,
-    np.random.set_state,
-    random.setstate,
-)
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of torch (all devices), NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
-def global_states() -> tuple[Any, ...]:
+def seed_cpu(seed: int) -> None:
+    """Seed the CPU generators of torch, NumPy and Python; torch.manual_seed is 80 times slower."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def cpu_states() -> tuple[Any, ...]:
     """Return the states of the CPU generators of torch, NumPy and Python."""
     return torch.get_rng_state(), np.random.get_state(), random.getstate()
 
 
 @contextmanager
-def states_in_place(states: tuple[Any, ...]) -> Iterator[None]:
-    """Put states of the global generators in place, and the ones of before back at the end."""
-    before = global_states()
+def kept_states(states: tuple[Any, ...] | None = None) -> Iterator[None]:
+    """Put the CPU generators' states back at the end; begin the block with others if given."""
+    before = cpu_states()
     try:
-        for put, state in zip(_SETTERS, states, strict=False):
-            put(state)
+        if states is not None:
+            _set_cpu_states(states)
         yield
     finally:
-        for put, state in zip(_SETTERS, before, strict=True):
-            put(state)
+        _set_cpu_states(before)
 
 
-def own_states() -> AbstractContextManager[None]:
+def _set_cpu_states(states: tuple[Any, ...]) -> None:
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+
+
+def kept_outside_workers() -> AbstractContextManager[None]:
     """Put the generators' states back at the end; a worker process has none that matter."""
-    return states_in_place(()) if get_worker_info() is None else nullcontext()
+    return kept_states() if get_worker_info() is None else nullcontext()
 
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python, and put their states back after."""
-    with states_in_place(()):
-        seed_global(mixed_seed(*numbers))
+    with kept_states():
+        seed_cpu(mixed_seed(*numbers))
         yield
-
-
-def seed_global(seed: int) -> None:
-    """Seed the CPU generators of torch, NumPy and Python; torch.manual_seed is 80 times slower."""
-    torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
 
 
 def random_states() -> dict[str, Any]:
@@ -99,16 +104,8 @@ def random_states() -> dict[str, Any]:
 
 def set_random_states(states: Mapping[str, Any]) -> None:
     """Put back what random_states returned."""
-    torch.set_rng_state(states["torch"])
     torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
     name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of torch (all devices), NumPy and Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
+    numpy_state = (name, keys.numpy().astype(np.uint32), *rest)
+    _set_cpu_states((states["torch"], numpy_state, (version, tuple(internal), gauss)))

@@ -1,45 +1,36 @@
-"""Intervals for the rows of the table, and whether two of them can be told apart."""
+"""Intervals for the rows of the table; whether two rows can be told apart; how two runs differ."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from core.base.errors import DataError, UserError
+from core.base.errors import DataError
 from core.base.params import task_folder
 from core.base.predictions import Predictions, read_predictions
 from core.results.gathering import Result
-from core.results.rows import Row, less_is_better
-from core.results.statistics import (
-    Metric,
-    aligned,
-    bootstrap,
-    over_seeds,
-    score,
-)
+from core.results.rows import Row, less_is_better, metric_names
+from core.results.statistics import Metric, aligned, bootstrap, over_seeds, score
 from core.results.tables import with_deviation
 
 
 def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[Predictions]]:
-    """Return a task's metrics, and the predictions of some of its runs.
-
-    Raises:
-        UserError: the task or the predictions are missing or damaged, or do not give the metrics
-            that the runs have recorded.
-    """
+    """Return metrics and predictions of a task's runs; UserError if the two do not fit together."""
     from core.task import load_task  # imports torch
 
-    name = runs[0].params.get("task", "model")
-    task_folder(name, str(runs[0].folder))
-    try:
-        metrics = {n: m for n, m in load_task(name).metrics.items() if callable(m)}
-    except Exception as error:  # it is the user's code
-        raise DataError(f"task {name} cannot be imported: {error}") from error
+    task = runs[0].params.get("task", "model")
+    task_folder(task, str(runs[0].folder))
     found = [read_predictions(run.folder / f"predictions_{split}.npz") for run in runs]
+    try:
+        metrics = {name: m for name, m in load_task(task).metrics.items() if callable(m)}
+    except Exception as error:  # it is the user's code
+        raise DataError(f"task {task} cannot be imported: {error}") from error
     for run, predictions in zip(runs, found, strict=True):
-        for metric in metrics.keys() & run.metrics.keys():
-            value, recorded = score(predictions, metrics[metric]), run.metrics[metric]
+        for name in metrics.keys() & run.metrics.keys():
+            value, recorded = score(predictions, metrics[name]), run.metrics[name]
             if not math.isclose(value, recorded, rel_tol=1e-3, abs_tol=1e-3):
                 raise DataError(
-                    f"predictions_{split}.npz gives {metric} {value:.4g}, but {recorded:.4g} is "
+                    f"predictions_{split}.npz gives {name} {value:.4g}, but {recorded:.4g} is "
                     "recorded: other weights, or another metric"
                 )
     return {name: m for name, m in metrics.items() if name in runs[0].metrics}, aligned(found)
@@ -47,54 +38,84 @@ def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[
 
 def add_intervals(rows: Sequence[Row], split: str) -> None:
     """Give the rows whose runs have predictions the 95% intervals of their metrics."""
-    for row in rows:
+    for row in [row for row in rows if row.first.is_run]:
         if all((run.folder / f"predictions_{split}.npz").exists() for run in row.members):
             try:
                 metrics, found = scored(row.members, split)
                 row.intervals = bootstrap([(1 / len(found), p) for p in found], metrics)
-            except UserError as error:
+            except Exception as error:  # damaged predictions, or a fault of the user's metric
                 row.first.notes.append(f"no interval: {error}")
 
 
 def compare(a: Row, b: Row, split: str) -> str:
-    """Say for every metric whether `a` and `b` can be told apart, and over which variation.
-
-    Raises:
-        DataError: predictions are missing, or are not of the same examples.
-    """
-    runs = [*a.members, *b.members]
-    metrics, found = scored(runs, split)
+    """Say for every metric whether `a` and `b` can be told apart, over examples and over seeds."""
+    metrics, found = scored([*a.members, *b.members], split)
     sizes = len(a.members), len(b.members)
     weights = [1 / sizes[0]] * sizes[0] + [-1 / sizes[1]] * sizes[1]
     intervals = bootstrap(list(zip(weights, found, strict=True)), metrics)
     lines = [f"A: {a.name}", f"B: {b.name}", ""]
-    for name in dict.fromkeys(name for run in runs for name in run.metrics):
+    for name in metric_names([a, b]):
         x, y = a.values(name), b.values(name)
         if not (x and y):
             continue
-        share = all(0 <= value <= 1 for value in [*x, *y]) and name in metrics
-        scale, unit = (100, " points") if share else (1, "")
+        is_fraction = all(0 <= value <= 1 for value in [*x, *y]) and name in metrics
+        scale, unit = (100, " points") if is_fraction else (1, "")
         gap = scale * (sum(x) / len(x) - sum(y) / len(y))
-        words = "A", "B"
-        if less_is_better(name, runs):
-            words = "B", "A"
-        better = words[0] if gap > 0 else words[1]
+        better = "A" if (gap > 0) != less_is_better(name, [a, b]) else "B"
+        same, apart = "not distinguishable", f"{better} is better"
         lines.append(f"{name}: A {with_deviation(x)}, B {with_deviation(y)}")
         if name in intervals:
             low, high = (scale * end for end in intervals[name])
-            apart = not low <= 0 <= high
-            verdict = f"{better} is better" if apart else "not distinguishable"
-            ends = f"95% interval [{low:.2f}, {high:.2f}]"
-            lines.append(f"  over examples: {gap:+.2f}{unit}, {ends}: {verdict}")
+            interval = f"95% interval [{low:.2f}, {high:.2f}]"
+            verdict = same if low <= 0 <= high else apart
+            lines.append(f"  over examples: {gap:+.2f}{unit}, {interval}: {verdict}")
         if min(sizes) > 1 and sizes == (len(x), len(y)):
             p, least = over_seeds(x, y), 2 / math.comb(sum(sizes), sizes[0])
-            verdict = f"{better} is better" if p <= 0.05 else "not distinguishable"
-            if least > 0.05:
-                verdict += f" (with so few seeds p cannot be below {least:.2g})"
+            verdict = apart if p <= 0.05 else same
             lines.append(f"  over seeds: {gap:+.2f}{unit}, p = {p:.2g}: {verdict}")
+            if least > 0.05:
+                lines[-1] += f" (with so few seeds p cannot be below {least:.2g})"
     lines += ["", f"Over examples: would it hold on others than these {len(found[0])} of {split}?"]
     if min(sizes) > 1:
         lines.append(f"Over seeds: would it hold for others than these {sizes[0]} and {sizes[1]}?")
     else:
         lines.append("Over seeds: unknown; each needs runs of several seeds, best five or more.")
     return "\n".join(lines)
+
+
+def differences(a: Result, b: Result) -> str:
+    """Return lines that name everything recorded in which two runs differ."""
+    one, other = (flat(run.recorded | {"params": run.params}) for run in (a, b))
+    lines = [
+        f"{name}: {one.get(name, '(absent)')} -> {other.get(name, '(absent)')}"
+        for name in one | other
+        if one.get(name) != other.get(name)
+        and name.split(".")[0] not in ("command", "resumed_with")
+    ]
+    if not lines:
+        lines.append("Nothing that was recorded differs: params, versions, code, data, device.")
+    return "\n".join([f"A: {a.name}", f"B: {b.name}", "", *lines, "", first_difference(a, b)])
+
+
+def flat(value: Any, name: str = "") -> dict[str, str]:
+    """Return {"versions.torch": "2.11"} for {"versions": {"torch": "2.11"}}."""
+    if not (isinstance(value, Mapping) and value):
+        return {name: value if isinstance(value, str) else json.dumps(value)}
+    parts = [flat(item, f"{name}.{key}".removeprefix(".")) for key, item in value.items()]
+    return {key: text for part in parts for key, text in part.items()}
+
+
+def first_difference(a: Result, b: Result) -> str:
+    """Say in which epoch the rows of two metrics.jsonl first differ."""
+    columns = [name for name in a.curves if name in b.curves]
+    epochs = min((len(run.curves[name]) for run in (a, b) for name in columns), default=0)
+    if not epochs:
+        return "One of them has no metrics.jsonl to compare."
+    for i in range(epochs):
+        pairs = {name: (a.curves[name][i], b.curves[name][i]) for name in columns}
+        apart = [n for n, (x, y) in pairs.items() if x != y and not math.isnan(x + y)]
+        if apart:
+            shown = ", ".join("{} {:.8g} against {:.8g}".format(n, *pairs[n]) for n in apart[:3])
+            step = f", step {pairs['step'][0]:g}" if "step" in pairs else ""
+            return f"The metrics part in epoch {pairs['epoch'][0]:g}{step}: {shown}"
+    return f"The metrics are the same, to the bit, in the {epochs} epochs that both have."

@@ -11,9 +11,10 @@ import numpy as np
 
 from core.base.classification import IGNORED, confusion_matrix
 from core.base.errors import UserError
-from core.base.predictions import Predictions, gather_rows, read_predictions
+from core.base.predictions import Predictions, read_predictions
 from core.results.gathering import Result
-from core.results.rows import Row, less_is_better, main_metric
+from core.results.rows import Row, less_is_better, main_metric, members, metric_names
+from core.results.statistics import subset
 from core.results.tables import Column
 
 MAX_NUMBERS = 300_000  # of learning curves in a page: about 2 MB
@@ -23,32 +24,33 @@ WORST = 12  # examples shown
 
 def make_page(rows: Sequence[Row], columns: Sequence[Column], split: str, title: str) -> str:
     """Return a page that holds all it needs."""
-    columns = [column for column in columns if not column.fine]
-    runs = [run for row in rows for run in row.members]
-    main = main_metric(runs)
-    curves, left_out = embedded_curves(runs)
-    metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    main, metrics = main_metric(rows), metric_names(rows)
+    with_curves = [run for run in members(rows) if run.curves]
+    sizes = np.cumsum([sum(map(len, run.curves.values())) for run in with_curves])
+    shown = with_curves[: np.searchsorted(sizes, MAX_NUMBERS, side="right")]
     data = {
         "title": title,
         "split": split,
         "main": main,
         "metrics": metrics,
-        "less": [name for name in metrics if less_is_better(name, runs)],
+        "less": [name for name in metrics if less_is_better(name, rows)],
         "columns": [{"name": column.name, "kind": column.kind} for column in columns],
         "rows": [
             {
                 "cells": [column.shown[i] for column in columns],
                 "keys": [compact(column.values[i]) for column in columns],
                 "runs": [run.name for run in row.members],
-                "points": {name: list(map(compact, row.values(name))) for name in metrics},
-                "intervals": {n: list(map(compact, ends)) for n, ends in row.intervals.items()},
+                "points": {name: [*map(compact, row.values(name))] for name in metrics},
+                "intervals": {n: [*map(compact, ends)] for n, ends in row.intervals.items()},
                 "is_run": row.first.is_run,
             }
             for i, row in enumerate(rows)
         ],
-        "curves": curves,
-        "left_out": left_out,
-        "best": best_run_details(best_run(rows, main), split) if main else None,
+        "curves": {
+            run.name: {n: [*map(compact, c)] for n, c in run.curves.items()} for run in shown
+        },
+        "left_out": len(with_curves) - len(shown),
+        "best": best_run(rows, main, split) if main else None,
     }
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -62,28 +64,12 @@ def compact(value: Any) -> Any:
     return value if isinstance(value, int | str | None) else json.dumps(value)
 
 
-def embedded_curves(runs: Sequence[Result]) -> tuple[dict[str, Any], int]:
-    """Return the learning curves of the first runs, and how many there was no room for."""
-    curves: dict[str, Any] = {}
-    room, with_curves = MAX_NUMBERS, [run for run in runs if run.curves]
-    for run in with_curves:
-        room -= sum(map(len, run.curves.values()))
-        if room < 0:
-            break
-        curves[run.name] = {n: [compact(v) for v in column] for n, column in run.curves.items()}
-    return curves, len(with_curves) - len(curves)
-
-
-def best_run(rows: Sequence[Row], main: str) -> Result:
-    """Return the best run by the main metric."""
-    runs = [run for row in rows for run in row.members if main in run.metrics]
-    sign = 1 if less_is_better(main, runs) else -1
-    finite = [run for run in runs if math.isfinite(run.metrics[main])]
-    return min(finite or runs, key=lambda run: sign * run.metrics[main])
-
-
-def best_run_details(run: Result, split: str) -> dict[str, Any]:
-    """Return confusion matrix and worst examples of a run; "why" says what cannot be shown."""
+def best_run(rows: Sequence[Row], metric: str, split: str) -> dict[str, Any]:
+    """Return confusion matrix and worst examples of the best run; "why" says what is missing."""
+    runs = [run for run in members(rows) if metric in run.metrics]
+    finite = [run for run in runs if math.isfinite(run.metrics[metric])]
+    choose = min if less_is_better(metric, rows) else max
+    run = choose(finite or runs, key=lambda run: run.metrics[metric])
     found: dict[str, Any] = {"run": run.name, "why": [], "worst": []}
     try:
         predictions = read_predictions(run.folder / f"predictions_{split}.npz")
@@ -91,8 +77,6 @@ def best_run_details(run: Result, split: str) -> dict[str, Any]:
         losses = losses_of_rows(outputs, labels)
     except (UserError, IndexError, ValueError) as error:
         return found | {"why": [str(error)]}
-    if losses is None:
-        return found | {"why": ["neither class numbers nor outputs and labels of the same shape"]}
     params, show, names = open_task(run, found["why"])
     if labels.dtype.kind in "iu":
         size = outputs.shape[1]
@@ -102,25 +86,30 @@ def best_run_details(run: Result, split: str) -> dict[str, Any]:
             found |= {"matrix": confusion.tolist(), "classes": names}
     if predictions.starts is not None:
         losses = np.add.reduceat(losses, predictions.starts[:-1])
+    place = "train" if split == "val" and params and params.val_split else split
     for i in np.argsort(-losses, kind="stable")[:WORST].tolist():
-        example = label_pairs(predictions, i, names) | {"loss": compact(float(losses[i]))}
-        if show is not None:
-            place = "train" if params.val_split and split == "val" else split
-            index = i if predictions.ids is None else predictions.ids[i].item()
-            try:
-                example |= as_seen(show(index, place, params.data_dir, params))
-            except Exception as error:  # the user's code, or data that are gone
-                found["why"].append(f"the examples themselves: {error!r}"[:200])
-                show = None
-        found["worst"].append(example)
+        one = subset(predictions, np.array([i]))
+        index = i if one.ids is None else one.ids[0].item()
+        shown: dict[str, Any] = {"id": i if one.ids is None else str(index)}
+        shown |= {"pairs": label_pairs(one, names), "loss": compact(float(losses[i]))}
+        try:
+            content = show(index, place, params.data_dir, params) if show else None
+        except Exception as error:  # the user's code, or data that are gone
+            found["why"].append(f"the examples themselves: {error!r}"[:200])
+            show = content = None
+        if isinstance(content, bytes):
+            kind = "jpeg" if content[:2] == b"\xff\xd8" else "png"
+            shown["image"] = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        elif content is not None:
+            shown["text"] = content
+        found["worst"].append(shown)
     return found
 
 
-def losses_of_rows(outputs: Any, labels: Any) -> np.ndarray | None:
+def losses_of_rows(outputs: Any, labels: Any) -> np.ndarray:
     """Return how wrong every row is: cross-entropy of class scores (N, K), else squared error."""
-    if not (isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)):
-        return None
-    if labels.ndim == 1 and outputs.ndim == 2 and labels.dtype.kind in "iu":
+    arrays = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
+    if arrays and labels.ndim == 1 and outputs.ndim == 2 and labels.dtype.kind in "iu":
         scores, counted = outputs.astype(np.float64), ~np.isin(labels, IGNORED)
         if (labels[counted] < 0).any():
             raise ValueError("labels below 0")
@@ -129,22 +118,19 @@ def losses_of_rows(outputs: Any, labels: Any) -> np.ndarray | None:
             whole = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
         own = scores[np.arange(len(labels)), np.where(counted, labels, 0)]
         return np.where(counted, whole - own, 0.0)
-    if outputs.shape == labels.shape and labels.dtype.kind == "f":
+    if arrays and outputs.shape == labels.shape and labels.dtype.kind == "f":
         return ((outputs - labels) ** 2).reshape(len(labels), -1).mean(axis=1)
-    return None
+    raise ValueError("neither class numbers nor outputs and labels of the same shape")
 
 
-def label_pairs(predictions: Predictions, i: int, names: Sequence[str] | None) -> dict[str, Any]:
-    """Return the id of an example, and what was predicted for it beside its label."""
-    rows = predictions.rows(np.array([i]))
-    outputs, labels = gather_rows(predictions.outputs, rows), gather_rows(predictions.labels, rows)
-    if names is not None and labels.dtype.kind in "iu":
-        counted = ~np.isin(labels, IGNORED)
-        predicted = outputs[counted].argmax(axis=1)
-        pairs = [(names[k], names[j]) for k, j in zip(labels[counted], predicted, strict=True)]
-    else:
-        pairs = [(str(k)[:80], str(j)[:80]) for k, j in zip(labels, outputs, strict=True)]
-    return {"id": i if predictions.ids is None else str(predictions.ids[i]), "pairs": pairs}
+def label_pairs(one: Predictions, names: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return the labels of an example, each with what was predicted in its place."""
+    if names is None or one.labels.dtype.kind not in "iu":
+        pairs = zip(one.labels, one.outputs, strict=True)
+        return [(str(label)[:80], str(output)[:80]) for label, output in pairs]
+    counted = ~np.isin(one.labels, IGNORED)
+    pairs = zip(one.labels[counted], one.outputs[counted].argmax(axis=1), strict=True)
+    return [(names[label], names[predicted]) for label, predicted in pairs]
 
 
 def open_task(run: Result, why: list[str]) -> tuple[Any, Any, list[str] | None]:
@@ -152,8 +138,7 @@ def open_task(run: Result, why: list[str]) -> tuple[Any, Any, list[str] | None]:
     from core.run.restoring import restore  # imports torch
 
     try:
-        folder = run.data.get("folder")
-        restored = restore(run.folder, "best", folder)
+        restored = restore(run.folder, "best", run.data.get("folder"))
         params, task = restored.params, restored.task
         params.dict.update(restored.loader_params)
         names = list(map(str, task.class_names(params))) if task.class_names else None
@@ -161,11 +146,3 @@ def open_task(run: Result, why: list[str]) -> tuple[Any, Any, list[str] | None]:
     except Exception as error:  # a checkpoint that is gone, or the user's code
         why.append(f"names of classes and the examples themselves: {error}"[:200])
         return None, None, None
-
-
-def as_seen(value: bytes | str) -> dict[str, str]:
-    """Return an image for a page to show, or a text."""
-    if isinstance(value, str):
-        return {"text": value}
-    kind = "jpeg" if value[:2] == b"\xff\xd8" else "png"
-    return {"image": f"data:image/{kind};base64,{base64.b64encode(value).decode()}"}

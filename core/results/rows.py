@@ -1,11 +1,12 @@
-"""Rows of the table: runs that differ only in their seed together, and in what the rows differ."""
+"""Rows of the table, one for all runs that differ in their seed only, and how the rows differ."""
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 from core.base.errors import UsageError, did_you_mean
@@ -18,7 +19,6 @@ from core.results.gathering import Result
 class Row:
     """A line of the table: a run, or runs that differ in nothing but their seed."""
 
-    name: str
     members: list[Result]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -26,6 +26,19 @@ class Row:
     def first(self) -> Result:
         """The run that stands for what all have in common."""
         return self.members[0]
+
+    @cached_property
+    def name(self) -> str:
+        """Name of the run; "base_seed{1,2}" of base_seed1 and base_seed2."""
+        names = [run.name for run in self.members]
+        if len(names) == 1:
+            return names[0]
+        start = os.path.commonprefix(names)  # noqa: RUF071 - of letters
+        turned = [name[len(start) :][::-1] for name in names]
+        end = os.path.commonprefix(turned)[::-1]  # noqa: RUF071
+        parts = [name[len(start) : len(name) - len(end)] for name in names]
+        shown = parts if len(parts) < 5 else [*parts[:2], "...", parts[-1]]
+        return f"{start}{{{','.join(shown)}}}{end}"
 
     def values(self, metric: str) -> list[float]:
         """Return the metric of every run that has it."""
@@ -37,48 +50,43 @@ def group(runs: Sequence[Result], together: bool = True) -> list[Row]:
 
     A run whose seed a row has already is another start of the same, and gets a row of its own.
     """
-    rows: dict[str, dict[str, Result]] = {}
+    by_key: dict[str, dict[str, Result]] = {}  # by setting, then by seed
     for run in runs:
         key, seed = run.name, json.dumps(run.params.get("seed"))
         if together and run.status in ("finished", "results only") and "seed" in run.params:
-            setting = sorted(
-                p for p in run.params.items() if decides(p[0], to_the_bit=False) and p[0] != "seed"
-            )
-            key = json.dumps([run.status, run.data.get("sha256"), setting])
-        if earlier := rows.get(key, {}).get(seed):
+            setting = {n: v for n, v in run.params.items() if n != "seed" and decides(n, False)}
+            key = json.dumps([run.status, run.data.get("sha256"), setting], sort_keys=True)
+        if earlier := by_key.get(key, {}).get(seed):
             run.notes.append(f"same seed as {earlier.name}")
             key = run.name
-        rows.setdefault(key, {})[seed] = run
-    members = [list(row.values()) for row in rows.values()]
-    for row in members:
-        if any(run.code != row[0].code for run in row):
-            row[0].notes.append("the task's code is not the same in these runs")
-    return [Row(common_name([run.name for run in row]), row) for row in members]
+        by_key.setdefault(key, {})[seed] = run
+    rows = [Row(list(by_seed.values())) for by_seed in by_key.values()]
+    for row in rows:
+        if any(run.recorded.get("code") != row.first.recorded.get("code") for run in row.members):
+            row.first.notes.append("the task's code is not the same in these runs")
+    return rows
 
 
-def common_name(names: Sequence[str]) -> str:
-    """Return "base_seed{1,2}" for base_seed1 and base_seed2."""
-    if len(names) == 1:
-        return names[0]
-    start = os.path.commonprefix(names)  # noqa: RUF071 - of letters
-    turned = [name[len(start) :][::-1] for name in names]
-    end = os.path.commonprefix(turned)[::-1]  # noqa: RUF071
-    parts = [name[len(start) : len(name) - len(end)] for name in names]
-    shown = parts if len(parts) < 5 else [*parts[:2], "...", parts[-1]]
-    return f"{start}{{{','.join(shown)}}}{end}"
+def members(rows: Sequence[Row]) -> list[Result]:
+    """Return the runs of all rows."""
+    return [run for row in rows for run in row.members]
 
 
-def main_metric(runs: Sequence[Result]) -> str | None:
+def metric_names(rows: Sequence[Row]) -> list[str]:
+    """Return the names of all metrics of all runs."""
+    return list(dict.fromkeys(name for run in members(rows) for name in run.metrics))
+
+
+def main_metric(rows: Sequence[Row]) -> str | None:
     """Return the metric that picked the best epoch in most of the runs; None if there is none."""
-    names = (monitored(run.params, run.metrics)[0] for run in runs)
-    counts = Counter(name for name, run in zip(names, runs, strict=True) if name in run.metrics)
-    others = (name for run in runs for name in run.metrics)
-    return counts.most_common(1)[0][0] if counts else next(others, None)
+    chosen = [(monitored(run.params, run.metrics)[0], run) for run in members(rows)]
+    names = [name for name, run in chosen if name in run.metrics] or metric_names(rows)[:1]
+    return mode(names) if names else None
 
 
-def less_is_better(metric: str, runs: Sequence[Result]) -> bool:
+def less_is_better(metric: str, rows: Sequence[Row]) -> bool:
     """Tell whether less of a metric is better: as the runs that monitor it say, or its name."""
-    found = [monitored(run.params, run.metrics) for run in runs]
+    found = [monitored(run.params, run.metrics) for run in members(rows)]
     directions = [more for name, more in found if name == metric]
     return not all(directions) if directions else not more_is_better(metric)
 
@@ -89,30 +97,25 @@ def differing_params(runs: Sequence[Result]) -> list[str]:
     A declared key that a run does not have is at its default there. A task's own keys are compared
     among the runs of that task.
     """
-    tasks: dict[str, list[dict[str, Any]]] = {"": []}
-    for run in runs:
-        if run.params:
-            tasks[""].append({n: run.params.get(n, default) for n, default in DEFAULTS.items()})
-            own = {name: value for name, value in run.params.items() if name not in KEYS}
-            tasks.setdefault(f"task {run.params.get('task')}", []).append(own)
-    names = dict.fromkeys(name for run in runs for name in run.params if decides(name, False))
-    return [
-        name
-        for name in names
-        if any(any(p.get(name) != found[0].get(name) for p in found) for found in tasks.values())
-    ]
+    known = [run.params for run in runs if run.params]
+    of_task = {str(params.get("task")): params for params in known}  # one run of every task
+
+    def differs(name: str, params: dict[str, Any]) -> bool:
+        other = known[0] if name in KEYS else of_task[str(params.get("task"))]
+        default = DEFAULTS.get(name)
+        return bool(params.get(name, default) != other.get(name, default))
+
+    names = dict.fromkeys(name for params in known for name in params if decides(name, False))
+    return [name for name in names if any(differs(name, params) for params in known)]
 
 
 def find_row(rows: Sequence[Row], name: str) -> Row:
-    """Return the row of a name in the table, of one of its runs, or of a run's path.
-
-    Raises:
-        UsageError: there is none; the nearest name is offered.
-    """
-    path, known = Path(name).resolve(), []
-    for row in rows:
-        for run in row.members if row.first.is_run else []:
-            known.append(run.name)
+    """Return the row of that name, or of a run with that name or path; UsageError if none has."""
+    path = Path(name).resolve()
+    runs_only = [row for row in rows if row.first.is_run]
+    for row in runs_only:
+        for run in row.members:
             if name.rstrip("/") in (row.name, run.name) or run.folder.resolve() == path:
                 return row
-    raise UsageError(f"{name}: no such run below the parent_dir{did_you_mean(name, known)}")
+    hint = did_you_mean(name, [run.name for run in members(runs_only)])
+    raise UsageError(f"{name}: no such run below the parent_dir{hint}")

@@ -1,42 +1,49 @@
 """What chance does to a metric: intervals and comparisons from saved predictions, and over seeds.
 
-docs/statistics.md has the formulas and their sources. The unit that is resampled is an example: of
-sequences a whole one with all its tokens.
+docs/statistics.md has formulas and sources. What is resampled are examples: whole sequences.
 """
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from core.base.errors import DataError
-from core.base.predictions import Predictions, first_array, gather_rows
+from core.base.predictions import Predictions, first_array
 
 RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
 FEW = 64  # distinct values up to which resamples of a mean are drawn as counts
 Metric = Callable[[Any, Any], float]
+Terms = Sequence[tuple[float, Predictions]]  # a weighted sum of one metric over several runs
 
 
-def score(predictions: Predictions, metric: Metric, examples: np.ndarray | None = None) -> float:
-    """Return a metric of some examples, or of all."""
-    outputs, labels = predictions.outputs, predictions.labels
-    if examples is not None:
-        outputs, labels = examples_of(predictions, examples)
-    return float(metric(outputs, labels))
+def subset(predictions: Predictions, examples: np.ndarray) -> Predictions:
+    """Return the predictions of some examples, in their order."""
+    rows, ids, starts = predictions.rows(examples), predictions.ids, predictions.starts
+
+    def part(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: array[rows] for name, array in value.items()}
+        if isinstance(value, tuple):
+            return tuple(array[rows] for array in value)
+        return None if value is None else value[rows]
+
+    ids = None if ids is None else ids[examples]
+    starts = None if starts is None else np.append(0, np.diff(starts)[examples].cumsum())
+    return Predictions(part(predictions.outputs), part(predictions.labels), ids, starts)
 
 
-def examples_of(predictions: Predictions, examples: np.ndarray) -> tuple[Any, Any]:
-    """Return outputs and labels of some examples."""
-    rows = predictions.rows(examples)
-    return gather_rows(predictions.outputs, rows), gather_rows(predictions.labels, rows)
+def score(predictions: Predictions, metric: Metric) -> float:
+    """Return a metric of all examples."""
+    return float(metric(predictions.outputs, predictions.labels))
 
 
 def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray | None:
     """Return (N,) metrics of single examples if their mean is the metric of any set; else None.
 
-    That is tried on five random sets, first with few examples, so that most metrics for which it
-    does not hold cost little.
+    That is tried on five random sets, first of few examples: most other metrics then cost little.
     """
     count, rng = len(predictions), np.random.default_rng(0)
     values = np.full(count, np.nan)
@@ -44,9 +51,9 @@ def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray |
         try:
             with warnings.catch_warnings(action="ignore"):  # of a mean of nothing
                 for i in np.flatnonzero(np.isnan(values[:tried])):
-                    values[i] = score(predictions, metric, np.array([i]))
+                    values[i] = score(subset(predictions, np.array([i])), metric)
             sets = [rng.integers(tried, size=tried) for _ in range(5)]
-            whole = [score(predictions, metric, chosen) for chosen in sets]
+            whole = [score(subset(predictions, chosen), metric) for chosen in sets]
         except Exception:  # the user's metric, which may not be made for one example
             return None
         if not np.allclose([values[chosen].mean() for chosen in sets], whole, rtol=1e-6, atol=1e-9):
@@ -54,102 +61,73 @@ def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray |
     return values
 
 
-Terms = Sequence[tuple[float, Predictions]]  # a weighted sum of one metric over several runs
-
-
 def bootstrap(terms: Terms, metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float]]:
     """Return 95% percentile intervals of sums of metrics (Efron & Tibshirani 1993, section 13.3).
 
     The same examples are drawn for every run of a sum, which is what makes a difference paired.
     """
-    intervals, others = {}, dict(metrics)
+    intervals = {}
     for name, metric in metrics.items():
-        parts = []
-        for weight, predictions in terms:
-            values = values_of_examples(predictions, metric)
-            if values is None:
-                break
-            parts.append(weight * values)
-        else:
+        found = [(weight, values_of_examples(p, metric)) for weight, p in terms]
+        parts = [weight * values for weight, values in found if values is not None]
+        if len(parts) == len(terms):
             intervals[name] = interval_of_mean(np.sum(parts, axis=0))
-            del others[name]
-    return intervals | (_by_resampling(terms, others) if others else {})
+    others = [name for name in metrics if name not in intervals]
+
+    def sums(examples: np.ndarray) -> np.ndarray:  # (M,), all from one gathering of the rows
+        total = np.zeros(len(others))
+        for weight, predictions in terms:
+            drawn = subset(predictions, examples)
+            total += [weight * score(drawn, metrics[name]) for name in others]
+        return total
+
+    if others:
+        low, high = _resample(np.arange(len(terms[0][1])), sums)
+        intervals |= {name: (float(low[i]), float(high[i])) for i, name in enumerate(others)}
+    return intervals
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
     """Return the bootstrap's 95% interval of the mean of values (N,).
 
-    Where the values are few different ones, a resample is drawn as how often it has each, which is
-    the same distribution. Where all are 0 or all are 1, no resample differs, and Wilson's interval
-    (1927) is given in its place.
+    Resamples of few distinct values are drawn as counts, which have the same distribution. Where
+    all are 0 or all are 1, no resample differs, and Wilson's interval (1927) takes its place.
     """
-    from scipy.stats import binomtest
-    from scipy.stats import bootstrap as resample
-
     count = len(values)
     distinct, counts = np.unique(values.round(12), return_counts=True)
     if len(distinct) == 1 and distinct[0] in (0, 1):
-        wilson = binomtest(int(values.sum()), count).proportion_ci(method="wilson")
-        return float(wilson.low), float(wilson.high)
-    if len(distinct) <= FEW:
+        from scipy.stats import binomtest
+
+        low, high = binomtest(int(values.sum()), count).proportion_ci(method="wilson")
+    elif len(distinct) <= FEW:
         draws = np.random.default_rng(0).multinomial(count, counts / count, RESAMPLES)
         low, high = np.percentile(draws @ distinct / count, [2.5, 97.5])
-        return float(low), float(high)
-    batch = max(1, 5_000_000 // count)
-    found = resample(
-        (values,), np.mean, n_resamples=RESAMPLES, batch=batch, method="percentile", rng=0
+    else:
+        low, high = _resample(values, np.mean)
+    return float(low), float(high)
+
+
+def _resample(values: np.ndarray, statistic: Callable[..., Any]) -> tuple[Any, Any]:
+    """Return the ends of the bootstrap's 95% interval of a statistic of values (N,)."""
+    from scipy.stats import bootstrap
+
+    batch = max(1, 5_000_000 // len(values))  # of resamples that are in memory at a time
+    found = bootstrap(
+        (values,), statistic, n_resamples=RESAMPLES, batch=batch, method="percentile", rng=0
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def _by_resampling(terms: Terms, metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float]]:
-    """Compute metrics anew for every resample; all of them from one gathering of its rows."""
-    from scipy.stats import bootstrap as resample
-
-    def statistic(examples: np.ndarray, axis: int = -1) -> np.ndarray:
-        sets = examples.reshape(-1, examples.shape[-1])
-        totals = np.zeros((len(metrics), len(sets)))
-        for weight, predictions in terms:
-            for j, chosen in enumerate(sets):
-                rows = predictions.rows(chosen)
-                outputs, labels = (
-                    gather_rows(predictions.outputs, rows),
-                    gather_rows(predictions.labels, rows),
-                )
-                totals[:, j] += [weight * float(m(outputs, labels)) for m in metrics.values()]
-        return totals.reshape(len(metrics), *examples.shape[:-1])
-
-    count = len(terms[0][1])
-    found = resample(
-        (np.arange(count),),
-        statistic,
-        n_resamples=RESAMPLES,
-        batch=max(1, 100_000 // count),
-        vectorized=True,
-        method="percentile",
-        rng=0,
-    ).confidence_interval
-    return {n: (float(found.low[i]), float(found.high[i])) for i, n in enumerate(metrics)}
+    return found.confidence_interval
 
 
 def aligned(all_predictions: Sequence[Predictions]) -> list[Predictions]:
-    """Bring the predictions of several runs into one order of examples.
-
-    Raises:
-        DataError: they are not of the same examples with the same labels.
-    """
+    """Bring predictions into one order; DataError if their examples or labels are not the same."""
     result = []
     for old in all_predictions:
-        order = np.arange(len(old)) if old.ids is None else np.argsort(old.ids, kind="stable")
-        outputs, labels = examples_of(old, order)
-        starts = None if old.starts is None else np.append(0, np.diff(old.starts)[order].cumsum())
-        ids = order if old.ids is None else old.ids[order]
-        result.append(Predictions(outputs, labels, ids, starts))
-        for one, other in ((ids, result[0].ids), (result[-1].labels, result[0].labels)):
-            if one is not None and not np.array_equal(first_array(one), first_array(other)):
-                raise DataError(
-                    "these runs were not scored on the same examples with the same labels"
-                )
+        ids = np.arange(len(old)) if old.ids is None else old.ids
+        result.append(subset(replace(old, ids=ids), np.argsort(ids, kind="stable")))
+    pairs = [(first_array(one.ids), first_array(one.labels)) for one in result]
+    for ids, labels in pairs:
+        if not (np.array_equal(ids, pairs[0][0]) and np.array_equal(labels, pairs[0][1])):
+            raise DataError("these runs were not scored on the same examples with the same labels")
     return result
 
 
@@ -161,8 +139,7 @@ def over_seeds(a: Sequence[float], b: Sequence[float]) -> float:
     """
     from scipy.stats import permutation_test
 
-    def difference(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-        return x.mean(axis) - y.mean(axis)
-
-    test = permutation_test((a, b), difference, vectorized=True, n_resamples=10_000, rng=0)
+    test = permutation_test(
+        (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), n_resamples=10_000, rng=0
+    )
     return float(test.pvalue)

@@ -15,8 +15,11 @@ import torch
 
 from core.base.errors import UsageError
 from core.base.files import write_json, write_numbers
-from core.base.params import ROOT, read_mapping, task_folder
+from core.base.params import ROOT, task_folder
+from core.base.parsing import read_mapping
+from core.data.folder import synthetic_note
 from core.machine import processes
+from core.machine.devices import pick_device
 from core.training.checkpoint import commit
 
 RESOLVED = "params.resolved.json"
@@ -78,6 +81,14 @@ def write_status(folder: Path, state: str, **facts: Any) -> None:
     write_json(folder / STATUS, {"state": state, **facts, **holder})
 
 
+def hash_code(task: str) -> dict[str, str]:
+    """Return a hash of every Python file of a task's package, by path."""
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(task_folder(task, "task").glob("*.py"))
+    }
+
+
 def _git(*args: str) -> str | None:
     try:
         # Without optional locks: killed in the middle, git would leave one in the repository.
@@ -88,29 +99,23 @@ def _git(*args: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def hash_code(task: str) -> dict[str, str]:
-    """Return a hash of every Python file of a task's package, by path."""
-    folder = task_folder(task, "task")
-    return {
-        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in sorted(folder.glob("*.py"))
-    }
-
-
-def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Return what a run runs on: device, processor, versions, commit and command."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+def write_resolved(
+    folder: Path, facts: dict[str, Any], task: str, data_dir: Path, data: dict[str, Any]
+) -> None:
+    """Write params.resolved.json: facts of the run, its code and data, and what it runs on."""
     dirty = _git("status", "--porcelain")
-    return {
+    device = pick_device(facts["params"]["device"])
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    content = facts | {
+        "code": hash_code(task),
+        "data": {"folder": str(data_dir), **data, "made_up": synthetic_note(data_dir)},
         "device": gpu or device.type,
         "processes": processes.world_size(),
         "processor": platform.processor() or platform.machine(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": versions | {"numpy": np.__version__},
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": [line[3:] for line in dirty.splitlines()] if dirty else [],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+    write_json(folder / RESOLVED, content)

@@ -1,7 +1,6 @@
 """What a run tells a person; telling changes nothing."""
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,14 @@ def start(
 ) -> None:
     """Log what is about to be trained, on which data and where."""
     params, together = state.params, processes.world_size()
-    logging.info(
-        "Training %s (task %s) on %s, %d CPU threads, %s%s",
-        folder,
-        params.task,
-        state.device,
-        params.num_threads,
-        params.precision,
-        f", {together} processes" if together > 1 else "",
-    )
+    where = f"{state.device}, {params.num_threads} CPU threads, {params.precision}"
+    where += f", {together} processes" if together > 1 else ""
+    logging.info("Training %s (task %s) on %s", folder, params.task, where)
     if params.precision == "bfloat16" and state.device.type == "cpu" and lacks_bfloat16():
-        logging.warning(
-            "Note: this processor has no bfloat16; with --set precision=float32 it is faster."
-        )
+        notes = [
+            "this processor has no bfloat16; with --set precision=float32 it is faster",
+            *notes,
+        ]
     for note in notes:
         logging.warning("Note: %s", note)
     overrides(settings)
@@ -75,16 +69,11 @@ def baseline(values: Mapping[str, float], unseen: list[int], first_loss: float |
 
 def epoch(state: State, trained: Mapping[str, float], times: Mapping[str, Any], best: bool) -> None:
     """Log an epoch that has ended: its metrics, and what it took."""
-    logging.info(
-        "Epoch %d/%d  train %s  val %s  (%.1f s, %.0f examples/s)%s",
-        state.epoch,
-        state.params.num_epochs,
-        format_metrics(trained),
-        format_metrics(state.metrics),
-        times["seconds"],
-        times["examples_per_second"] or math.nan,
-        "  best so far" if best else "",
-    )
+    train, val = format_metrics(trained), format_metrics(state.metrics)
+    took = f"{times['seconds']:.1f} s, {times['examples_per_second']:.0f} examples/s"
+    star = "  best so far" if best else ""
+    number = f"{state.epoch}/{state.params.num_epochs}"
+    logging.info("Epoch %s  train %s  val %s  (%s)%s", number, train, val, took, star)
 
 
 def end(state: State, baseline: Mapping[str, float]) -> None:
@@ -92,20 +81,20 @@ def end(state: State, baseline: Mapping[str, float]) -> None:
     if state.best is None:
         logging.warning("No epoch had a finite validation metric: there is no best checkpoint.")
         return
-    name, more = monitored(state.params.dict, state.best["metrics"])
-    value = state.best["metrics"][name]
-    why = (
-        f" (no better one in {state.params.early_stopping_patience})" if state.stopped_early else ""
-    )
+    metrics = state.best["metrics"]
+    patience = state.params.early_stopping_patience
+    why = f" (no better one in {patience})" if state.stopped_early else ""
     logging.info("Done after %d epochs%s.", state.epoch, why)
-    logging.info(
-        "Best: epoch %d, val %s", state.best["epoch"], format_metrics(state.best["metrics"])
-    )
-    if name in baseline and (value <= baseline[name] if more else value >= baseline[name]):
+    logging.info("Best: epoch %d, val %s", state.best["epoch"], format_metrics(metrics))
+    name, more = monitored(state.params.dict, metrics)
+    if name not in baseline:
+        return
+    value, trivial = metrics[name], baseline[name]
+    if value <= trivial if more else value >= trivial:
         logging.warning(
             "WARNING: THIS NET HAS LEARNED NOTHING USEFUL. Its best val %s, %.4g, does not beat "
             "%.4g, which is reached without looking at the inputs.",
             name,
             value,
-            baseline[name],
+            trivial,
         )

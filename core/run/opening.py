@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from core.base.errors import Stopped, UsageError
 from core.base.files import remove_leftovers
 from core.base.keys import DEFAULTS, deciding
@@ -103,25 +101,30 @@ def open_run(
         UsageError: the params are wrong, or differ from those the run was started with.
     """
     import_when_compiling()
-    contents: list[dict[str, Any] | None] = []  # on rank 0
+    contents: list[dict[str, Any] | None] = []  # stays on rank 0
 
     def decide() -> dict[str, Any]:
-        decided, content = _decide(folder, overrides, resume, overwrite, restore_file)
+        decided, content = _decide(folder, overrides, overwrite, restore_file)
+        changed = decided["changed"].items()
+        if changed and not resume:
+            refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed])
         contents.append(content)
         return decided
 
     decided = processes.on_main(decide)()
     labelled = (decided["before"] or {}).get("labelled", True)
-    task = replace(load_task(decided["params"].task), labelled=labelled)
-    return Run(folder=folder, task=task, content=contents[0] if contents else None, **decided)
+    return Run(
+        folder=folder,
+        task=replace(load_task(decided["params"].task), labelled=labelled),
+        content=contents[0] if contents else None,
+        may_change=resume,
+        overwrite=overwrite,
+        **decided,
+    )
 
 
 def _decide(
-    folder: Path,
-    overrides: dict[str, Any],
-    resume: bool,
-    overwrite: bool,
-    restore_file: str | None,
+    folder: Path, overrides: dict[str, Any], overwrite: bool, restore_file: str | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return what a Run is made of, and the checkpoint that it goes on or starts from."""
     path = find_params_file(folder)
@@ -138,8 +141,7 @@ def _decide(
     task = load_task(params.task)
     check_schedule(params, task, check_optimizer(params, task))
     check_monitor(params.dict, [*task.metrics, "loss"], complete=False)
-    device = _check_machine(params)
-    restored, began_from = None, earlier.get("restore_file")
+    began_from, restored = earlier.get("restore_file"), None
     if restore_file not in (None, began_from):
         if last is not None:
             raise UsageError(
@@ -148,26 +150,21 @@ def _decide(
             )
         restored = _read_restore_file(folder, str(restore_file), overwrite)
     same = before is not None and before.get("processes", 1) == processes.world_size()
-    _fill_in(params, before["params"] if before else {}, same, device)
-    changed = {} if before is None else _changes(folder, before, params, task, same)
-    code_changed = [] if before is None else _code_changes(earlier, task)
-    notes += of_params
-    notes += [f"{name} has changed since the run was last started" for name in code_changed]
-    if changed and not resume:
-        refuse(folder, [f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed.items()])
+    _fill_in(params, before["params"] if before else {}, same)
+    code, old_code = hash_code(task.name), earlier.get("code", {})
+    edited = [n for n in sorted({*old_code, *code}) if old_code.get(n) != code.get(n)]
+    edited = [] if before is None else edited
     content = last or restored
     decided = {
         "params": params,
         "in_force": dict(params.dict),
         "overrides": overrides,
-        "notes": notes,
+        "notes": [*notes, *of_params, *(f"{n} has changed since the last start" for n in edited)],
         "restore_file": restore_file or began_from,
         "before": before,
         "loader_params": (content or {}).get("loader_params", {}),
-        "changed": changed,
-        "code_changed": code_changed,
-        "may_change": resume,
-        "overwrite": overwrite,
+        "changed": {} if before is None else _changes(folder, before, params, task, same),
+        "code_changed": edited,
     }
     return decided, content
 
@@ -176,14 +173,12 @@ def _forgotten(
     earlier: dict[str, Any], overrides: dict[str, Any], restore_file: str | None
 ) -> list[str]:
     """Note which options of a start that left no checkpoint were not given again."""
-    options = [
-        f"--set {n}={v}" for n, v in earlier.get("overrides", {}).items() if n not in overrides
-    ]
+    settings = earlier.get("overrides", {}).items()
+    options = [f"--set {name}={value}" for name, value in settings if name not in overrides]
     if restore_file is None and earlier.get("restore_file") is not None:
         options.append(f"--restore_file {earlier['restore_file']}")
-    if not options:
-        return []
-    return [f"{', '.join(options)} of a start that left no checkpoint is not in force any more"]
+    told = f"{', '.join(options)} of a start that left no checkpoint is not in force any more"
+    return [told] if options else []
 
 
 def _read_restore_file(folder: Path, name: str, overwrite: bool) -> dict[str, Any]:
@@ -194,23 +189,19 @@ def _read_restore_file(folder: Path, name: str, overwrite: bool) -> dict[str, An
     return read_checkpoint(found)
 
 
-def _check_machine(params: Params) -> torch.device:
-    """Return the device of a run; UsageError if something that the params ask for is missing."""
+def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -> None:
+    """Decide what the params leave to the machine; a run keeps what it began with.
+
+    Raises:
+        UsageError: something that the params ask for is missing.
+    """
     device = pick_device(params.device)
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
     if params.tensorboard:
         check_tensorboard()
-    return device
-
-
-def _fill_in(params: Params, began_with: dict[str, Any], same: bool, device: torch.device) -> None:
-    """Decide what the params leave to the machine; a run keeps what it began with.
-
-    The number of threads it keeps for the `same` number of processes only.
-    """
     if params.num_threads is None:
-        params.num_threads = began_with["num_threads"] if same else cores_per_process()
+        params.num_threads = began_with["num_threads"] if same_processes else cores_per_process()
     if params.precision == "auto":
         params.precision = began_with.get("precision") or fastest_precision(device)
 
@@ -224,22 +215,15 @@ def _changes(
     schedule does not depend on it and what is done remains.
     """
     old, new = DEFAULTS | before["params"], DEFAULTS | deciding(params.dict)
-    names = [*old, *(name for name in new if name not in old)]
+    names = dict.fromkeys([*old, *new])
     changed = {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
     if not same_processes:
         changed.pop("num_threads", None)  # as many as fit the processes
     if "num_epochs" in changed:
         epochs, done = params.num_epochs, before["epoch"]
         if epochs < done:
-            raise UsageError(
-                f"{folder}: num_epochs is {epochs}, but {done} epochs are done already"
-            )
+            told = f"num_epochs is {epochs}, but {done} epochs are done already"
+            raise UsageError(f"{folder}: {told}")
         if not depends_on_length(params, task):
             del changed["num_epochs"]
     return changed
-
-
-def _code_changes(earlier: dict[str, Any], task: Task) -> list[str]:
-    """Return the files of the task that have changed since the run was last started."""
-    before, now = earlier.get("code", {}), hash_code(task.name)
-    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]

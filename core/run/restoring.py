@@ -2,6 +2,7 @@
 
 import logging
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,7 @@ from core.machine.devices import place_net, start
 from core.machine.environment import usable_cores
 from core.run.folder import read_resolved
 from core.task import Loader, Task, load_task
-from core.training.checkpoint import (
-    find_checkpoint,
-    kept_weights,
-    load_weights,
-    read_checkpoint,
-    without_marks,
-)
+from core.training import checkpoint
 
 
 @dataclass
@@ -46,27 +41,30 @@ class Restored:
     @property
     def loader_params(self) -> dict[str, Any]:
         """What the loaders set on params when the checkpoint was made."""
-        return without_marks(self.content.get("loader_params", {}))
+        return checkpoint.without_marks(self.content.get("loader_params", {}))
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the data; DataError if there is none."""
+        return find_data_dir(self.params, self.task)
 
     def net(self, device: torch.device) -> nn.Module:
         """Return the net with the weights that were validated, on the device."""
         self.params.dict.update(self.loader_params)
         model = place_net(self.task.Net(self.params), self.params, device)
-        load_weights(model, kept_weights(self.content), self.path)
+        checkpoint.load_weights(model, checkpoint.kept_weights(self.content), self.path)
         return model
 
-    def with_loader(self, split: str) -> tuple[nn.Module, Loader, Path]:
-        """Return the net, the loader of a split, and the folder of the data."""
-        device = start(self.params)
-        data_dir = find_data_dir(self.params, self.task)
-        kept = self.loader_params
-        loaders, _ = fetch_loaders(
-            self.task, [split], data_dir, self.params, kept, device, train=False
-        )
-        return self.net(device), loaders[split], data_dir
+    def with_loader(self, split: str) -> tuple[nn.Module, Loader]:
+        """Return the net, and the loader of a split."""
+        task, params, kept, device = self.task, self.params, self.loader_params, start(self.params)
+        loaders, _ = fetch_loaders(task, [split], self.data_dir, params, kept, device, train=False)
+        return self.net(device), loaders[split]
 
 
-def restore(folder: Path, checkpoint: str, data_dir: str | None, overrides: Any = ()) -> Restored:
+def restore(
+    folder: Path, name: str, data_dir: str | None = None, settings: Sequence[str] = ()
+) -> Restored:
     """Read a checkpoint of a run, with the params that it was made with.
 
     Machine and data folder are as the run last used them. A checkpoint that holds no params, such
@@ -74,22 +72,22 @@ def restore(folder: Path, checkpoint: str, data_dir: str | None, overrides: Any 
 
     Args:
         folder: of the run.
-        checkpoint: "best", "last" or a path.
+        name: "best", "last" or a path.
         data_dir: another folder of data; None for that of the run.
-        overrides: key=value strings of the command line.
+        settings: key=value strings of the command line.
     """
-    path = find_checkpoint(folder, checkpoint)
-    content = read_checkpoint(path)
+    path = checkpoint.find_checkpoint(folder, name)
+    content = checkpoint.read_checkpoint(path)
     if stored := content.get("params"):
         last_used = read_resolved(folder).get("params", {})
         machine = {n: last_used[n] for n in DEFAULTS if n in last_used and not decides(n)}
         values = DEFAULTS | machine | stored
     else:
         values = load_params(find_params_file(folder), {})[0].dict
-    settings = check_values(parse_overrides(overrides), "--set")
-    params = Params.of(values | settings, path)
-    task_folder(params.task, "--set" if "task" in settings else str(path))
-    for warning in check_names(settings, params.task, "--set", beside=values):
+    overrides = check_values(parse_overrides(settings), "--set")
+    params = Params.of(values | overrides, path)
+    task_folder(params.task, "--set" if "task" in overrides else str(path))
+    for warning in check_names(overrides, params.task, "--set", beside=values):
         logging.warning("Note: %s", warning)
     if params.num_threads is not None:
         params.num_threads = min(params.num_threads, usable_cores())

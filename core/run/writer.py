@@ -8,14 +8,10 @@ from core.machine.signals import leave_signals_to_main_thread
 
 
 class Writer:
-    """Does one save at a time; the next one begins when the last one is on the disk.
+    """Does one save at a time, so checkpoints count in the order in which they were taken.
 
-    So checkpoints count in the order in which they were taken. Meanwhile training itself writes
-    rows of metrics.jsonl only. A row is synced before the checkpoint that counts it is taken, so
-    none counts a row that is not there; and rows behind the last checkpoint that was committed, of
-    epochs that ended while the next one was being written, are cut off when a killed run goes on.
-
-    An error of a save is raised in the training thread, by whichever method is called next.
+    A row of metrics.jsonl is synced before the checkpoint that counts it is taken; a resumed run
+    drops rows that no checkpoint counts. An error of a save is raised by the next call.
     """
 
     def __init__(self) -> None:
@@ -33,11 +29,11 @@ class Writer:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for the save in progress; raises its error."""
+        """Wait for the save in progress."""
         save, self.save = self.save, None
         if save is not None:
             save.result()
 
     def close(self) -> None:
-        """Wait for the save in progress, on the way out with an error that is the one to tell."""
+        """Wait for the save in progress, on the way out with an error that is the one to report."""
         self.thread.shutdown()

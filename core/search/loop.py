@@ -1,156 +1,176 @@
-"""The loop of a search: claims points, starts trials, looks after them until none is left."""
+"""The loop of a search: claims trials, has them trained, looks after them until none is left."""
 
+import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import suppress
 from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
 
-from core.base.errors import UsageError, UserError
+from optuna import TrialPruned
+from optuna.trial import Trial, TrialState
+from tqdm import tqdm
+
+from core.base import files, parsing
+from core.base.errors import UserError
 from core.base.keys import DEFAULTS
 from core.base.params import Params
 from core.machine.environment import usable_cores
 from core.machine.signals import Stop
-from core.search.space import Settings
-from core.search.study import Claim, Study
-from core.search.workers import Job, Launcher, Screen, make_folder, stop_all
+from core.search.study import Study
+from core.search.workers import CONSOLE, Launcher, make_folder, stop_all
+
+ENDED = "{n} of {total} trials have ended |{bar:10}|{postfix}"
+FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is given up
 
 
 class Search:
-    """The trials that this process runs, `jobs` of them at once.
+    """The trials that this process runs, `--jobs` of them at once, each in a slot of its own."""
 
-    Args:
-        args: the command line.
-        base: the params that all trials share.
-        settings: what search.yaml says.
-        study: the record of the search.
-        metric: name of the validation metric that is judged.
-        launcher: starts the processes.
-    """
+    def __init__(self, args: Namespace, study: Study, metric: str, launcher: Launcher) -> None:
+        self.args, self.study, self.metric, self.launcher = args, study, metric, launcher
+        self.jobs: dict[int, Generator[None, None, None]] = {}  # by slot
+        self.processes: dict[int, Any] = {}  # by slot
+        self.ended = self.failed = 0  # trials of this process
+        self.bar = _bar("trials", total=study.settings.trials, bar_format=ENDED)
 
-    def __init__(
-        self,
-        args: Namespace,
-        base: Params,
-        settings: Settings,
-        study: Study,
-        metric: str,
-        launcher: Launcher,
-    ) -> None:
-        self.args, self.base, self.settings, self.study = args, base, settings, study
-        self.metric, self.launcher, self.screen = metric, launcher, Screen()
-        self.num_threads = self.base.dict.get("num_threads") or max(1, usable_cores() // args.jobs)
-        self.running: dict[int, Job] = {}  # by slot
-        self.ended = {"complete": 0, "pruned": 0, "failed": 0}
-
-    def run(self, stop: Stop) -> None:
+    def run(self) -> None:
         """Run trials until none is left; Stopped, after they have saved, if a signal comes."""
-        try:
-            while True:
-                stop.check()
-                self.study.locks.check()
-                for slot in range(self.args.jobs):
-                    if slot in self.running:
-                        continue
-                    if (claim := self.study.claim()) is None:
-                        break
-                    self.begin(slot, claim)
-                if not self.running:
-                    if self.study.done():
-                        return
-                    time.sleep(1)  # the last trials are in the hands of another search
-                wait([job.process.sentinel for job in self.running.values()], timeout=0.5)
-                for slot, job in list(self.running.items()):
-                    if self.look_after(job):
-                        del self.running[slot]
-                self.screen.table(self.table())
-                if (
-                    self.ended["failed"] >= 3
-                    and not sum(self.ended.values()) > self.ended["failed"]
-                ):
-                    raise UserError("the first three trials all failed; see above why")
-        finally:
-            stop_all(list(self.running.values()))
+        stop = Stop()
+        stop.training = True  # signals are noted, and looked at between two steps
+        with stop.handling_signals():
+            try:
+                while self.step():
+                    stop.check()
+            finally:
+                stop_all(self.processes.values())
+                for job in self.jobs.values():
+                    job.close()
+                self.bar.close()
 
-    def begin(self, slot: int, claim: Claim) -> None:
-        """Make the folders of a trial, and start its first run."""
-        seed = self.base.dict.get("seed", DEFAULTS["seed"])
-        seeds = [seed + i for i in range(self.settings.repeats)]
-        names = [claim.name] if len(seeds) == 1 else [f"{claim.name}-seed_{s}" for s in seeds]
-        folders = [self.args.parent_dir / name for name in names]
-        params = self.base.dict | {"num_threads": self.num_threads} | claim.point
-        gpu = self.args.gpus[slot % len(self.args.gpus)] if self.args.gpus else None
-        epochs = params.get("num_epochs", DEFAULTS["num_epochs"])
-        job = Job(claim, folders, gpu, epochs)
-        try:
-            for folder, number in zip(folders, seeds, strict=True):
-                repeat = {"seed": number} if len(seeds) > 1 else {}
-                make_folder(folder, Params.of(params | repeat, folder))
-        except (UsageError, OSError) as error:
-            self.fail(job, str(error))
-            return
-        job.start(self.launcher, self.args.data_dir)
-        self.running[slot] = job
-
-    def look_after(self, job: Job) -> bool:
-        """See how far a trial is; returns whether it has ended."""
-        code = job.process.exitcode
-        if self.settings.prune is not None:
-            job.read()
-            if self.is_to_be_pruned(job):
-                stop_all([job])
-                self.study.prune(job.claim)
-                self.ended["pruned"] += 1
-                self.screen.event(f"{job.claim.name}: stopped after epoch {len(job.rows)}, pruned")
-                return True
-        elif self.screen.live:
-            job.read()
-        if code is None:
+    def step(self) -> bool:
+        """Look after all jobs, start new ones, and wait a moment; False if nothing is left."""
+        self.study.locks.check()
+        self.jobs = {slot: job for slot, job in self.jobs.items() if next(job, "ended") is None}
+        if self.failed == self.ended >= 3:
+            raise UserError("the first three trials all failed; see above why")
+        for slot in [slot for slot in range(self.args.jobs) if slot not in self.jobs]:
+            if (trial := self.study.claim()) is None:
+                break
+            job = self.job(trial, slot)
+            if next(job, "ended") is None:
+                self.jobs[slot] = job
+        if not self.bar.disable:
+            self.show()
+        if self.jobs:
+            wait([process.sentinel for process in self.processes.values()], timeout=0.5)
+        elif trial is None and all(t.state.is_finished() for t in self.study.trials()):
             return False
-        if code < 0 or code > 2:  # a signal ended it, or its fork server died
-            if job.gives_up():
-                self.fail(job, f"killed {job.kills} times without progress, last exit code {code}")
-                return True
-            job.start(self.launcher, self.args.data_dir)
-            return False
-        if code:
-            self.fail(job, job.last_lines() or f"exit code {code}")
-            return True
-        if (value := job.result(self.metric)) is None:
-            self.fail(job, f"no epoch had a validation {self.metric} that is a finite number")
-            return True
-        job.values.append(value)
-        if len(job.values) < len(job.folders):
-            job.start(self.launcher, self.args.data_dir)
-            return False
-        self.study.finish(job.claim, job.values)
-        self.ended["complete"] += 1
-        shown = " ".join(f"{value:.4f}" for value in job.values)
-        self.screen.event(f"{job.claim.name}: {self.metric} {shown}")
+        else:
+            time.sleep(1)  # the last trials are in the hands of another search
         return True
 
-    def is_to_be_pruned(self, job: Job) -> bool:
-        """Compare the first seed's epochs so far with those of the other trials."""
-        if job.values:
-            return False
-        before_the_last = job.rows[: job.num_epochs - 1]  # after it there is nothing to save
-        values = [row.get(f"val_{self.metric}") for row in before_the_last]
-        return self.study.is_to_be_pruned(job.claim, values)
+    def job(self, trial: Trial, slot: int) -> Generator[None, None, None]:
+        """Train a trial, one run for every seed; yields while there is nothing to do but wait."""
+        name, values = trial.user_attrs["name"], list[float]()
+        runs = self.runs(trial)
+        try:
+            for folder, params in runs.items():
+                make_folder(folder, Params.of(params, folder))
+            for folder, params in runs.items():
+                # The first seed alone decides whether the trial is pruned.
+                prunable = trial if self.study.settings.prune and not values else None
+                values.append((yield from self.train(folder, params, slot, prunable)))
+            self.study.end(trial, TrialState.COMPLETE, sum(values) / len(values), values=values)
+            words = " ".join([self.metric, *(f"{value:.4f}" for value in values)])
+        except TrialPruned as pruned:
+            stop_all([self.processes[slot]])
+            self.study.end(trial, TrialState.PRUNED)
+            words = str(pruned)
+        except UserError as error:
+            self.study.end(trial, TrialState.FAIL, why=str(error))
+            self.failed += 1
+            words = f"failed, {folder / CONSOLE}\n{error}".replace("\n", "\n    ")
+        self.ended += 1
+        self.processes.pop(slot, None)
+        with tqdm.external_write_mode(file=sys.stdout):  # above the bars
+            print(f"{name}: {words}", flush=True)
 
-    def fail(self, job: Job, why: str) -> None:
-        """Note and print why a trial failed; its folder stays."""
-        self.study.fail(job.claim, why)
-        self.ended["failed"] += 1
-        indented = why.replace("\n", "\n    ")
-        self.screen.event(f"{job.claim.name}: failed, {job.folder / 'console.log'}\n    {indented}")
+    def runs(self, trial: Trial) -> dict[Path, dict[str, Any]]:
+        """Return the folders of a trial's runs, one for every seed, with their params."""
+        base, repeats = self.study.settings.base, self.study.settings.repeats
+        folder = self.args.parent_dir / trial.user_attrs["name"]
+        threads = base.get("num_threads") or max(1, usable_cores() // self.args.jobs)
+        params = base | {"num_threads": threads} | trial.user_attrs["point"]
+        if repeats == 1:
+            return {folder: params}
+        seeds = [base.get("seed", DEFAULTS["seed"]) + i for i in range(repeats)]
+        return {Path(f"{folder}-seed_{seed}"): params | {"seed": seed} for seed in seeds}
 
-    def table(self) -> Iterator[str]:
-        """Yield the lines that tell how far the search is."""
+    def train(
+        self, folder: Path, params: dict[str, Any], slot: int, prunable: Trial | None
+    ) -> Generator[None, None, float]:
+        """Train one run, which goes on if it is killed; returns its best value.
+
+        Raises:
+            TrialPruned: the trial, `prunable` unless it is None, is worse than others.
+            UserError: the run has ended without a value.
+        """
+        gpu = self.args.gpus[slot % len(self.args.gpus)] if self.args.gpus else None
+        epochs = params.get("num_epochs", DEFAULTS["num_epochs"])
+        kills, saved, path = 0, 0, folder / "last.pt"
+        with _bar(folder.name, unit="epoch", total=epochs, initial=len(_rows(folder))) as bar:
+            while kills < FRUITLESS:
+                process = self.launcher.start(folder, self.args.data_dir, gpu)
+                self.processes[slot], code = process, None
+                while code is None:
+                    yield
+                    code = process.exitcode
+                    if prunable or not bar.disable:
+                        values = [row.get(f"val_{self.metric}") for row in _rows(folder)]
+                        # After the last epoch there is nothing to save.
+                        if prunable and self.study.prunes(prunable, values[: epochs - 1]):
+                            raise TrialPruned(f"stopped after epoch {len(values)}, pruned")
+                        bar.n, value = len(values), values[-1] if values else None
+                        bar.set_postfix_str("" if value is None else f"{self.metric} {value:.4f}")
+                if 0 <= code <= 2:
+                    return self.result(folder, code)
+                # A signal ended it, or its fork server died.
+                before, saved = saved, path.stat().st_mtime_ns if path.exists() else 0
+                kills = kills + 1 if saved == before else 1
+        raise UserError(f"killed {kills} times without progress, last exit code {code}")
+
+    def result(self, folder: Path, code: int) -> float:
+        """Return the best value of a run that has ended; UserError says why there is none."""
+        console, best = folder / CONSOLE, folder / "metrics_val_best_weights.json"
+        if code:
+            said = console.read_text("utf-8", "replace").splitlines() if console.exists() else []
+            raise UserError("\n".join(said[-5:]) or f"exit code {code}")
+        value = parsing.read_mapping(best).get(self.metric) if best.exists() else None
+        if value is None:
+            raise UserError(f"no epoch had a validation {self.metric} that is a finite number")
+        return float(value)
+
+    def show(self) -> None:
+        """Tell on a terminal how far the search is, and what was best so far."""
         trials = self.study.trials()
-        ended = [t for t in trials if t.state.is_finished()]
-        yield f"{len(ended)} of {self.study.size(trials)} trials have ended"
-        for job in self.running.values():
-            yield job.line(self.metric)
-        values = {t.value: t.user_attrs["name"] for t in ended if t.state.name == "COMPLETE"}
-        if values:
-            best = max(values) if self.study.more_is_better else min(values)
-            yield f"  best so far: {self.metric} {best:.4f}  {values[best]}"
+        self.bar.n = sum(t.state.is_finished() for t in trials)
+        self.bar.total = self.study.size(trials)
+        with suppress(ValueError):  # no trial is complete
+            best = self.study.record.best_trial
+            words = f"best so far: {self.metric} {best.value:.4f} {best.user_attrs['name']}"
+            self.bar.set_postfix_str(words, refresh=False)
+        self.bar.refresh()
+
+
+def _bar(name: str, **more: Any) -> tqdm:
+    """Return a bar, which is drawn on a terminal only."""
+    return tqdm(desc=name[:60], leave=False, disable=None, file=sys.stdout, **more)
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """Read the epochs that a run has finished."""
+    path = folder / "metrics.jsonl"
+    return files.parse_rows(path.read_bytes())[0] if path.exists() else []

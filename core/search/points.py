@@ -5,41 +5,23 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.search.space import Point, Settings, point_key
+import optuna
+from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState, create_trial
 
+from core.search.space import Point, Settings, from_optuna, grid_values, point_key, to_optuna
 
-def planned_points(settings: Settings) -> list[Point] | None:
-    """Return the points of a method that needs no results: those of N trials begin those of more.
-
-    Points that come again are left out, so a small space may hold fewer than were asked for.
-
-    Returns:
-        The points, or None for a method that learns from results.
-    """
-    if settings.method == "grid":
-        values = [[d.value(i) for i in range(d.count)] for d in settings.space.values()]
-        return [dict(zip(settings.space, v, strict=True)) for v in itertools.product(*values)]
-    if settings.method not in ("random", "qmc"):
-        return None
-    points: dict[str, Point] = {}
-    for point in itertools.islice(_drawn(settings), 20 * settings.trials):
-        points.setdefault(point_key(point), point)
-        if len(points) == settings.trials:
-            break
-    return list(points.values())
-
-
-def _drawn(settings: Settings) -> Iterator[Point]:
-    study = _scratch_study(settings.method, settings.seed, "minimize")
-    space = _distributions(settings)
-    while True:
-        trial = study.ask(space)
-        yield as_point(settings, trial.params)
-        study.tell(trial, 0.0)
+# Of every method but grid: makes its sampler from a seed.
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "random": RandomSampler,
+    "qmc": lambda seed: QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False),
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
+    "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +33,28 @@ class Tried:
     notes: dict[str, Any]
 
 
+def planned_points(settings: Settings) -> list[Point] | None:
+    """Return the points of a method that needs no results, or None for one that does.
+
+    Those of N trials begin those of more. Points that come again are left out, so a small space may
+    hold fewer than were asked for.
+    """
+    if settings.method == "grid":
+        combinations = itertools.product(*map(grid_values, settings.space.values()))
+        return [dict(zip(settings.space, values, strict=True)) for values in combinations]
+    if settings.method not in ("random", "qmc"):
+        return None
+    study, points = study_of(settings, [], False, settings.seed), dict[str, Point]()
+    for _ in range(20 * settings.trials):
+        trial = study.ask(settings.space)
+        study.tell(trial, 0.0)
+        point = _point_of(trial, settings)
+        points.setdefault(point_key(point), point)
+        if len(points) == settings.trials:
+            break
+    return list(points.values())
+
+
 def next_point(
     settings: Settings, history: Sequence[Tried], more_is_better: bool
 ) -> tuple[Point, dict[str, Any]]:
@@ -59,78 +63,42 @@ def next_point(
     A pure function of its arguments, so that a search that was killed goes on with the points that
     it would have had. A point that has been tried is asked for again up to 20 times.
     """
-    from optuna.trial import TrialState, create_trial
-
     from core.machine.random_states import mixed_seed  # imports torch
 
-    direction = "maximize" if more_is_better else "minimize"
-    space, tried = _distributions(settings), [earlier.point for earlier in history]
+    tried = [earlier.point for earlier in history]
     for attempt in range(20):
         seed = mixed_seed(settings.seed, len(history), attempt)
-        study = _scratch_study(settings.method, seed, direction)
-        for earlier in history:
-            if settings.holds(earlier.point):
-                state = TrialState.RUNNING if earlier.value is None else TrialState.COMPLETE
-                params = as_params(settings, earlier.point)
-                study.add_trial(
-                    create_trial(
-                        state=state,
-                        value=earlier.value,
-                        params=params,
-                        distributions=space,
-                        system_attrs=earlier.notes,
-                    )
-                )
-        trial = study.ask(space)
-        point = as_point(settings, trial.params)
+        study = study_of(settings, history, more_is_better, seed)
+        point = _point_of(study.ask(settings.space), settings)
         if point not in tried:
             break
     return point, study.get_trials(deepcopy=False)[-1].system_attrs
 
 
-def _distributions(settings: Settings) -> dict[str, Any]:
-    return {name: dimension.distribution() for name, dimension in settings.space.items()}
-
-
-def _scratch_study(method: str, seed: int, direction: Any) -> Any:
-    import optuna
-    from optuna import samplers
-
-    quiet: dict[str, Any] = {"warn_independent_sampling": False}
-    make: dict[str, Callable[[], Any]] = {
-        "random": lambda: samplers.RandomSampler(seed=seed),
-        "qmc": lambda: samplers.QMCSampler(scramble=True, seed=seed, **quiet),
-        "tpe": lambda: samplers.TPESampler(seed=seed, constant_liar=True),
-        "cmaes": lambda: samplers.CmaEsSampler(seed=seed, **quiet),
-    }
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+def study_of(
+    settings: Settings, history: Sequence[Tried], more_is_better: bool, seed: int = 0
+) -> optuna.Study:
+    """Return a study in memory that knows of the earlier trials whose points lie in the space."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of QMCSampler
-        return optuna.create_study(sampler=make[method](), direction=direction)
+        sampler = SAMPLERS[settings.method](seed) if settings.method in SAMPLERS else None
+    study = optuna.create_study(
+        sampler=sampler, direction="maximize" if more_is_better else "minimize"
+    )
+    for earlier in (tried for tried in history if settings.holds(tried.point)):
+        trial = create_trial(
+            state=TrialState.RUNNING if earlier.value is None else TrialState.COMPLETE,
+            value=earlier.value,
+            params={n: to_optuna(d, earlier.point[n]) for n, d in settings.space.items()},
+            distributions=settings.space,
+            system_attrs=earlier.notes,
+        )
+        study.add_trial(trial)
+    return study
 
 
-def as_params(settings: Settings, point: Point) -> dict[str, Any]:
-    """Return a point as Optuna knows it: choices are JSON texts."""
-    return {
-        name: point[name] if dimension.choices is None else json.dumps(point[name])
-        for name, dimension in settings.space.items()
-    }
-
-
-def as_point(settings: Settings, params: dict[str, Any]) -> Point:
-    """Return the point that Optuna's params stand for; numbers are rounded to six digits.
-
-    In steps they have twelve, or they would leave the steps.
-    """
-    point: Point = {}
-    for name, dimension in settings.space.items():
-        if dimension.choices is not None:
-            point[name] = json.loads(params[name])
-        else:
-            digits = 6 if dimension.step is None else 12
-            value = params[name] if dimension.whole else float(f"{params[name]:.{digits}g}")
-            point[name] = min(max(value, dimension.low), dimension.high)
-    return point
+def _point_of(trial: optuna.Trial, settings: Settings) -> Point:
+    return {name: from_optuna(d, trial.params[name]) for name, d in settings.space.items()}
 
 
 def trial_name(point: Point) -> str:

@@ -30,10 +30,7 @@ class CheckpointError(UserError):
 
 
 def plain(
-    value: Any,
-    where: str = "checkpoint",
-    strings: dict[str, str] | None = None,
-    copy: bool = True,
+    value: Any, where: str = "checkpoint", strings: dict[str, str] | None = None, copy: bool = True
 ) -> Any:
     """Copy nested containers of tensors and plain Python values, so that equal values write equal.
 
@@ -156,20 +153,19 @@ def _check_seal(path: Path) -> None:
         length = max(file.seek(0, 2) - SEAL.size, 0)
         file.seek(length)
         seal = file.read()
-        sealed = len(seal) == SEAL.size and seal.endswith(MAGIC)
-        if not sealed and path.suffix == ".pt":
-            raise CheckpointError(
-                f"{path}: its seal is missing, so the file is cut short or not ours"
-            )
-        if not sealed:
+        if not (len(seal) == SEAL.size and seal.endswith(MAGIC)):
+            if path.suffix == ".pt":
+                raise CheckpointError(
+                    f"{path}: its seal is missing, so the file is cut short or not ours"
+                )
             logging.warning("%s: carries no seal, so it is loaded unverified", path)
             return
-        digest, covered = hashlib.sha256(), 0
         file.seek(0)
-        while part := file.read(min(2**20, length - covered)):
+        digest, left = hashlib.sha256(), length
+        while left and (part := file.read(min(2**20, left))):
             digest.update(part)
-            covered += len(part)
-    if SEAL.unpack(seal)[:2] != (digest.digest(), covered):
+            left -= len(part)
+    if SEAL.unpack(seal)[:2] != (digest.digest(), length):
         raise CheckpointError(f"{path}: its content does not match its seal, the file is damaged")
 
 
@@ -224,9 +220,7 @@ def commit(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None
 def read_newest(folder: Path, warnings: list[str]) -> dict[str, Any] | None:
     """Read `last.pt`, or `previous.pt` if that does not verify; None if there is neither.
 
-    Args:
-        folder: of the run.
-        warnings: is told of a file that does not verify.
+    `warnings` is told of a file that does not verify.
 
     Raises:
         CheckpointError: there are checkpoints, but none verifies.
@@ -239,25 +233,19 @@ def read_newest(folder: Path, warnings: list[str]) -> dict[str, Any] | None:
                 raise CheckpointError(f"{path}: holds weights, but no state of training")
             return content
         except CheckpointError as error:
-            if i == len(paths) - 1:
+            if path is paths[-1]:
                 raise CheckpointError(f"{error}\n--overwrite starts again from nothing.") from None
             warnings.append(f"{error}; going on from {paths[i + 1].name}")
     return None
 
 
 def find_checkpoint(folder: Path, name: str) -> Path:
-    """Find the checkpoint that `--restore_file` names: a path, or "best" or "last" in the folder.
-
-    Raises:
-        CheckpointError: there is no such file.
-    """
-    candidates = [folder / f"{name}.pt", folder / f"{name}.pth.tar", folder / name, Path(name)]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise CheckpointError(
-        f"{folder}: no checkpoint {name!r} (looked for {name}.pt, {name}.pth.tar)"
-    )
+    """Find a checkpoint by its path, or by "best" or "last"; CheckpointError if there is none."""
+    for found in (folder / f"{name}.pt", folder / f"{name}.pth.tar", folder / name, Path(name)):
+        if found.is_file():
+            return found
+    looked_for = f"{name}.pt, {name}.pth.tar"
+    raise CheckpointError(f"{folder}: no checkpoint {name!r} (looked for {looked_for})")
 
 
 def kept_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -277,12 +265,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
     faults = [f"{name} is missing" for name in own if name not in weights]
     faults += [f"{name} is not in the net" for name in weights if name not in own]
     for name in own.keys() & weights.keys():
-        mine, theirs = own[name], weights[name]
-        if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
-            faults.append(
-                f"{name} is {tuple(theirs.shape)} {theirs.dtype}, "
-                f"want {tuple(mine.shape)} {mine.dtype}"
-            )
+        mine, theirs = (f"{tuple(w[name].shape)} {w[name].dtype}" for w in (own, weights))
+        if mine != theirs:
+            faults.append(f"{name} is {theirs}, want {mine}")
     if faults:
         raise CheckpointError(f"{path} does not fit the net:\n{listed(sorted(faults), 3)}")
     model.load_state_dict(dict(weights))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from core.machine import processes
@@ -22,17 +23,10 @@ Content = dict[str, Any]  # of a checkpoint
 
 def own_part(state: State) -> Content:
     """Return what each of several processes has of its own."""
-    own: Content = {
-        "random_states": random_states(),
-        "losses": state.tally.losses.sums(),
-        "seen": state.tally.collected(),
-        "extra": state.extra,
-    }
-    on_device: list[bool] = []  # of each tensor in these: whether it is where the weights are
-    apply(
-        lambda x: on_device.append(x.device.type == state.device.type), (own["seen"], own["extra"])
-    )
-    own["there"] = on_device
+    seen, on_device = state.tally.collected(), list[bool]()  # whether it is where the weights are
+    apply(lambda x: on_device.append(x.device.type == state.device.type), (seen, state.extra))
+    own: Content = {"random_states": random_states(), "losses": state.tally.losses.sums()}
+    own |= {"seen": seen, "extra": state.extra, "there": on_device}
     return own if state.alone else plain(own)
 
 
@@ -42,10 +36,9 @@ def take_last(state: State, parts: list[Content], facts: Mapping[str, Any]) -> C
     Args:
         state: of training, on rank 0.
         parts: what `own_part` returned on every process.
-        facts: of the run: see Run.facts.
+        facts: of the run, to be kept beside.
     """
-    others = {name: value for name, value in state.optimizers.items() if name != "main"}
-    main = state.optimizers.get("main")
+    optimizers = {name: value.state_dict() for name, value in state.optimizers.items()}
     return plain(
         {
             "epoch": state.epoch,
@@ -53,8 +46,8 @@ def take_last(state: State, parts: list[Content], facts: Mapping[str, Any]) -> C
             "step": state.step,
             "state_dict": state.model.state_dict(),
             "ema_dict": None if state.average is None else state.average.state_dict(),
-            "optim_dict": None if main is None else main.state_dict(),
-            "other_optim_dicts": {name: value.state_dict() for name, value in others.items()},
+            "optim_dict": optimizers.pop("main", None),
+            "other_optim_dicts": optimizers,
             "scheduler_dicts": state.schedule.state_dicts(),
             **parts[0],
             "processes": len(parts),
@@ -73,19 +66,10 @@ def take_best(state: State, last: Content, params: Mapping[str, Any]) -> Content
 
     The tensors are those of `last`, which `take_last` has just copied.
     """
-    return plain(
-        {
-            "epoch": state.epoch,
-            "step": state.step,
-            "state_dict": kept_weights(last),
-            "metrics": state.metrics,
-            "labelled": state.task.labelled,
-            "data": last["data"],
-            "params": params,
-            "loader_params": last["loader_params"],
-        },
-        copy=False,
-    )
+    content = {"epoch": state.epoch, "step": state.step, "state_dict": kept_weights(last)}
+    content |= {"metrics": state.metrics, "labelled": state.task.labelled, "data": last["data"]}
+    content |= {"params": params, "loader_params": last["loader_params"]}
+    return plain(content, copy=False)
 
 
 def restore(state: State, last: Content, path: Path, changed: bool) -> None:
@@ -95,42 +79,40 @@ def restore(state: State, last: Content, path: Path, changed: bool) -> None:
     optimizer of the same class. The schedule is rebuilt at the current epoch, the epoch in progress
     starts again, and the best epoch is looked for anew.
     """
+    changed = changed and last["epoch"] < state.params.num_epochs
     load_weights(state.model, last["state_dict"], path)
     if state.average is not None:
-        averages = last["ema_dict"] or _first_averages(state, last)
-        load_weights(state.average, averages, path)
+        own = {f"module.{name}": value for name, value in last["state_dict"].items()}
+        fresh = {"n_averaged": state.average.n_averaged, **own}  # the run had no averages so far
+        load_weights(state.average, last["ema_dict"] or fresh, path)
+    state.epoch, state.step = last["epoch"], last["step"]
     _restore_own_part(state, [last, *last.get("other_processes", [])], changed)
-    for name in ("epoch", "step"):
-        setattr(state, name, last[name])
-    if changed and state.epoch < state.params.num_epochs:
-        _restore_optimizers(state, last, keep_settings=False)
-        state.schedule.advance(state.epoch)
-        if last["best"]:
-            logging.warning("The best epoch is looked for anew.")
-        if last["batch"]:
-            logging.warning("The epoch in progress starts again.")
-        if state.schedule.schedulers:
-            logging.warning("The schedule is rebuilt: the result is not that of one long run.")
+    _restore_optimizers(state, last, changed)
+    if not changed:
+        state.schedule.load_state_dicts(last["scheduler_dicts"])
+        state.batch, state.best, state.metrics = last["batch"], last["best"], last["metrics"]
         return
-    _restore_optimizers(state, last, keep_settings=True)
-    state.schedule.load_state_dicts(last["scheduler_dicts"])
-    for name in ("batch", "best", "metrics"):
-        setattr(state, name, last[name])
+    state.schedule.advance(state.epoch)
+    if last["best"]:
+        logging.warning("The best epoch is looked for anew.")
+    if last["batch"]:
+        logging.warning("The epoch in progress starts again.")
+    if state.schedule.schedulers:
+        logging.warning("The schedule is rebuilt: the result is not that of one long run.")
 
 
 def _restore_own_part(state: State, parts: list[Content], changed: bool) -> None:
     """Give this process its own part, or rank 0 the parts of all if they were more or fewer."""
-    rank = processes.rank()
+    rank, world_size = processes.rank(), processes.world_size()
     parts = [_on_device(part, state.device) for part in parts]
     own = parts[rank] if rank < len(parts) else parts[0]
     counted = [own]
-    if len(parts) != processes.world_size():
+    if len(parts) != world_size:
         counted = parts if rank == 0 else []
-        now = processes.world_size()
-        logging.warning("Note: the run had %d processes, and has %d now.", len(parts), now)
+        logging.warning("Note: the run had %d processes, and has %d now.", len(parts), world_size)
     if not changed:
-        sums = [apply(lambda x: x.to(state.device), part["losses"]) for part in counted]
-        state.tally.restore(MeanLosses(sums), [pair for part in counted for pair in part["seen"]])
+        losses = MeanLosses(part["losses"] for part in counted)
+        state.tally.restore(losses, [pair for part in counted for pair in part["seen"]])
     state.extra = own["extra"]
     if own is not parts[0] or rank == 0:
         set_random_states(own["random_states"])
@@ -139,44 +121,37 @@ def _restore_own_part(state: State, parts: list[Content], changed: bool) -> None
 def _on_device(own: Content, device: torch.device) -> Content:
     """Copy a process's tensors, to the device if they were where its weights were."""
     on_device = iter(own.get("there") or repeat(True))
-    seen, extra = apply(
-        lambda x: x.to(device if next(on_device) else x.device, copy=True),
-        (own["seen"], own["extra"]),
-    )
-    return own | {"seen": seen, "extra": extra}
+
+    def copied(x: Tensor) -> Tensor:
+        return x.to(device if next(on_device) else x.device, copy=True)
+
+    seen, extra = apply(copied, (own["seen"], own["extra"]))
+    losses = apply(lambda x: x.to(device, copy=True), own["losses"])
+    return own | {"seen": seen, "extra": extra, "losses": losses}
 
 
-def _restore_optimizers(state: State, last: Content, keep_settings: bool) -> None:
-    """Load the states of the optimizers; an optimizer of another class begins anew."""
+def _restore_optimizers(state: State, last: Content, changed: bool) -> None:
+    """Load the states of the optimizers; with `changed`, settings stay those of the params."""
     states = {"main": last["optim_dict"], **last["other_optim_dicts"]}
-    same_class = last["params"].get("optimizer") == state.params.optimizer
     for name, optimizer in state.optimizers.items():
-        if not (keep_settings or (same_class and _fits(optimizer, states.get(name)))):
+        if changed and not _is_same_kind(optimizer, states.get(name), state, last):
             logging.warning("The optimizer %r begins anew: it is not the one of before.", name)
             continue
         settings = [dict(group) for group in optimizer.param_groups]
         optimizer.load_state_dict(states[name])
         lay_out_as_weights(optimizer)
-        if not keep_settings:
-            for group, new in zip(optimizer.param_groups, settings, strict=True):
-                group.update({key: value for key, value in new.items() if key != "params"})
+        for group, new in zip(optimizer.param_groups, settings if changed else [], strict=False):
+            group.update({key: value for key, value in new.items() if key != "params"})
 
 
-def _fits(optimizer: Optimizer, saved: Content | None) -> bool:
-    """Tell whether an optimizer can take over a saved state: the same settings, as many weights."""
-    if saved is None:
+def _is_same_kind(optimizer: Optimizer, saved: Content | None, state: State, last: Content) -> bool:
+    """Tell whether an optimizer has class, settings and number of weights of a saved one."""
+    if saved is None or last["params"].get("optimizer") != state.params.optimizer:
         return False
-    own, groups = optimizer.state_dict()["param_groups"], saved["param_groups"]
-    return [len(g["params"]) for g in own] == [len(g["params"]) for g in groups] and all(
-        mine.keys() == theirs.keys() for mine, theirs in zip(own, groups, strict=True)
-    )
-
-
-def _first_averages(state: State, last: Content) -> Content:
-    """Start the averages of a run that had none so far from its weights."""
-    own = {f"module.{name}": value for name, value in last["state_dict"].items()}
-    assert state.average is not None
-    return {"n_averaged": state.average.n_averaged, **own}
+    own, theirs = optimizer.state_dict()["param_groups"], saved["param_groups"]
+    return [(group.keys(), len(group["params"])) for group in own] == [
+        (group.keys(), len(group["params"])) for group in theirs
+    ]
 
 
 def start_from(state: State, content: Content, name: str) -> None:

@@ -23,17 +23,6 @@ from core.training.tally import Tally
 
 
 @dataclass
-class Update:
-    """The update in progress: several batches (`grad_accumulation`) may make one."""
-
-    first: bool = True  # whether the current batch is the first of the update
-    last: bool = True
-    fraction: float = 1.0  # of the current batch's rows, where several processes divide them
-    weights: list[Tensor | float] = field(default_factory=list)  # given for the current batch
-    terms: dict[str, Tensor | float] = field(default_factory=dict)  # so far, by optimizer
-
-
-@dataclass
 class State:
     """What training changes; a `train_step` of a task gets it, too.
 
@@ -61,7 +50,12 @@ class State:
     def __post_init__(self) -> None:
         self.autocast: Autocast = autocast_for(self.params, self.device)
         self.alone = processes.world_size() == 1
-        self.in_progress = Update()
+        # Of the update in progress, which several batches may make (`grad_accumulation`):
+        self.update_begins = self.update_ended = True  # with the current batch
+        self.terms: dict[str, Tensor | float] = {}  # so far, by optimizer
+        # Of the current batch:
+        self.fraction = 1.0  # of its rows, where several processes divide them
+        self.weights: list[Tensor | float] = []  # that `update` was given
         self.bad_step: Tensor | None = None  # (): the first step with a bad loss, or -1
         self.last_rate = math.nan  # learning rate at the end of the last epoch
         self.begin_epoch()
@@ -87,33 +81,25 @@ class State:
         optimizer = self.optimizers.get("main") or next(iter(self.optimizers.values()))
         return float(optimizer.param_groups[0]["lr"])
 
-    @property
-    def update_ended(self) -> bool:
-        """Whether the last batch was the last of an update."""
-        return self.in_progress.last
-
     def batches(self, loader: Loader) -> Generator[Batch]:
         """Yield the batches left of the epoch; of several processes each gets its rows of them."""
         if self.batch == 0:
             self.begin_epoch()
         total, accumulation = len(loader), self.params.grad_accumulation
-        plan, ahead = tee(self._own_part(islice(loader.plan(self.epoch), self.batch, None)))
+        plan: Iterator[IndexBatch] = islice(loader.plan(self.epoch), self.batch, None)
+        if not self.alone:
+            rank, world_size = processes.rank(), processes.world_size()
+            plan = (planned.of_process(rank, world_size) for planned in plan)
+        ahead, plan = tee(plan)
         for batch, planned in zip(loader.load(self.epoch, ahead), plan, strict=False):
-            now, done = self.in_progress, self.batch + 1
-            now.first = self.batch % accumulation == 0
-            now.last = done % accumulation == 0 or done == total
-            now.fraction, now.weights, self.seen = planned.fraction, [], None
-            self._batch = batch
+            self.update_begins = self.batch % accumulation == 0
+            self.update_ended = (self.batch + 1) % accumulation == 0 or self.batch + 1 == total
+            self.fraction, self.weights, self.seen = planned.fraction, [], None
+            self.current = batch
             yield batch
         self.check_losses()
         processes.check_same_weights(self.model)
         processes.broadcast_modules(self.model, self.average)  # buffers, as those of batch norm
-
-    def _own_part(self, plan: Iterator[IndexBatch]) -> Iterator[IndexBatch]:
-        if self.alone:
-            return plan
-        rank, world_size = processes.rank(), processes.world_size()
-        return (IndexBatch(each.number, each.index, rank, world_size) for each in plan)
 
     def update(
         self, loss: Tensor, optimizer: str = "main", weight: Tensor | float | None = None
@@ -124,81 +110,67 @@ class State:
         averaged, each with its `weight`, the number of terms in its mean (default: every batch
         counts the same); only the last batch of an update changes the weights.
         """
-        chosen, now = self.optimizers[optimizer], self.in_progress
-        single = now.first and now.last and self.alone
+        chosen, on_cpu = self.optimizers[optimizer], self.device.type == "cpu"
+        single = self.update_begins and self.update_ended and self.alone
         if weight is not None:
-            now.weights.append(weight)
-        if weight is None or not now.fraction:  # of a fraction of 0 nothing may count
-            weight = now.fraction
-        if now.first:
+            self.weights.append(weight)
+        if weight is None or not self.fraction:  # of a fraction of 0 nothing may count
+            weight = self.fraction
+        if self.update_begins:
             chosen.zero_grad()
-            now.terms[optimizer] = 0.0
-        if self._counts(weight):
-            self._check(loss)
+            self.terms[optimizer] = 0.0
+        # Whether all labels are ignored is asked on a CPU only: on a GPU that would be to wait.
+        # SyncBatchNorm's processes wait for each other in the backward pass, rows or not.
+        if (self.fraction or self.params.sync_batchnorm) and not (on_cpu and weight <= 0):
+            if on_cpu and not math.isfinite(loss.detach().item()):
+                raise self._not_finite(self.step)
+            if not on_cpu:
+                self._remember_if_not_finite(loss)
             (loss if single else loss * weight).backward()
-            now.terms[optimizer] = now.terms[optimizer] + weight
-        if now.last:
-            self._step(chosen, None if single else now.terms[optimizer])
+            self.terms[optimizer] = self.terms[optimizer] + weight
+        if self.update_ended:
+            if not single or self.params.grad_clip is not None:
+                self._average_and_clip(chosen, None if single else self.terms[optimizer])
+            chosen.step()
 
-    def _counts(self, weight: Tensor | float) -> bool:
-        """Tell whether a batch takes part in the update.
-
-        Whether all its labels are ignored is asked on a CPU only: on a GPU that would be to wait.
-        SyncBatchNorm's processes wait for each other in the backward pass, rows or not.
-        """
-        if not (self.in_progress.fraction or self.params.sync_batchnorm):
-            return False
-        return self.device.type != "cpu" or bool(weight > 0)
-
-    def _step(self, optimizer: Optimizer, terms: Tensor | float | None) -> None:
-        """Divide the gradients by the number of terms, unless it is None, clip them, and step."""
+    def _average_and_clip(self, optimizer: Optimizer, terms: Tensor | float | None) -> None:
+        """Divide the gradients by the number of terms, unless it is None, and clip them."""
         weights = [w for group in optimizer.param_groups for w in group["params"]]
         total = None if terms is None else processes.sum_gradients(weights, terms)
         weights = [w for w in weights if w.grad is not None]
-        if not weights:
-            return
         if total is not None:
             for w in weights:
                 w.grad /= total
         if self.params.grad_clip is not None:
             nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
-        optimizer.step()
 
     def end_batch(self, losses: dict[str, Tensor]) -> None:
         """Count a batch and its losses (); nothing here waits for a GPU."""
-        now = self.in_progress
-        if now.last:
+        if self.update_ended:
             self.step += 1
             if self.average is not None:
                 self.average.update(self.model)
             for scheduler in self.schedule.per_update:
                 scheduler.step()
-        self.tally.add(losses, self._weight_of_losses())
+        if not self.fraction:
+            weight = torch.zeros(())
+        elif len(self.weights) == 1 and isinstance(self.weights[0], Tensor):
+            weight = self.weights[0]
+        elif self.seen is not None:
+            weight = self.task.loss_weight(*self.seen)
+        else:
+            weight = default_loss_weight(None, self.current)
+        self.tally.losses.add(losses, weight)
         if self.batch % self.params.save_summary_steps == 0:
             self.check_losses()
-            if self.seen is not None and now.fraction:
+            if self.seen is not None and self.fraction:
                 self.tally.collect(*self.seen)
         self.batch += 1
 
-    def _weight_of_losses(self) -> Tensor:
-        """Return the number of terms () that the losses of the current batch average."""
-        if not self.in_progress.fraction:
-            return torch.zeros(())
-        given = self.in_progress.weights
-        if len(given) == 1 and isinstance(given[0], Tensor):
-            return given[0]
-        if self.seen is None:
-            return default_loss_weight(None, self._batch)
-        return self.task.loss_weight(*self.seen)
-
-    def _check(self, loss: Tensor) -> None:
-        """Stop before the update if the loss is not finite; a GPU is asked by `check_losses`."""
-        if self.device.type == "cpu":
-            if not math.isfinite(loss.detach().item()):
-                raise self._not_finite(self.step)
-        else:
-            here, before = torch.where(loss.detach().isfinite(), -1, self.step), self.bad_step
-            self.bad_step = here if before is None else torch.where(before < 0, here, before)
+    def _remember_if_not_finite(self, loss: Tensor) -> None:
+        """Note on the GPU whether a loss is finite; `check_losses` asks for it later."""
+        here, before = torch.where(loss.detach().isfinite(), -1, self.step), self.bad_step
+        self.bad_step = here if before is None else torch.where(before < 0, here, before)
 
     def check_losses(self) -> None:
         """Stop if a loss since the last call was not finite; on a GPU this waits for it."""

@@ -16,15 +16,6 @@ from core.machine.nested import apply, tensors
 from core.task import Task
 
 
-def to_numpy(value: Any) -> Any:
-    """Turn the tensors inside tuples, lists and dicts into NumPy arrays."""
-
-    def array(x: Tensor) -> Any:
-        return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
-
-    return apply(array, value)
-
-
 def join(parts: list[Any]) -> Any:
     """Join what was kept of many batches along the first dimension.
 
@@ -34,10 +25,10 @@ def join(parts: list[Any]) -> Any:
     first = parts[0]
     if isinstance(first, Mapping):
         return {name: join([part[name] for part in parts]) for name in first}
-    if isinstance(first, tuple | list) and not isinstance(first[0], str | int | float):
-        return tuple(join([part[i] for part in parts]) for i in range(len(first)))
     if isinstance(first, tuple | list):
-        return np.array([item for part in parts for item in part])
+        if isinstance(first[0], str | int | float):
+            return np.array([item for part in parts for item in part])
+        return tuple(join([part[i] for part in parts]) for i in range(len(first)))
     if not isinstance(first, Tensor):
         return first
     try:
@@ -50,14 +41,16 @@ def join(parts: list[Any]) -> Any:
         ) from None
 
 
+def _to_numpy(x: Tensor) -> np.ndarray:
+    return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
+
+
 class MeanLosses:
     """Weighted means of named losses over many batches, kept on the device until they are read.
 
     Each batch's mean loss counts with its weight, the number of terms in the mean, so the result
-    is the mean over all terms, whatever the sizes of the batches.
-
-    Args:
-        parts: the sums to start from: dicts of `totals` (a tensor () for each loss) and `weight`.
+    is the mean over all terms, whatever the sizes of the batches. It starts from the sum of
+    `parts`, each what `sums` returned.
     """
 
     def __init__(self, parts: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -80,21 +73,13 @@ class MeanLosses:
         self.weight = self.weight + weight
 
     def sums(self) -> dict[str, Any]:
-        """Return what another MeanLosses can start from."""
+        """Return the sums, as tensors ()."""
         return {"totals": self.totals, "weight": self.weight}
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss so far; this waits for the device."""
-        weight = float(self.weight)
-        return {
-            name: float(total) / weight if weight else math.nan
-            for name, total in self.totals.items()
-        }
-
-
-def is_streamed(metric: Any) -> bool:
-    """Tell whether a metric sees one batch after the other, and not the whole split."""
-    return all(hasattr(metric, name) for name in ("update", "compute", "reset"))
+        weight = float(self.weight) or math.nan
+        return {name: float(total) / weight for name, total in self.totals.items()}
 
 
 class Tally:
@@ -111,19 +96,15 @@ class Tally:
 
     def __init__(self, task: Task, keep: bool = False) -> None:
         self.task, self.world_size = task, processes.world_size()
-        # Copies, one for each use: two splits may be summed up at the same time.
-        self.streamed = {n: copy.deepcopy(m) for n, m in task.metrics.items() if is_streamed(m)}
-        self.keep = keep or len(self.streamed) < len(task.metrics)
+        streamed = {n: m for n, m in task.metrics.items() if hasattr(m, "compute")}
+        self.streamed = copy.deepcopy(streamed)  # two splits may be summed up at the same time
+        self.keep = keep or len(streamed) < len(task.metrics)
         self.losses = MeanLosses()
         self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
         self.waiting: list[tuple[Any, Any]] = []  # of several processes: what rank 0 has not yet
         self.scored = False
         for metric in self.streamed.values():
             metric.reset()
-
-    def add(self, losses: Mapping[str, Tensor], weight: Tensor) -> None:
-        """Take in the losses () of a batch and the number of terms () that they average."""
-        self.losses.add(losses, weight)
 
     def collect(self, outputs: Any, labels: Any) -> None:
         """Keep of a batch's outputs and labels what the task's `collect` says."""
@@ -142,7 +123,7 @@ class Tally:
             self.kept.append((outputs, labels))
 
     def exchange(self) -> None:
-        """Hand over to rank 0 what this process has collected."""
+        """Hand over to rank 0 what the processes have collected."""
         waiting, self.waiting = apply(lambda x: x.detach().cpu(), self.waiting), []
         for turn in zip_longest(*processes.gathered(waiting)):
             for pair in turn:
@@ -153,14 +134,13 @@ class Tally:
         """Return what `restore` takes, for a checkpoint in mid-epoch."""
         return [*self.kept, *self.waiting]
 
-    def restore(self, losses: MeanLosses, pairs: Iterable[tuple[Any, Any]]) -> None:
+    def restore(self, losses: MeanLosses, pairs: list[tuple[Any, Any]]) -> None:
         """Go on from the losses and the collected outputs of a checkpoint in mid-epoch."""
         self.losses = losses
         if self.world_size > 1:
-            self.waiting = list(pairs)
-        else:
-            for pair in pairs:
-                self._take_in(*pair)
+            self.waiting, pairs = pairs, []
+        for pair in pairs:
+            self._take_in(*pair)
 
     @property
     def nbytes(self) -> int:
@@ -169,7 +149,7 @@ class Tally:
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
-        return to_numpy(join(self.kept)) if self.kept else (None, None)
+        return apply(_to_numpy, join(self.kept)) if self.kept else (None, None)
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss, of all processes together."""

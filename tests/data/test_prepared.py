@@ -85,10 +85,16 @@ def test_a_folder_that_a_kill_left_in_mid_swap_comes_back(tmp_path: Path) -> Non
 
 
 def test_two_builds_of_one_folder_never_run_at_once(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys; from data.prepared import staging\n"
+        "with staging(pathlib.Path(sys.argv[1])) as folder: (folder / 'second').write_text('x')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
     with staging(tmp_path / "out") as folder:
         (folder / "first").write_text("x")
-        with pytest.raises(UsageError, match="another process"):
-            build(tmp_path / "out", "second")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"UsageError: {tmp_path / 'out'} is in use by process {os.getpid()}" in done.stderr
     assert os.listdir(tmp_path / "out") == ["first"]
 
 

@@ -12,7 +12,8 @@ from torch.utils.data import default_collate
 
 from core.base.errors import DataError, UsageError
 from core.base.params import Params
-from core.machine.devices import autocast_for, device_of, place_batch
+from core.data.batches import placement
+from core.machine.devices import autocast_for, device_of
 from core.machine.nested import apply, example, tensors
 from core.task import Task
 
@@ -52,7 +53,7 @@ def predict(
     Examples whose inputs have the same shapes are run together, `batch_size` at a time.
     """
     device = device_of(model)
-    autocast = autocast_for(params, device)
+    autocast, place = autocast_for(params, device), placement(params, device)
     model.eval()
     while ahead := list(itertools.islice(examples, AHEAD * batch_size)):
         alike: dict[Any, list[int]] = {}
@@ -62,51 +63,50 @@ def predict(
         for places in alike.values():
             for start in range(0, len(places), batch_size):
                 chosen = places[start : start + batch_size]
-                batch = place_batch(default_collate([ahead[i][1] for i in chosen]), params, device)
+                batch = place(default_collate([ahead[i][1] for i in chosen]))
                 with torch.no_grad(), autocast():
                     found = model(batch)
                 for row, i in enumerate(chosen):
-                    outputs[i] = apply(squeeze, example(found, row, len(chosen)))
+                    outputs[i] = apply(_of_one, example(found, row, len(chosen)))
         for i, (name, _) in enumerate(ahead):
             yield name, outputs[i]
 
 
-def squeeze(x: Tensor) -> Tensor:
+def _of_one(x: Tensor) -> Tensor:
     """Return the outputs of one example without the batch's dimension, on the CPU."""
     x = x[0] if x.ndim and len(x) == 1 else x
     return (x.float() if x.is_floating_point() else x).cpu()
 
 
-def likeliest(scores: Tensor, classes: Sequence[str], top: int) -> list[tuple[str, float]]:
+def _likeliest(scores: Tensor, classes: Sequence[str], top: int) -> list[tuple[str, float]]:
     """Return the `top` classes of scores (K,), logits or log-probabilities."""
     found = scores.softmax(-1).topk(min(top, len(classes)))
     return [(classes[i], p) for p, i in zip(found.values.tolist(), found.indices, strict=True)]
 
 
-def describe(name: str, outputs: Any, classes: list[str] | None, top: int) -> dict[str, Any]:
+def answer(name: str, outputs: Any, classes: list[str] | None, top: int) -> dict[str, Any]:
     """Say what the net answers for one example: a class, a tag for every word, or its numbers."""
-    scored = classes and isinstance(outputs, Tensor) and outputs.shape[-1:] == (len(classes),)
-    if scored and outputs.ndim == 1:
-        best = likeliest(outputs, classes or [], top)
-        answer = {"name": name, "class": best[0][0], "probability": best[0][1]}
-        more = [{"class": each, "probability": p} for each, p in best]
-        return answer if top == 1 else answer | {"top": more}
-    if scored and outputs.ndim == 2 and len(words := name.split()) <= len(outputs):
-        best = [likeliest(scores, classes or [], 1)[0] for scores in outputs[: len(words)]]
-        tags, chances = map(list, zip(*best, strict=True))
-        return {"name": name, "words": words, "tags": tags, "probabilities": chances}
+    if classes and isinstance(outputs, Tensor) and outputs.shape[-1:] == (len(classes),):
+        if outputs.ndim == 1:
+            best = _likeliest(outputs, classes, top)
+            found = {"name": name, "class": best[0][0], "probability": best[0][1]}
+            more = [{"class": each, "probability": p} for each, p in best]
+            return found if top == 1 else found | {"top": more}
+        if outputs.ndim == 2 and len(words := name.split()) <= len(outputs):
+            best = [_likeliest(scores, classes, 1)[0] for scores in outputs[: len(words)]]
+            tags, chances = map(list, zip(*best, strict=True))
+            return {"name": name, "words": words, "tags": tags, "probabilities": chances}
     return {"name": name, "outputs": apply(lambda x: x.tolist(), outputs)}
 
 
-def as_text(answer: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """Return an answer as lines of a table; of a text, one a word and a blank one at its end."""
-    if "words" in answer:
-        columns = zip(answer["words"], answer["tags"], answer["probabilities"], strict=True)
-        lines = [f"{word:<24}{tag:<16}{p:.3f}" for word, tag, p in columns]
-        return "\n".join([*lines, ""])
-    if "class" not in answer:
-        short = json.loads(json.dumps(answer["outputs"]), parse_float=lambda x: round(float(x), 4))
-        return f"{answer['name']:<40}  {short}"
-    best = answer.get("top", [answer])
-    shown = [f"{each['class']:<16}{each['probability']:.3f}" for each in best]
-    return f"{answer['name']:<40}  {'   '.join(shown)}"
+    if "words" in found:
+        columns = zip(found["words"], found["tags"], found["probabilities"], strict=True)
+        return "\n".join([*(f"{word:<24}{tag:<16}{p:.3f}" for word, tag, p in columns), ""])
+    if "class" in found:
+        best = found.get("top", [found])
+        shown = "   ".join(f"{each['class']:<16}{each['probability']:.3f}" for each in best)
+    else:
+        shown = json.loads(json.dumps(found["outputs"]), parse_float=lambda x: round(float(x), 4))
+    return f"{found['name']:<40}  {shown}"
