@@ -9,7 +9,6 @@ from core.base.errors import UsageError
 from core.base.keys import KEYS, table
 from core.base.params import Params, parse_overrides
 from core.base.parsing import parse_yaml, read_mapping
-from tests.conftest import Folder
 from tests.helpers import ROOT
 
 # Whose package has no misspelt key among its words, as tests/ has.

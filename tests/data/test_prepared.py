@@ -94,7 +94,8 @@ def test_two_builds_of_one_folder_never_run_at_once(tmp_path: Path) -> None:
         (folder / "first").write_text("x")
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert f"UsageError: {tmp_path / 'out'} is in use by process {os.getpid()}" in done.stderr
+    assert "UsageError" in done.stderr
+    assert f"in use by process {os.getpid()}" in done.stderr
     assert os.listdir(tmp_path / "out") == ["first"]
 
 

@@ -41,7 +41,7 @@ def test_no_number_depends_on_the_batch_size(trained: Trained) -> None:
     sizes = ("batch_size=1", "batch_size=3", "batch_size=1000")
     one, *others = (score(trained.folder, "--set", size, split="val") for size in sizes)
     for other in others:
-        assert other == pytest.approx(one, abs=1e-6)
+        assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
 
 
 def test_no_check_finds_a_fault(trained: Trained, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from utils import Params
 
 
 class Net(nn.Module):
+    means: Tensor
+
     def __init__(self, params: Params) -> None:
         super().__init__()
         self.kind = params.kind

@@ -12,7 +12,7 @@ def make_data(folder: Path) -> None:
 
 PROJECT = Project(
     task="model",
-    params={"num_channels": 4, "dropout_rate": 0.2, "learning_rate": 0.01},
+    params={"num_channels": 4, "dropout_rate": 0.2, "optimizer": "SGD"},
     make_data=make_data,
     skip="" if hand_signs() else f"{CHANGED}; write your own tests/tasks/<name>/project.py",
 )
