@@ -71,12 +71,12 @@ def outcomes(folder: Path) -> dict[str, bytes]:
     }
 
 
-def share(folder: Path, data: Path, count: int, *more: str) -> None:
-    """Let two searches of two jobs each run trials, and see that each was run once."""
+def share(folder: Path, data: Path, count: int, *more: str, jobs: int = 1) -> None:
+    """Let two searches of some jobs each run trials, and see that each was run once."""
     write_search(folder, RANDOM.format(n=count))
     with (
-        start(folder, data, "--jobs", "2", *more) as one,
-        start(folder, data, "--jobs", "2", *more) as two,
+        start(folder, data, "--jobs", str(jobs), *more) as one,
+        start(folder, data, "--jobs", str(jobs), *more) as two,
     ):
         said = [process.communicate()[0] for process in (one, two)]
     for process, text in zip((one, two), said, strict=True):

@@ -13,12 +13,17 @@ from tests.helpers import ROOT
 from tests.helpers.runs import rows, run
 
 
-def python(program: str, *arguments: str | Path) -> str:
-    """Run a program in a process of its own, where nothing has been imported; return its output."""
+def start(program: str, *arguments: str | Path) -> "subprocess.Popen[str]":
+    """Start a program in a process of its own, where nothing has been imported."""
     words = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return subprocess.Popen(words, cwd=ROOT, stdout=-1, stderr=-1, text=True)
+
+
+def printed(process: "subprocess.Popen[str]") -> str:
+    """Return what a process prints until it ends."""
+    out, faults = process.communicate()
+    assert process.returncode == 0, faults
+    return out
 
 
 def test_a_run_does_not_import_the_compiler(run_folder: Folder, signs: Path) -> None:
@@ -27,7 +32,7 @@ import sys, train
 assert train.main(["--model_dir", sys.argv[1], "--data_dir", sys.argv[2]]) == 0
 print(sum(name.startswith("torch._dynamo.") for name in sys.modules))
 """
-    assert python(program, run_folder(), signs).split()[-1] == "0"
+    assert printed(start(program, run_folder(), signs)).split()[-1] == "0"
 
 
 def test_steps_are_compiled_as_if_the_compiler_had_been_there_from_the_start() -> None:
@@ -61,7 +66,8 @@ def backend(graph, inputs):
 print(losses(lambda step: torch.compile(step, backend=backend)))
 print(graphs)
 """
-    assert python(program, "when used") == python(program, "at once")
+    when_used, at_once = (start(program, which) for which in ("when used", "at once"))
+    assert printed(when_used) == printed(at_once)
 
 
 @pytest.mark.slow

@@ -123,13 +123,11 @@ OWN = {
 
 @cache
 def all_projects() -> dict[str, Project]:
-    """Return the projects of the tests and those of the tasks in tests/tasks, by name."""
+    """Return the projects of the tests and those of the tasks: tests/tasks/ner is "task_ner"."""
     found = dict(OWN)
     for path in sorted((ROOT / "tests" / "tasks").glob("*/project.py")):
         name = path.parent.name
         module = importlib.import_module(f"tests.tasks.{name}.project")
         more = module.PROJECTS if hasattr(module, "PROJECTS") else {name: module.PROJECT}
-        if twice := found.keys() & more.keys():
-            raise ValueError(f"{path}: there is another project {min(twice)!r}")
-        found |= more
+        found |= {f"task_{each}": project for each, project in more.items()}
     return found

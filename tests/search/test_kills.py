@@ -13,7 +13,7 @@ def test_two_searches_share_trials_and_none_runs_twice(tmp_path: Path, data: Pat
 
 @pytest.mark.slow
 def test_two_searches_share_300_trials_and_none_runs_twice(tmp_path: Path, data: Path) -> None:
-    share(tmp_path / "s", data, 300)
+    share(tmp_path / "s", data, 300, jobs=2)
 
 
 def test_a_search_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, data: Path) -> None:

@@ -84,7 +84,7 @@ def test_two_searches_share_a_database_and_none_runs_twice(
 
 @pytest.mark.slow
 def test_two_searches_share_300_trials_in_a_database(tmp_path: Path, data: Path, url: str) -> None:
-    share(tmp_path / "s", data, 300, "--storage", url)
+    share(tmp_path / "s", data, 300, "--storage", url, jobs=2)
 
 
 @pytest.mark.slow

@@ -34,9 +34,6 @@ from tests.helpers.torchrun import (
 from tests.projects.registry import all_projects
 
 LONG = RECIPE | {"num_epochs": 10}
-PATIENCE = 120  # seconds after which a test calls it a hang
-
-LONG = RECIPE | {"num_epochs": 10}
 
 LINEAR: dict[str, Any] = {"task": "tests.projects.linear", "batch_size": 8, "num_epochs": 4}
 LINEAR |= {"learning_rate": 0.01, "save_summary_steps": 1, "optimizer": "SGD"}

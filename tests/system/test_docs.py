@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.clone import copy_repository
 
 HOW_TO = ROOT / "docs" / "your-project.md"  # files and commands, instead of lines of Python
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.S | re.M)
@@ -40,9 +40,7 @@ def test_the_code_of_a_page_prints_what_the_page_says(page: Path) -> None:
 
 
 def test_a_new_task_is_made_and_trained_as_the_page_says(tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    left_out = shutil.ignore_patterns("__pycache__", ".*", "64x64_SIGNS", "*.pt", "*.npz")
-    shutil.copytree(ROOT, clone, ignore=left_out)
+    clone = copy_repository(tmp_path / "clone")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", HOW_TO.read_text(encoding="utf-8"), re.S | re.M)
     printed = ""

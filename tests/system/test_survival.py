@@ -49,10 +49,10 @@ def kill_at_random(warm: Warm, run_folder: Folder, data: Path, kills: int, seed:
     return inside
 
 
-def test_twenty_kills_at_random_times_change_no_bit(
+def test_ten_kills_at_random_times_change_no_bit(
     warm: Warm, run_folder: Folder, data: Path
 ) -> None:
-    kill_at_random(warm, run_folder, data, kills=20)
+    kill_at_random(warm, run_folder, data, kills=10)
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def kill_before_operations(
 def test_kills_before_a_sample_of_operations_lose_nothing(
     warm: Warm, run_folder: Folder, data: Path, tmp_path: Path
 ) -> None:
-    kill_before_operations(warm, run_folder, data, tmp_path, every=17)
+    kill_before_operations(warm, run_folder, data, tmp_path, every=31)
 
 
 @needs_strace

@@ -1,1 +1,1 @@
-"""The smallest task: what `make new NAME=...` copies."""
+"""A task to begin from; model/__init__.py says what a task may define."""
