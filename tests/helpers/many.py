@@ -13,11 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 
-def main() -> int:
+def main(jobs: Path) -> int:
     import train
     from core.machine import processes
 
-    jobs = Path(sys.argv[1])
     code = 0
     codes_file = jobs.with_name(f"codes.{os.environ['RANK']}")
     with processes.group(), codes_file.open("a") as codes:
@@ -31,4 +30,4 @@ def main() -> int:
 if __name__ == "__main__":
     from core.machine.processes import leave
 
-    leave(main())
+    leave(main(Path(sys.argv[1])))

@@ -14,6 +14,7 @@ import pytest
 import train
 from tests.helpers import ROOT
 from tests.helpers.processes import wait_for
+from tests.helpers.warm import Warm
 
 PATIENCE = 120  # seconds after which a test calls it a hang
 MANY = ROOT / "tests" / "helpers" / "many.py"
@@ -51,7 +52,7 @@ def begin_two(folder: Path, data: Path, *options: str) -> Any:
     return torchrun(2, MANY, jobs, options=options)
 
 
-def train_all(folder: Path, count: int, jobs: Sequence[Job]) -> Path:
+def train_all(warm: Warm, folder: Path, count: int, jobs: Sequence[Job]) -> Path:
     """Train many runs with `count` processes, each in a folder of its name below `folder`.
 
     With several processes each leaves its exit codes in a file: codes.0, codes.1 ...
@@ -65,8 +66,9 @@ def train_all(folder: Path, count: int, jobs: Sequence[Job]) -> Path:
         assert [train.main(argv) for argv in commands] == [0] * len(commands)
         return folder
     (folder / "jobs.json").write_text(json.dumps(commands))
-    code, printed = ended(torchrun(count, MANY, folder / "jobs.json"))
-    assert code == 0, printed[-3000:]
+    log = folder / "printed.txt"
+    child = warm.start([], log, together=count, jobs=str(folder / "jobs.json"))
+    assert child.wait() == 0, log.read_text()[-3000:]
     return folder
 
 

@@ -3,13 +3,15 @@
 Started as a script, it is that process: it reads jobs as JSON lines and forks for each. A job is
 {"argv": [...], "log": PATH, "held": bool, "slow": seconds, "limits": {name: number}}; the answers
 are the child's number and, when it has ended, its exit status. A child that is held stops before
-it begins; with "held_writer" when the thread that writes checkpoints begins.
+it begins; with "held_writer" when the thread that writes checkpoints begins. With "together": n the
+child's n children train the runs in the file "jobs", as torchrun's would (tests/helpers/many.py).
 """
 
 import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -98,6 +100,23 @@ def hold(frame: FrameType, event: str, argument: Any) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def run_together(count: int, jobs: Path) -> int:
+    """In the child: train a list of runs with several processes, forks of this one."""
+    from tests.helpers import many
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    place |= {"WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "none"}
+    numbers = []
+    for rank in range(count):
+        if (number := os.fork()) == 0:
+            os.environ.update(place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            return many.main(jobs)
+        numbers.append(number)
+    return max(abs(os.waitstatus_to_exitcode(os.waitpid(n, 0)[1])) for n in numbers)
+
+
 def run_job(job: dict[str, Any]) -> None:
     """In the child: become the leader of a group, and run."""
     import train
@@ -117,7 +136,8 @@ def run_job(job: dict[str, Any]) -> None:
     if job.get("held_writer"):
         threading.setprofile(hold)
     try:
-        code = train.main(job["argv"])
+        together = job.get("together")
+        code = run_together(together, Path(job["jobs"])) if together else train.main(job["argv"])
     except BaseException as error:
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 99
         print(f"ended by {type(error).__name__}: {error}")

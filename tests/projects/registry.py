@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import write_signs
 from tests.helpers import ROOT
 
-COMMON = {"batch_size": 8, "num_epochs": 3, "learning_rate": 0.02, "num_threads": 1}
+COMMON = {"batch_size": 8, "num_epochs": 2, "learning_rate": 0.02, "num_threads": 1}
 COMMON |= {"checkpoint_minutes": 0, "save_summary_steps": 1}  # a save and a log line every step
 
 

@@ -54,12 +54,13 @@ def test_a_trial_is_a_run_that_train_goes_on_with_and_ends_as_a_cold_start_does(
 ) -> None:
     folder = write_search(tmp_path / "s", GRID, **SMALL)
     assert search(folder, data, "--jobs", "2") == 0
+    name = trials(folder)[0]
+    alone = tmp_path / "alone" / name
+    params = Params(folder / name / "params.json")
+    assert launch_training_job(alone.parent, data, name, params) == 0
+    for file in ("metrics.jsonl", "last.pt", "best.pt"):
+        assert (alone / file).read_bytes() == (folder / name / file).read_bytes()
     for name in trials(folder):
-        alone = tmp_path / "alone" / name
-        params = Params(folder / name / "params.json")
-        assert launch_training_job(alone.parent, data, name, params) == 0
-        for file in ("metrics.jsonl", "last.pt", "best.pt"):
-            assert (alone / file).read_bytes() == (folder / name / file).read_bytes()
         assert train.main(["--model_dir", str(folder / name), "--data_dir", str(data)]) == 0
 
 

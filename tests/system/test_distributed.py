@@ -31,9 +31,10 @@ from tests.helpers.torchrun import (
     train_all,
     wait_for_save,
 )
+from tests.helpers.warm import Warm
 from tests.projects.registry import all_projects
 
-LONG = RECIPE | {"num_epochs": 10}
+LONG = RECIPE | {"num_epochs": 6}
 
 LINEAR: dict[str, Any] = {"task": "tests.projects.linear", "batch_size": 8, "num_epochs": 4}
 LINEAR |= {"learning_rate": 0.01, "save_summary_steps": 1, "optimizer": "SGD"}
@@ -60,7 +61,7 @@ STOPPING |= {"monitor": "agreement", "batch_size": 4, "num_epochs": 2}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def folders(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Return folders of runs: those that 1, 2 and 3 processes have trained."""
     base = tmp_path_factory.mktemp("distributed")
     write_signs(base / "signs", {"train": 45, "val": 20})
@@ -76,15 +77,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
     jobs = {name: (name, params, data(name)) for name, params in CASES.items()}
     begun = {epochs: CASES["adamw_clip_ema"] | {"num_epochs": epochs} for epochs in (1, 3)}
-    train_all(base / "1", 1, [*jobs.values(), ("begun", begun[1], data("begun"))])
+    train_all(warm, base / "1", 1, [*jobs.values(), ("begun", begun[1], data("begun"))])
     shutil.copytree(base / "1" / "begun", base / "3" / "begun")
     three = [*(jobs[name] for name in OF_THREE), ("begun", begun[3], data("begun"))]
     two = [(name, SMALL | LONG, data(name)) for name in ("recipe", "recipe_again")]
     two += [(name, STOPPING, base / name) for name in ("quiet", "stopped", "stopped")]
     return {
         1: base / "1",
-        2: train_all(base / "2", 2, [*jobs.values(), *two]),
-        3: train_all(base / "3", 3, three),
+        2: train_all(warm, base / "2", 2, [*jobs.values(), *two]),
+        3: train_all(warm, base / "3", 3, three),
     }
 
 
@@ -212,13 +213,12 @@ def test_two_agents_train_as_two_processes_of_one(
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("params", "told"),
     [
         (
             {"task": "tests.projects.kinds", "kind": "failing_alone"},
             "RuntimeError: a fault of process 1",
         ),
-        ({"task": "tests.projects.own_step"}, "weights by state.update alone"),
         pytest.param(
             {"task": "tests.projects.kinds", "kind": "failing"},
             "RuntimeError: a fault of the task",
@@ -228,14 +228,24 @@ def test_two_agents_train_as_two_processes_of_one(
     ],
 )
 def test_a_fault_ends_all_processes_and_is_told_once(
-    run_folder: Folder, tmp_path: Path, kind: dict[str, str], told: str
+    run_folder: Folder, tmp_path: Path, params: dict[str, str], told: str
 ) -> None:
-    folder = run_folder(**kind | {"monitor": "loss"})
+    folder = run_folder(**params | {"monitor": "loss"})
     began = time.monotonic()
     code, printed = ended(begin_two(folder, tmp_path))
     assert code == 1
     assert printed.count(told) == 1, printed
     assert time.monotonic() - began < 60
+
+
+def test_a_step_that_changes_weights_by_itself_is_told_once(
+    warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    folder, log = run_folder(task="tests.projects.own_step"), tmp_path / "printed.txt"
+    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path)]
+    (folder / "jobs.json").write_text(json.dumps([argv]))
+    assert warm.start([], log, together=2, jobs=str(folder / "jobs.json")).wait() == 2
+    assert log.read_text().count("weights by state.update alone") == 1
 
 
 def test_scripts_of_one_process_refuse_to_be_several(

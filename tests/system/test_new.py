@@ -24,15 +24,12 @@ def python(clone: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_new_task_trains_and_passes_the_contract(clone: Path) -> None:
+def test_a_new_task_trains(clone: Path) -> None:
     done = python(clone, "tests/new.py", "birds")
     assert done.returncode == 0, done.stderr
     done = python(clone, *done.stdout.partition("python ")[2].split(), "--set", "num_epochs=2")
     assert done.returncode == 0, done.stderr
     assert json.loads((clone / "experiments/birds/status.json").read_text())["state"] == "finished"
-    contract = ("-m", "pytest", "-q", "tests/system/test_contract.py", "-k", "birds")
-    done = python(clone, *contract)
-    assert "6 passed" in done.stdout, done.stdout
     assert python(clone, "-m", "ruff", "check", "--no-cache", "model/birds").returncode == 0
 
 
