@@ -4,9 +4,13 @@ BIN := .venv/bin
 SIGNS := data/64x64_SIGNS
 # The packages that the tests last passed with; `make setup CONSTRAINTS=` takes the newest instead.
 CONSTRAINTS ?= -c constraints.txt
+ENGINE := core tests bench data/prepared.py model/__init__.py $(wildcard *.py)
 TIMED = began=$$(date +%s) && $(1) && echo "make $@ took $$(( $$(date +%s) - began )) s"
 
-.PHONY: setup train test test-long test-all check
+NAME ?=
+ONLY ?=
+
+.PHONY: setup train new test test-long test-all check check-all
 
 .venv/.ready: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,8 +27,18 @@ train: .venv/.ready $(SIGNS)/manifest.json
 	@$(call TIMED,$(BIN)/python train.py --model_dir experiments/base_model && \
 	$(BIN)/python evaluate.py --model_dir experiments/base_model --split test)
 
-# The style of this project; a task of one's own need not follow it.
+# A task of your own: make new NAME=birds; with ONLY=1 the example tasks are removed.
+new: .venv/.ready
+	@$(BIN)/python tests/new.py "$(NAME)" $(if $(filter 1,$(ONLY)),--only)
+
+# Style and types of the engine, its scripts and tests; not of a task of one's own.
 check: .venv/.ready
+	$(BIN)/ruff check $(ENGINE) --exclude tests/tasks
+	$(BIN)/ruff format --check $(ENGINE) --exclude tests/tasks
+	$(BIN)/mypy $(ENGINE) --exclude tests/tasks
+
+# The same of all there is: the example tasks keep to them too.
+check-all: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
@@ -37,5 +51,5 @@ test: .venv/.ready
 test-long: .venv/.ready
 	@$(call TIMED,$(BIN)/python -m pytest -q -s -m slow)
 
-test-all: check
+test-all: check-all
 	@$(call TIMED,$(BIN)/python -m pytest -q)

@@ -1,4 +1,4 @@
-"""Small data and runs that the tests share."""
+"""Data and runs that the tests share; functions that they share are in tests/helpers."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.warm import Warm
+from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.runs import RECIPE, begin
+from tests.helpers.warm import Warm
 
-ROOT = Path(__file__).resolve().parent.parent
 Folder = Callable[..., Path]
 
 
@@ -29,11 +30,12 @@ def write_signs(folder: Path, sizes: dict[str, int], size: int = 64) -> Path:
 
 @pytest.fixture(scope="session")
 def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hand-signs data of 48, 20 and 40 images."""
+    """Data of tests.projects.pictures: 48, 20 and 40 images."""
     return write_signs(tmp_path_factory.mktemp("signs"), {"train": 48, "val": 20, "test": 40})
 
 
 SMALL = {
+    "task": "tests.projects.pictures",
     "num_channels": 2,
     "dropout_rate": 0.3,
     "batch_size": 16,
@@ -55,11 +57,6 @@ def run_folder(tmp_path: Path) -> Folder:
     return make
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
     """Return the process that starts runs in milliseconds."""
@@ -70,5 +67,32 @@ def warm() -> Iterator[Warm]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hand-signs data of 36 and 12 images, for runs that are killed or stopped."""
+    """Data of tests.projects.pictures: 36 and 12 images, for runs that are killed or stopped."""
     return write_signs(tmp_path_factory.mktemp("data"), {"train": 36, "val": 12})
+
+
+@pytest.fixture(scope="session")
+def whole(warm: Warm, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run on `data` by the RECIPE that has ended; leave it as it is."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "params.json").write_text(json.dumps(SMALL | RECIPE))
+    assert begin(warm, folder, data).wait() == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Return a real browser, for pages of results."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    one = Browser(tmp_path_factory.mktemp("profile"))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def no_data(tmp_path: Path) -> Path:
+    """Return an empty folder, for tasks that make up their data."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder

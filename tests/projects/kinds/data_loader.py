@@ -1,0 +1,62 @@
+from collections import namedtuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from utils import DataError, Params
+
+Pair = namedtuple("Pair", ["x", "y"])
+SIZES = {"train": 24, "val": 10, "test": 7}
+
+
+class Examples(Dataset[Any]):
+    def __init__(self, kind: str, count: int) -> None:
+        self.kind, self.count = kind, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        draw = np.random.default_rng([self.count, index])  # splits are of different counts
+        x = torch.from_numpy(draw.normal(size=4)).float()
+        label = int(x.argmax() % 3)
+        if self.kind == "damaged" and index == 5:
+            raise DataError("5.png: damaged\n  as two lines tell")
+        if self.kind == "segmentation":
+            return x.repeat(3, 4, 1), (x.repeat(4, 1) > 0).long()  # (3, 4, 4), (4, 4)
+        if self.kind == "multilabel":
+            return x, (x[:3] > 0).long()
+        if self.kind == "ignored":
+            return x, -100 if index % 3 else label
+        if self.kind == "namedtuple":
+            return Pair(x, label)
+        return x, label
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter([])
+
+
+def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:
+    kind = params.kind
+    if kind == "cache_writer":
+        (Path(data_dir) / "words.txt").write_text("a\nb\n")
+    if kind == "numpy_params":
+        params.means = np.arange(4, dtype=np.float32)
+        params.device = torch.device("cpu")
+    if kind == "stream":
+        return {split: DataLoader(Stream()) for split in splits}
+    return {
+        split: DataLoader(
+            Examples(kind, SIZES[split]),
+            batch_size=params.batch_size,
+            shuffle=split == "train",
+            num_workers=params.num_workers,
+        )
+        for split in splits
+    }

@@ -1,0 +1,1 @@
+"""Pictures with a loss that takes its time, to be interrupted in."""

@@ -1,1 +1,0 @@
-"""Hand signs with a loss that takes its time, to be interrupted in."""

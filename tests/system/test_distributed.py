@@ -1,0 +1,267 @@
+"""Several processes under torchrun give what one gives, and end as one does."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+import search_hyperparams
+from core.machine.nested import tensors
+from core.training.checkpoint import read_checkpoint
+from tests.conftest import SMALL, Folder, write_signs
+from tests.helpers.processes import wait_for
+from tests.helpers.runs import RECIPE, assert_same, rows, run
+from tests.helpers.torchrun import (
+    MANY,
+    begin_two,
+    ended,
+    processes_of,
+    torchrun,
+    train_all,
+    wait_for_save,
+)
+from tests.helpers.warm import Warm
+from tests.projects.registry import all_projects
+
+LONG = RECIPE | {"num_epochs": 6}
+
+LINEAR: dict[str, Any] = {"task": "tests.projects.linear", "batch_size": 8, "num_epochs": 4}
+LINEAR |= {"learning_rate": 0.01, "save_summary_steps": 1, "optimizer": "SGD"}
+EXACT = LINEAR | {"precision": "float64"}
+TOGETHER = {name: one for name, one in all_projects().items() if one.together is not None}
+# Up to 45 steps each, the last batch of an epoch smaller than the others.
+CASES: dict[str, dict[str, Any]] = {
+    "momentum": EXACT | {"optimizer_args": {"momentum": 0.9}},
+    "single": LINEAR,
+    "single_adam": LINEAR | {"optimizer": "Adam"},
+    "adamw_clip_ema": EXACT | {"optimizer": "AdamW", "grad_clip": 0.5, "ema_decay": 0.9},
+    "accumulated": EXACT | {"grad_accumulation": 4, "grad_clip": 0.3},
+    "rows_for_some": EXACT | {"batch_size": 2, "num_epochs": 1},
+    "a_row_for_one": EXACT | {"batch_size": 1, "num_epochs": 1},
+    "one_example": EXACT,
+    **{
+        name: one.all_params(precision="float64", optimizer="SGD", **(one.together or {}))
+        for name, one in TOGETHER.items()
+    },
+}
+OF_THREE = ("adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "segmentation")
+STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
+STOPPING |= {"monitor": "agreement", "batch_size": 4, "num_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def folders(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Return folders of runs: those that 1, 2 and 3 processes have trained."""
+    base = tmp_path_factory.mktemp("distributed")
+    write_signs(base / "signs", {"train": 45, "val": 20})
+    write_signs(base / "one_example", {"train": 1, "val": 1})
+    for name in (*TOGETHER, "quiet", "stopped"):
+        (base / name).mkdir()
+        if name in TOGETHER and (make_data := TOGETHER[name].make_data) is not None:
+            make_data(base / name)
+    (base / "stopped" / ".stop0").touch()
+
+    def data(name: str) -> Path:
+        return base / name if (base / name).exists() else base / "signs"
+
+    jobs = {name: (name, params, data(name)) for name, params in CASES.items()}
+    begun = {epochs: CASES["adamw_clip_ema"] | {"num_epochs": epochs} for epochs in (1, 3)}
+    train_all(warm, base / "1", 1, [*jobs.values(), ("begun", begun[1], data("begun"))])
+    shutil.copytree(base / "1" / "begun", base / "3" / "begun")
+    three = [*(jobs[name] for name in OF_THREE), ("begun", begun[3], data("begun"))]
+    two = [(name, SMALL | LONG, data(name)) for name in ("recipe", "recipe_again")]
+    two += [(name, STOPPING, base / name) for name in ("quiet", "stopped", "stopped")]
+    return {
+        1: base / "1",
+        2: train_all(warm, base / "2", 2, [*jobs.values(), *two]),
+        3: train_all(warm, base / "3", 3, three),
+    }
+
+
+def difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
+    """Return the largest difference of a weight, relative to the largest of its tensor."""
+    pairs = [(x, y) for x, y in zip(one, other, strict=True) if x.is_floating_point()]
+    return max((float((x - y).abs().max() / x.abs().max().clamp(1e-30)) for x, y in pairs))
+
+
+@pytest.mark.parametrize(
+    ("case", "count"), [*((case, 2) for case in CASES), *((case, 3) for case in OF_THREE)]
+)
+def test_several_processes_give_the_weights_and_numbers_of_one(
+    folders: dict[int, Path], case: str, count: int
+) -> None:
+    exact = CASES[case].get("precision") == "float64"
+    alone, together = (folders[n] / case for n in (1, count))
+    one, other = (read_checkpoint(folder / "last.pt") for folder in (alone, together))
+    assert other["processes"] == count
+    for name in ("state_dict", "ema_dict"):
+        if one[name] is not None:
+            weights = tensors(one[name]), tensors(other[name])
+            assert difference(*weights) < (1e-14 if exact else 1e-6)
+    for mine, theirs in zip(rows(alone), rows(together), strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-12 if exact else 1e-6, nan_ok=True)
+    saved = [np.load(folder / "predictions_val.npz") for folder in (alone, together)]
+    for name in saved[0]:
+        if saved[0][name].dtype.kind == "f":
+            np.testing.assert_allclose(saved[1][name], saved[0][name], 0, 1e-12 if exact else 1e-5)
+        else:
+            assert (saved[1][name] == saved[0][name]).all()
+
+
+def test_two_runs_with_as_many_processes_are_byte_identical(folders: dict[int, Path]) -> None:
+    assert_same(folders[2] / "recipe", folders[2] / "recipe_again")
+
+
+def test_other_numbers_of_processes_go_on_with_a_run(folders: dict[int, Path]) -> None:
+    folder, whole = folders[3] / "begun", folders[1] / "adamw_clip_ema"
+    assert run(folder, folder.parent.parent / "signs", "--set", "num_epochs=4") == 0
+    one, other = (read_checkpoint(path / "last.pt") for path in (whole, folder))
+    assert difference(tensors(one["state_dict"]), tensors(other["state_dict"])) < 1e-14
+    assert rows(folder)[-1] == pytest.approx(rows(whole)[-1], rel=1e-12)
+
+
+def test_a_stop_in_evaluation_forgets_nothing_of_the_epoch(folders: dict[int, Path]) -> None:
+    assert (folders[2] / "codes.1").read_text().split()[-3:] == ["0", "143", "0"]
+    assert rows(folders[2] / "stopped") == rows(folders[2] / "quiet")
+
+
+def kill_at_random(folder: Path, data: Path, whole: Path, kills: int, draw: random.Random) -> int:
+    """Kill processes of one torchrun at random times; returns how many kills there were."""
+    agent = begin_two(folder, data, "--standalone", f"--max-restarts={kills}")
+    done, saved = 0, 0
+    while done < kills:
+        if draw.random() < 0.8:  # else while they start
+            wait_for_save(folder, agent, saved)
+        time.sleep(draw.uniform(0, 0.3))
+        if agent.poll() is not None:
+            break
+        if len(found := processes_of(agent.pid)) == 2:
+            with suppress(ProcessLookupError):
+                os.kill(found[draw.randrange(2)], signal.SIGKILL)
+                done += 1
+            wait_for(lambda: not set(found.values()) & set(processes_of(agent.pid).values()))
+        saved = (folder / "last.pt").stat().st_mtime_ns if (folder / "last.pt").exists() else 0
+    code, printed = ended(agent)
+    assert code == 0, printed[-3000:]
+    assert_same(folder, whole)
+    return done
+
+
+def test_a_killed_process_changes_no_bit(folders: dict[int, Path], run_folder: Folder) -> None:
+    folder, whole = run_folder(**LONG), folders[2] / "recipe"
+    assert kill_at_random(folder, whole.parent.parent / "signs", whole, 1, random.Random(1)) == 1
+
+
+@pytest.mark.slow
+def test_thirty_kills_of_processes_change_no_bit(
+    folders: dict[int, Path], run_folder: Folder
+) -> None:
+    draw, whole, done = random.Random(2), folders[2] / "recipe", 0
+    while done < 30:
+        folder = run_folder(f"killed{done}", **LONG)
+        done += kill_at_random(folder, whole.parent.parent / "signs", whole, 3, draw)
+        shutil.rmtree(folder)
+
+
+def test_a_signal_to_the_agent_saves_and_the_same_command_goes_on(
+    folders: dict[int, Path], run_folder: Folder
+) -> None:
+    folder, whole = run_folder(**LONG), folders[2] / "recipe"
+    signs = whole.parent.parent / "signs"
+    agent = begin_two(folder, signs)
+    wait_for_save(folder, agent)
+    began = time.monotonic()
+    agent.terminate()
+    code, printed = ended(agent)
+    assert time.monotonic() - began < 30
+    assert code == 1, printed
+    assert [(folder / f"codes.{rank}").read_text() for rank in (0, 1)] == ["143\n"] * 2
+    assert "Stopped by SIGTERM" in printed
+    code, printed = ended(begin_two(folder, signs))
+    assert code == 0, printed
+    assert "Going on after" in printed
+    assert_same(folder, whole)
+
+
+@pytest.mark.slow
+def test_two_agents_train_as_two_processes_of_one(
+    folders: dict[int, Path], run_folder: Folder
+) -> None:
+    folder, whole = run_folder(**LONG), folders[2] / "recipe"
+    jobs = folder / "jobs.json"
+    signs = whole.parent.parent / "signs"
+    jobs.write_text(json.dumps([["--model_dir", str(folder), "--data_dir", str(signs)]]))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = f"localhost:{free.getsockname()[1]}"
+    options = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}", "--rdzv-id=1")
+    agents = [torchrun(1, MANY, jobs, options=options) for _ in range(2)]
+    for code, printed in map(ended, agents):
+        assert code == 0, printed
+    assert_same(folder, whole)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        (
+            {"task": "tests.projects.kinds", "kind": "failing_alone"},
+            "RuntimeError: a fault of process 1",
+        ),
+        pytest.param(
+            {"task": "tests.projects.kinds", "kind": "failing"},
+            "RuntimeError: a fault of the task",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"task": "tests.projects.linear"}, "no such folder", marks=pytest.mark.slow),
+    ],
+)
+def test_a_fault_ends_all_processes_and_is_told_once(
+    run_folder: Folder, tmp_path: Path, params: dict[str, str], told: str
+) -> None:
+    folder = run_folder(**params | {"monitor": "loss"})
+    began = time.monotonic()
+    code, printed = ended(begin_two(folder, tmp_path))
+    assert code == 1
+    assert printed.count(told) == 1, printed
+    assert time.monotonic() - began < 60
+
+
+def test_a_step_that_changes_weights_by_itself_is_told_once(
+    warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    folder, log = run_folder(task="tests.projects.own_step"), tmp_path / "printed.txt"
+    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path)]
+    (folder / "jobs.json").write_text(json.dumps([argv]))
+    assert warm.start([], log, together=2, jobs=str(folder / "jobs.json")).wait() == 2
+    assert log.read_text().count("weights by state.update alone") == 1
+
+
+def test_scripts_of_one_process_refuse_to_be_several(
+    run_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    folder = run_folder()
+    assert evaluate.main(["--model_dir", str(folder)]) == 2
+    assert search_hyperparams.main(["--parent_dir", str(folder)]) == 2
+    assert capsys.readouterr().err.count("without torchrun") == 2
+
+
+def test_synced_batch_norm_needs_gpus(
+    run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(sync_batchnorm=True, device="cpu")
+    assert run(folder, signs) == 2
+    assert "'sync_batchnorm'" in capsys.readouterr().err
