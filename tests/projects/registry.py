@@ -73,7 +73,7 @@ def pictures(folder: Path) -> None:
 
 def kind(name: str, **more: Any) -> Project:
     """Return a project of tests.projects.kinds."""
-    params = {"kind": name, "batch_size": 4, "monitor": "agreement"}
+    params = {"kind": name, "batch_size": 4, "monitor": "agreement", "monitor_mode": "max"}
     return Project("tests.projects.kinds", params, **more)
 
 
@@ -92,7 +92,7 @@ OWN = {
     ),
     "minimal": Project("tests.projects.minimal", {"width": 8}),
     "distillation": Project("tests.projects.distillation"),
-    "gan": Project("tests.projects.gan", {"monitor": "share_called_real"}),
+    "gan": Project("tests.projects.gan", {"monitor": "share_called_real", "monitor_mode": "max"}),
     "multitask": Project(
         "tests.projects.multitask", {"monitor": "size_error", "monitor_mode": "min"}, together={}
     ),

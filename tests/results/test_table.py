@@ -22,6 +22,7 @@ from tests.helpers.processes import wait_for
 from tests.helpers.runs import begin, results, rows, run, score
 from tests.helpers.warm import Warm
 
+AGREEMENT = {"monitor": "agreement", "monitor_mode": "max"}
 ODD = "a_b & 50% | <i>#{x}</i> \"y\" 'z' $1 ~ ^ \\"
 LINEAR = SMALL | {"task": "tests.projects.linear", "num_epochs": 2}
 
@@ -45,7 +46,12 @@ def zoo(tmp_path_factory: pytest.TempPathFactory, data: Path, warm: Warm) -> Pat
         "seed_1": {"seed": 1},
         "seed_2": {"seed": 2},
         ODD.replace("/", ""): {"seed": 3, "learning_rate": 0.01},
-        "other": {"task": "tests.projects.kinds", "kind": "multilabel", "monitor": "agreement"},
+        "other": {
+            "task": "tests.projects.kinds",
+            "kind": "multilabel",
+            "monitor": "agreement",
+            "monitor_mode": "max",
+        },
         "failed": {"optimizer": "SGD", "learning_rate": 1e38, "batch_size": 12},
     }
     for name, params in settings.items():
