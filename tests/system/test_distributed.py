@@ -20,6 +20,7 @@ import search_hyperparams
 from core.machine.nested import tensors
 from core.training.checkpoint import read_checkpoint
 from tests.conftest import SMALL, Folder, write_signs
+from tests.helpers import ROOT
 from tests.helpers.processes import wait_for
 from tests.helpers.runs import RECIPE, assert_same, rows, run
 from tests.helpers.torchrun import (
@@ -265,3 +266,33 @@ def test_synced_batch_norm_needs_gpus(
     folder = run_folder(sync_batchnorm=True, device="cpu")
     assert run(folder, signs) == 2
     assert "'sync_batchnorm'" in capsys.readouterr().err
+
+
+BY_RANK = {"task": "tests.projects.by_rank", "num_epochs": 1, "num_threads": 1}
+
+
+@pytest.mark.parametrize(
+    ("differs", "told"),
+    [("order", "different orders of examples"), ("examples", "read different examples of 'train'")],
+)
+def test_loaders_that_differ_between_processes_are_told(
+    differs: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "params.json").write_text(json.dumps(BY_RANK | {"differs": differs}))
+    where = ["--model_dir", tmp_path, "--data_dir", tmp_path]
+    code, printed = ended(torchrun(2, ROOT / "train.py", *where))
+    assert code == 1  # of torchrun
+    assert printed.count(told) == 1
+
+
+def test_processes_with_distributed_samplers_train_on_all_examples(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        params = BY_RANK | {"differs": "sampler", "precision": "float64"}
+        (tmp_path / name / "params.json").write_text(json.dumps(params))
+    assert run(tmp_path / "one", tmp_path) == 0
+    where = ["--model_dir", tmp_path / "two", "--data_dir", tmp_path]
+    code, printed = ended(torchrun(2, ROOT / "train.py", *where))
+    assert code == 0 and "30 examples in 4 batches" in printed
+    one, two = (rows(tmp_path / name)[0] for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-12)
