@@ -149,6 +149,6 @@ def _digest(path: Path, size: int, whole: bool) -> str:
 def synthetic_note(data_dir: Path) -> str | None:
     """Describe synthetic data, as their manifest does; None for data that were collected."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        manifest = json.loads((data_dir / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((data_dir / MANIFEST).read_text(encoding="utf-8-sig"))
         return str(manifest["description"]) if manifest["generated"] is True else None
     return None

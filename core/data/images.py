@@ -24,7 +24,7 @@ from core.machine.signals import ignore_signals, signals_held_back
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # how the names of image files end
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # how the names of image files end
 CHUNK = 100  # images that a process decodes at a time
 MANY = 2000  # images that are worth starting processes for
 KEPT = 4  # caches of a folder: of several lists of its files, or of files that have changed since
