@@ -11,9 +11,15 @@ from core.cs230 import (  # as in the CS230 template
     set_logger,
 )
 from core.data.batches import Batches  # examples in memory, a whole batch at a time
-from core.data.images import png, read_image, read_images  # bytes of a picture; uint8, cached
+from core.data.images import (  # bytes of a picture; uint8, cached
+    PICTURES,  # how the names of image files end
+    png,
+    read_image,
+    read_images,
+)
 
 __all__ = [
+    "PICTURES",
     "Batches",
     "DataError",
     "Params",

@@ -64,7 +64,8 @@ class Loader(Protocol):
         """Yield the batches of a part of the plan, on the device."""
 
     def first_batch(self) -> Batch:
-        """Return the first batch of epoch 0, without starting worker processes."""
+        """Return the first batch of epoch 0."""
+        return next(self.epoch(0))
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, from the batch number `start` on."""

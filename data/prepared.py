@@ -20,18 +20,20 @@ def check_output(output: Path, source: Path | None = None) -> None:
     """Make sure that replacing `output` removes nothing but what a prepare script made.
 
     Raises:
-        UsageError: output overlaps the source, or holds files that no manifest.json lists.
+        UsageError: output overlaps the source, or holds files that no manifest.json lists, or
+            lists with other contents.
     """
     inside, outside = output.resolve(), source.resolve() if source else None
     if outside and (inside.is_relative_to(outside) or outside.is_relative_to(inside)):
         raise UsageError(f"output {output} and source {source} overlap; choose another output")
     if inside.exists() and not inside.is_dir():
         raise UsageError(f"output {output} is a file; want a folder, or a name not yet taken")
-    known = {MANIFEST, *read_manifest(inside).get("files", [])} if inside.exists() else set()
-    if extra := sorted(name for name in _file_names(inside) if name not in known):
+    made = read_manifest(inside).get("files", {})
+    names = [name for name in _file_names(inside) if not (made and name == MANIFEST)]
+    if extra := sorted(n for n in names if file_sha256(inside / n) != made.get(n)):
         raise UsageError(
-            f"output {output} holds files that its {MANIFEST} does not list. They may be yours:\n"
-            f"move them away, or choose another output.\n{listed(extra)}"
+            f"output {output} holds files that are not as its {MANIFEST} lists them. They may be\n"
+            f"yours: move them away, or choose another output.\n{listed(extra, 3)}"
         )
 
 
@@ -99,7 +101,7 @@ def write_manifest(
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest that a prepare script wrote into `folder`; {} if there is none."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) and "made_by" in manifest else {}

@@ -43,7 +43,7 @@ What a task may define; absent means the default:
                     read_inputs(sources, params) -> (name, inputs) ...     for predict.py: of every
                         example in a source, a file name, or "-" for standard input; inputs as the
                         model takes them, without the batch's dimension. Where outputs have one
-                        row a word, the name is the text
+                        row a word, the name is the words, joined by single spaces
 
 Here `net.py` and `data_loader.py` are the hand signs, the task to edit.
 """

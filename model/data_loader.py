@@ -4,6 +4,7 @@ The data lie in folders `train_signs`, `val_signs` and `test_signs`; the label o
 `{label}_IMG_{id}.jpg` is the number before the first underscore.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils import Batches, DataError, Params, listed, read_image, read_images
+from utils import PICTURES, Batches, DataError, Params, listed, read_image, read_images
 
 data_dir = "data/64x64_SIGNS"
 
@@ -25,7 +26,6 @@ AUGMENTATION = {
     "shift": 0.06,  # share of the width or height
     "brighten": 0.3,  # share of the brightness
 }
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Batches]:
@@ -59,15 +59,20 @@ def show(index: str, split: str, data_dir: str, params: Params) -> bytes:
 def list_examples(folder: Path) -> tuple[list[Path], Tensor]:
     """Return the image files of a folder, sorted by name, and their labels (N,).
 
+    Other files are left out, which is said in the log, but for hidden ones.
+
     Raises:
         DataError: the folder is missing or empty, or names of files do not begin with a label.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder (data/signs/prepare.py makes the data)")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = [path for path in found if path.suffix.lower() in PICTURES]
+    if others := [path.name for path in found if path.suffix.lower() not in PICTURES]:
+        logging.warning("%s: %d files left out:\n%s", folder, len(others), listed(others, 3))
     labels = [path.name.partition("_")[0] for path in paths]
     if not paths:
-        raise DataError(f"{folder}: no .jpg, .jpeg or .png files")
+        raise DataError(f"{folder}: no {', '.join(PICTURES)} files")
     faults = [
         f"{path}: found label {label!r}, want 0 to 5, then '_'"
         for path, label in zip(paths, labels, strict=True)

@@ -95,9 +95,7 @@ class Batches(Loader):
         inputs, labels = as_tensors(inputs, "inputs"), as_tensors(labels, "labels")
         sizes = {len(part) for part in tensors((inputs, labels))}
         if len(sizes) != 1:
-            raise DataError(
-                f"inputs and labels hold {sorted(sizes)} examples, want as many of each"
-            )
+            raise DataError(f"inputs and labels hold {sorted(sizes)} examples, want one number")
         self.num_examples = sizes.pop()  # N
         if self.num_examples == 0:
             raise DataError("a split has no examples")
@@ -149,36 +147,27 @@ class Batches(Loader):
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
-    def first_batch(self) -> Batch:
-        """Return the first batch of epoch 0."""
-        return next(self.epoch(0))
-
     def _evaluation_order(self) -> Tensor:
         if self.lengths is None:
             return torch.arange(self.num_examples)
         return torch.argsort(self.lengths, stable=True)
 
     def plan(self, epoch: int) -> list[IndexBatch]:
-        """Return the numbers (B,) of the examples of every batch of an epoch."""
-        return [IndexBatch(i, index) for i, index in enumerate(self._index_batches(epoch))]
-
-    def _index_batches(self, epoch: int) -> list[Tensor]:
-        """Shuffle and cut the examples; in evaluation they stay in order.
+        """Return the numbers (B,) of the examples of every batch; in evaluation they are in order.
 
         Sequences are shuffled, sorted by length within stretches of 64 batches, cut into batches,
         and the batches shuffled: little padding, and another mixture in every epoch.
         """
-        if not self.train:
-            return split_into_batches(self._evaluation_order(), self.batch_size, train=False)
+        lengths = self.lengths if self.train else None
         order = epoch_order(self.num_examples, self.seed, epoch)
-        if self.lengths is None:
-            return split_into_batches(order, self.batch_size, train=True)
-        stretches = order.split(64 * self.batch_size)
-        order = torch.cat(
-            [part[torch.argsort(self.lengths[part], stable=True)] for part in stretches]
-        )
-        batches = split_into_batches(order, self.batch_size, train=True)
-        return [batches[i] for i in epoch_order(len(batches), self.seed + 1, epoch).tolist()]
+        order = order if self.train else self._evaluation_order()
+        if lengths is not None:
+            stretches = order.split(64 * self.batch_size)
+            order = torch.cat([part[lengths[part].argsort(stable=True)] for part in stretches])
+        batches = split_into_batches(order, self.batch_size, self.train)
+        if lengths is not None:
+            batches = [batches[i] for i in epoch_order(len(batches), self.seed + 1, epoch).tolist()]
+        return [IndexBatch(i, index) for i, index in enumerate(batches)]
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan.

@@ -30,13 +30,14 @@ from core.machine.random_states import (
 from core.machine.signals import ignore_signals, signals_held_back
 from core.task import Batch, IndexBatch, Loader, is_integer
 
-KEPT = ["num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "prefetch_factor"]
+KEPT = ["num_workers", "collate_fn", "pin_memory", "timeout", "prefetch_factor"]
 KEPT += ["multiprocessing_context", "persistent_workers"]
 
 
 def remade(loader: DataLoader[Any], dataset: Any, **changes: Any) -> DataLoader[Any]:
     """Return a DataLoader with the settings of another, but for its sampling and the changes."""
-    return DataLoader(dataset, **{name: getattr(loader, name) for name in KEPT} | changes)
+    kept = {name: getattr(loader, name) for name in KEPT} | changes
+    return DataLoader(dataset, worker_init_fn=partial(start_worker, loader.worker_init_fn), **kept)
 
 
 def start_worker(own: Callable[[int], None] | None, number: int) -> None:
@@ -142,7 +143,6 @@ class ExactLoader(Loader):
             self.examples,
             **batched if self.batched else single | {"batch_size": None},
             collate_fn=self.collate,
-            worker_init_fn=partial(start_worker, loader.worker_init_fn),
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
         self.place: Callable[[Any], Any] = lambda batch: batch
@@ -175,9 +175,7 @@ class ExactLoader(Loader):
     def first_batch(self) -> Batch:
         """Return the first batch of epoch 0, without starting worker processes."""
         places = _places(0, self.batched, next(iter(self.plan(0))))
-        examples = (
-            [self.examples[each] for each in places] if self.batched else self.examples[places]
-        )
+        examples = self.examples.__getitems__(places) if self.batched else self.examples[places]
         return self.place(self.collate(examples))
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:

@@ -29,22 +29,10 @@ def fetch_loaders(
     *,
     train: bool,
 ) -> tuple[dict[str, Loader], dict[str, Any]]:
-    """Ask a task for the loaders of some splits.
+    """Ask a task for the loaders of some splits; returns them, and what they set on `params`.
 
-    Args:
-        task: whose `fetch_dataloader` is called.
-        splits: their names.
-        data_dir: folder of the data.
-        params: on which the loaders may set keys.
-        kept: what loaders set when the checkpoint was made; that stays in force.
-        device: of the net; what is in memory is transformed there.
-        train: whether the split called "train" is to be trained on, so shuffled.
-
-    Returns:
-        The loaders, and what they set on `params`.
-
-    Raises:
-        DataError: the task gives no such split.
+    What they set when the checkpoint was made, `kept`, stays in force. With `train` the split
+    "train" is to be trained on, so shuffled. DataError: the task gives no such split.
     """
     before = dict(params.dict)
     params.dict.update(kept)
@@ -77,8 +65,7 @@ def exact(loader: Any, seed: int, train: bool = False) -> Loader:
         loader.train = train
         return loader
     if not isinstance(loader, DataLoader):
-        kind = type(loader).__name__
-        raise DataError(f"a loader is {kind}, want a DataLoader or utils.Batches")
+        raise DataError(f"a loader is {type(loader).__name__}, want a DataLoader or Batches")
     made = StreamLoader if isinstance(loader.dataset, IterableDataset) else ExactLoader
     return made(loader, seed, train)
 
@@ -89,12 +76,8 @@ def split_off(loader: Any, params: Params) -> tuple[Any, Any]:
     Which examples go where depends on `seed` alone. Examples of a DataLoader's dataset are read
     for validation as they are for training.
     """
-    divide = isinstance(loader, Batches) or (
-        isinstance(loader, DataLoader)
-        and not isinstance(loader.dataset, IterableDataset)
-        and is_shuffled(loader) is not None
-    )
-    if not divide:
+    plain = isinstance(loader, DataLoader) and is_shuffled(loader) is not None
+    if not (plain or isinstance(loader, Batches)):
         raise DataError(
             "'val_split' needs utils.Batches, or a DataLoader of a map-style dataset, in order or\n"
             "shuffled by shuffle=True"

@@ -1,72 +1,154 @@
-"""A folder of data: where it is, its fingerprint, and whether its data are synthetic."""
+"""A folder of data: where it is, its fingerprint, its caches, whether its data are synthetic."""
 
+import gzip
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import pairwise
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from threading import Timer
+from typing import IO, Any
 
 from core.base.errors import DataError
+from core.base.files import replacing
 from core.base.params import Params
 from core.task import Task
 
 MANIFEST = "manifest.json"  # of a prepare script
-WHOLE = 2 * 2**30  # bytes up to which every file is read for the fingerprint
-SAMPLE = 65_536  # bytes read of each file in larger folders
+OF_SYSTEMS = ("thumbs.db", "desktop.ini")  # come and go as people look into a folder
+WHOLE = 16 * 2**30  # bytes of a folder up to which every byte is read for the fingerprint
+SAMPLE, STRETCH, MOST = 16_384, 4 * 2**20, 256  # of files in larger folders, see `_digest`
+SLOW = 1.0  # seconds after which reading is said, and its results are kept
 
 
 def find_data_dir(params: Params, task: Task) -> Path:
     """Return the folder of the data: of the params, else the task's own; DataError if missing."""
     name = params.data_dir or task.data_dir
     if name is None:
-        raise DataError(
-            f"where are the data? Give --data_dir, or set data_dir in {task.name}.data_loader"
-        )
+        raise DataError(f"which data? Give --data_dir, or set data_dir in {task.name}.data_loader")
     if not Path(name).exists():
         raise DataError(f"{name}: no such folder of data (data/README.md says how to get them)")
     return Path(name)
 
 
-def _files(folder: Path, left_out: Path) -> Iterator[Path]:
+def file_state(path: Path) -> tuple[int, ...]:
+    """Return (inode, size, mtime_ns, ctime_ns) of a file, which change with its contents.
+
+    Size and mtime alone do not: two files of equal size and time may have changed places.
+    """
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _homes(folder: Path) -> list[Path]:
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [folder / ".cache", user / "project-template"]
+
+
+def read_cache(folder: Path, name: str, load: Callable[[Path], Any]) -> Any:
+    """Return what `load` reads from a folder's cache; None if it is absent or damaged."""
+    for home in _homes(folder):
+        with suppress(Exception):  # readers raise many kinds for damaged files
+            return load(home / name)
+    return None
+
+
+def write_cache(folder: Path, name: str, save: Callable[[IO[bytes]], Any]) -> Path | None:
+    """Let `save` write a cache of a folder; returns its path, None if it can be written nowhere."""
+    for home in _homes(folder):
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            with replacing(home / name) as file:
+                save(file)
+            return home / name
+        except OSError as error:
+            logging.info("no cache %s in %s: %s", name, home, error.strerror or error)
+    return None
+
+
+def _files(folder: Path, left_out: set[Path], prefix: str = "") -> Iterator[str]:
     """List the files below a folder by name; hidden ones, such as caches, do not count."""
-    if folder.resolve() == left_out:
+    if folder.resolve() in left_out:
         return
+    left_out = {*left_out, folder.resolve()}  # a link may lead back to a folder that it is in
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name.lower() in OF_SYSTEMS:
             continue
         if entry.is_dir():
-            yield from _files(folder / entry.name, left_out)
-        else:
-            yield folder / entry.name
+            yield from _files(folder / entry.name, left_out, f"{prefix}{entry.name}/")
+        elif entry.is_file():
+            yield prefix + entry.name
 
 
 def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     """Return the number of files, their bytes, and a SHA-256 of their names, sizes and contents.
 
-    Times do not count, nor does the run's own folder. Of a folder above 2 GiB only the first 64 KiB
-    of each file are read.
+    Times do not count, nor does the run's own folder. Up to 16 GiB every byte is read; of a larger
+    folder the files above 64 KiB are sampled, see `_digest`. What takes more than a second is said
+    in the log, and kept in a cache for as long as inode, size and times of a file are the same.
     """
-    files = list(_files(data_dir, run_folder.resolve())) if data_dir.is_dir() else [data_dir]
-    sizes = [path.stat().st_size for path in files]
-    whole = sum(sizes) <= WHOLE
-    digest = hashlib.sha256()
-    for path, size in zip(files, sizes, strict=True):
-        digest.update(f"{path.relative_to(data_dir).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            while part := file.read(SAMPLE):
-                digest.update(part)
-                if not whole:
-                    break
-    return {"files": len(files), "bytes": sum(sizes), "sha256": digest.hexdigest()}
+    timer = Timer(SLOW, logging.info, [f"{data_dir}: reading the files, for their fingerprint"])
+    timer.start()
+    try:
+        names = list(_files(data_dir, {run_folder.resolve()})) if data_dir.is_dir() else [""]
+        states = {name: file_state(data_dir / name) for name in names}
+        total = sum(state[1] for state in states.values())
+        digests = _digests(data_dir, states, total <= WHOLE)
+    finally:
+        timer.cancel()
+    lines = (f"{name}\0{states[name][1]}\0{digests[name]}\n" for name in names)
+    whole = hashlib.sha256(b"".join(map(os.fsencode, lines)))
+    return {"files": len(names), "bytes": total, "sha256": whole.hexdigest()}
+
+
+def _digests(folder: Path, states: Mapping[str, tuple[int, ...]], whole: bool) -> dict[str, str]:
+    """Return the digest of every file, of those that have not changed from a cache."""
+    began, home = time.time(), folder if folder.is_dir() else folder.parent
+    cache = f"digests-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:20]}.json.gz"
+    known = read_cache(home, cache, lambda path: json.loads(gzip.decompress(path.read_bytes())))
+    marks = {name: repr((name, whole, *state)) for name, state in states.items()}
+    found: dict[str, str] = {n: known[mark] for n, mark in marks.items() if mark in (known or {})}
+    missing = [name for name in states if name not in found]
+    with ThreadPool(8) as pool:  # each waits for a disk, or for another machine
+        read = pool.imap(lambda name: _digest(folder / name, states[name][1], whole), missing, 64)
+        found |= zip(missing, read, strict=True)
+    if missing and time.time() - began > SLOW:
+        settled = (began - 0.1) * 1e9  # what has just changed may change again in the same tick
+        kept = {marks[n]: found[n] for n, state in states.items() if state[3] < settled}
+        content = gzip.compress(json.dumps(kept).encode(), 1)  # its checksum tells damage
+        write_cache(home, cache, lambda file: file.write(content))
+    return found
+
+
+def _digest(path: Path, size: int, whole: bool) -> str:
+    """Return the SHA-256 of a file: of every byte, or of 16 KiB at each of some places.
+
+    Places: head, tail, and one in every 4 MiB (at least 2, at most 256), seeded by the size.
+    """
+    with path.open("rb", buffering=0) as file:
+        if whole or size <= 4 * SAMPLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        count = min(max(size // STRETCH, 2), MOST)
+        draws, ends = random.Random(size), [size * i // count for i in range(count + 1)]
+        inner = [draws.randrange(a, b - SAMPLE) for a, b in pairwise(ends)]
+        digest = hashlib.sha256()
+        for place in (0, *inner, size - SAMPLE):
+            file.seek(place)
+            digest.update(file.read(SAMPLE))
+        return digest.hexdigest()
 
 
 def synthetic_note(data_dir: Path) -> str | None:
     """Describe synthetic data, as their manifest does; None for data that were collected."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        manifest = json.loads((data_dir / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((data_dir / MANIFEST).read_text(encoding="utf-8-sig"))
         return str(manifest["description"]) if manifest["generated"] is True else None
     return None

@@ -47,10 +47,8 @@ def own_batches(
 ) -> Iterator[Batch]:
     """Yield the batches to evaluate: of N processes each takes every N-th, in rounds.
 
-    Args:
-        loader: of the split.
-        watch: passes on what it is given, and may stop between two rounds of the processes.
-        exchange: is called after every 16 rounds.
+    `watch` passes on what it is given, and may stop between two rounds of the processes;
+    `exchange` is called after every 16 rounds.
     """
     rank, world_size = processes.rank(), processes.world_size()
     if world_size == 1:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
-from core.data.dataloaders import remade, start_worker, until_done
+from core.data.dataloaders import remade, until_done
 from core.data.samplers import check_length
 from core.machine.nested import num_examples
 from core.machine.random_states import cpu_states, kept_states, mixed_seed, seeded
@@ -30,16 +29,13 @@ class StreamLoader(Loader):
 
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
         if not hasattr(loader.dataset, "__len__"):
-            raise DataError(
-                "an iterable dataset needs __len__(), the number of examples of an epoch"
-            )
+            raise DataError("an iterable dataset needs __len__(), its number of examples")
         self.seed, self.generator, self.num_examples = seed, torch.Generator(), len(loader.dataset)
         self.loader = remade(
             loader,
             loader.dataset,
             batch_size=loader.batch_size,
             drop_last=loader.drop_last and train,
-            worker_init_fn=partial(start_worker, loader.worker_init_fn),
             generator=self.generator,
             persistent_workers=False,  # an epoch seeds them
         )
@@ -57,10 +53,6 @@ class StreamLoader(Loader):
         workers = max(1, self.loader.num_workers)
         own = [len(range(i, self.num_examples, workers)) for i in range(workers)]
         return sum(n // size if whole else math.ceil(n / size) for n in own)
-
-    def first_batch(self) -> Batch:
-        """Return the first batch of epoch 0."""
-        return next(self.epoch(0))
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:
         """Yield the numbers of the batches."""

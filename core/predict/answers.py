@@ -36,7 +36,7 @@ def read_inputs(
     for source in sources:
         inside = sorted(Path(source).rglob("*")) if Path(source).is_dir() else [Path(source)]
         for path in inside:
-            hidden = path != Path(source) and path.name.startswith(".")
+            hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
             if hidden or path.is_dir():
                 continue
             try:
@@ -104,7 +104,8 @@ def answer(
             found = {"name": name, "class": best[0][0], "probability": best[0][1]}
             more = [{"class": each, "probability": p} for each, p in best]
             return found if top == 1 else found | {"top": more}
-        if outputs.ndim == 2 and len(words := name.split()) <= len(outputs):
+        words = name.split(" ")  # of a text, single spaces stand between its words
+        if outputs.ndim == 2 and "" not in words and len(words) <= len(outputs):
             best = [_likeliest(scores, classes, 1)[0] for scores in outputs[: len(words)]]
             tags, chances = map(list, zip(*best, strict=True))
             return {"name": name, "words": words, "tags": tags, "probabilities": chances}

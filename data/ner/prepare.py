@@ -27,7 +27,7 @@ from core.base.errors import DataError
 from core.machine.script import reports_errors
 from data.ner.sentences import make_sentences
 from data.prepared import staging, write_manifest
-from model.ner.reading import SPLITS, Sentence, bad_tags, checked, read_conll
+from model.ner.reading import SPLITS, Sentence, bad_tags, checked, one_word, read_conll
 
 SCRIPT = "data/ner/prepare.py"
 OUTPUT = Path("data/entities")
@@ -64,11 +64,11 @@ def read_kaggle(path: Path) -> list[Sentence]:
             if not sentences or number not in ("", current):
                 sentences.append(Sentence([], [], place))
                 current = number
-            sentences[-1].words.append(word)
-            sentences[-1].tags.append(tag)
-            faults += [f"{place}: {fault}" for fault in bad_tags([tag])]
-            if not word.strip(" \t") or "\n" in word:
-                faults.append(f"{place}: {'a line break in the' if word.strip() else 'no'} word")
+            sentences[-1].words.append(one_word(word))
+            sentences[-1].tags.append(one_word(tag))
+            faults += [f"{place}: {fault}" for fault in bad_tags([one_word(tag)])]
+            if not one_word(word) or "\n" in word:
+                faults.append(f"{place}: {'a line break in the' if one_word(word) else 'no'} word")
     except csv.Error as error:
         raise DataError(f"{path}, line {rows.line_num}: {error}") from error
     return checked(sentences, faults, path)
@@ -77,9 +77,9 @@ def read_kaggle(path: Path) -> list[Sentence]:
 def decode(path: Path) -> str:
     """Return the text of a file in UTF-8 or Windows-1252, which is what Kaggle hands out."""
     data = path.read_bytes()
-    for encoding in ("utf-8-sig", "windows-1252"):
+    for encoding in ("utf-8", "windows-1252"):
         try:
-            return data.decode(encoding)
+            return data.decode(encoding).replace("\ufeff", "")
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
     raise DataError(f"{path}, line {line}: neither UTF-8 nor Windows-1252")
@@ -113,12 +113,11 @@ def split_at_random(sentences: Sequence[Sentence], seed: int) -> Splits:
 
 
 def write_splits(splits: Splits, folder: Path) -> None:
-    """Write sentences.txt and labels.txt of every split; a space inside a word becomes `_`."""
+    """Write sentences.txt and labels.txt of every split."""
     for split, sentences in splits.items():
         (folder / split).mkdir()
-        lines = (" ".join(re.sub(r"[ \t\r]", "_", word) for word in s.words) for s in sentences)
         for name, rows in (
-            ("sentences.txt", lines),
+            ("sentences.txt", (" ".join(sentence.words) for sentence in sentences)),
             ("labels.txt", (" ".join(sentence.tags) for sentence in sentences)),
         ):
             text = "".join(f"{row}\n" for row in rows)

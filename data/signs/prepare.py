@@ -25,7 +25,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root
 
 from core.base.errors import DataError, listed
-from core.data.images import open_resized
+from core.data.folder import OF_SYSTEMS
+from core.data.images import PICTURES, open_resized
 from core.machine.script import reports_errors
 from data.prepared import repeated_pairs, staging, write_manifest
 from data.signs.draw import SIZE, draw_sign
@@ -34,7 +35,6 @@ SCRIPT = "data/signs/prepare.py"
 OUTPUT = Path("data/64x64_SIGNS")
 SEED = 230
 NUM_LABELS, NUM_DRAWINGS = 6, 1200
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 class Picture(NamedTuple):
@@ -78,15 +78,19 @@ def read_folder(folder: Path) -> list[tuple[int, Path]]:
     """Labels and paths of a folder's photographs, sorted by name; hidden files are skipped."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; want train_signs and test_signs in the source")
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and path.name.lower() not in OF_SYSTEMS
+    )
     if not paths:
         raise DataError(f"{folder}: no pictures; want files such as 3_IMG_5860.jpg")
     pictures, faults = [], []
     first: dict[str, str] = {}  # on some disks names that differ in case only are the same
     for path in paths:
         label, underscore, rest = path.stem.partition("_")
-        if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-            faults.append(f"{path.name}: not a picture; want .jpg, .jpeg or .png")
+        if not path.is_file() or path.suffix.lower() not in PICTURES:
+            faults.append(f"{path.name}: not a picture; want {', '.join(PICTURES)}")
         elif not (label.isascii() and label.isdecimal() and underscore and rest):
             faults.append(f"{path.name}: no label; want digits before the first underscore")
         elif path.name != first.setdefault(path.stem.lower(), path.name):

@@ -103,7 +103,8 @@ def read_names(path: Path) -> list[str]:
     """Return the ten class names, one a line; those of CIFAR-10 if there is no such file."""
     if not path.is_file():
         return CLASS_NAMES
-    names = path.read_text(encoding="utf-8").split()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
     if len(names) != NUM_CLASSES:
         raise DataError(f"{path}: {len(names)} class names, want {NUM_CLASSES}")
     return names

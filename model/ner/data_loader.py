@@ -5,8 +5,8 @@ files say later. Shapes: N sentences, T tokens, F features of a word.
 """
 
 import itertools
+import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.ner.reading import SPLITS, Sentence, has_split, read_lines, read_split
+from model.ner.reading import (
+    SPLITS,
+    Sentence,
+    has_split,
+    looks_like_conll,
+    parse_conll,
+    read_lines,
+    read_split,
+    split_words,
+)
 from utils import Batches, DataError, Params, listed
 
 data_dir = "data/entities"
@@ -68,11 +77,17 @@ def show(index: int, split: str, data_dir: str, params: Params) -> str:
 def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
     """Yield every line and its words' features (T, F), for predict.py; "-" is standard input.
 
-    As in the data, words and punctuation marks stand between spaces.
+    As in the data, words and punctuation marks stand between spaces. Of CoNLL columns the words
+    are read; that is said in the log.
     """
     for source in sources:
-        lines = sys.stdin.read().split("\n") if source == "-" else read_lines(Path(source))
-        sentences = [Sentence(line.split(), [], source) for line in lines if line.strip()]
+        lines = read_lines(source)
+        if Path(source).suffix.startswith(".conll") or looks_like_conll(lines):
+            name = "standard input" if source == "-" else source
+            logging.warning("%s: read as CoNLL columns, the word first and its tag last", name)
+            sentences = parse_conll(lines, name)
+        else:
+            sentences = [Sentence(w, [], source) for line in lines if (w := split_words(line))]
         for sentence in sentences:
             yield " ".join(sentence.words), encode_words([sentence], params)[0]
 
