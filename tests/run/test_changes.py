@@ -79,7 +79,8 @@ def test_changed_code_of_a_task_is_said_and_recorded(
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(
     run_folder: Folder, no_data: Path, kind: str
 ) -> None:
-    common = {"task": "tests.projects.kinds", "kind": kind, "batch_size": 2, "monitor": "agreement"}
+    common = {"task": "tests.projects.kinds", "kind": kind, "batch_size": 2}
+    common |= {"monitor": "agreement", "monitor_mode": "max"}
     whole, folder = run_folder("whole", **common), run_folder("run", **common)
     assert run(whole, no_data) == 0
     assert run(folder, no_data, "--set", "num_epochs=1") == 0

@@ -58,7 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 OF_THREE = ("adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "segmentation")
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
-STOPPING |= {"monitor": "agreement", "batch_size": 4, "num_epochs": 2}
+STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
 
 
 @pytest.fixture(scope="module")
