@@ -21,7 +21,7 @@ SPACE = """space:
 
 def settings_of(tmp_path: Path, text: str) -> Settings:
     (tmp_path / "search.yaml").write_text(text)
-    return read_settings(tmp_path / "search.yaml", {})
+    return read_settings(tmp_path / "search.yaml", {"task": "tests.projects.pictures"})
 
 
 def points_of(settings: Settings, count: int) -> list[dict[str, Any]]:
@@ -69,13 +69,13 @@ def test_a_method_that_learns_comes_nearer_to_the_best(tmp_path: Path, method: s
 
 
 def test_a_grid_holds_every_combination_and_steps_without_rounding_errors(tmp_path: Path) -> None:
-    text = "space: {dropout_rate: {low: 0.1, high: 0.5, step: 0.1}, num_layers: {low: 1, high: 2}}"
+    text = "space: {dropout_rate: {low: 0.1, high: 0.5, step: 0.1}, batch_size: {low: 1, high: 2}}"
     points = planned_points(settings_of(tmp_path, text))
     assert points is not None
     assert points[:3] == [
-        {"dropout_rate": 0.1, "num_layers": 1},
-        {"dropout_rate": 0.1, "num_layers": 2},
-        {"dropout_rate": 0.2, "num_layers": 1},
+        {"dropout_rate": 0.1, "batch_size": 1},
+        {"dropout_rate": 0.1, "batch_size": 2},
+        {"dropout_rate": 0.2, "batch_size": 1},
     ]
     assert [point["dropout_rate"] for point in points[::2]] == [0.1, 0.2, 0.3, 0.4, 0.5]
 

@@ -46,8 +46,9 @@ def test_no_number_depends_on_the_batch_size(trained: Trained) -> None:
 
 def test_no_check_finds_a_fault(trained: Trained, tmp_path: Path) -> None:
     subject = Subject(trained.another(tmp_path / "checked"), trained.data, {}, train)
+    resumed = "a stopped and resumed run ends bit-equal"  # what the test above does for real
     for what, check in CHECKS.items():
-        if check is not measure and what not in trained.project.waived:
+        if check is not measure and what not in {resumed, *trained.project.waived}:
             with suppress(NotApplicableError):
                 check(subject)
 

@@ -39,6 +39,7 @@ def test_the_code_of_a_page_prints_what_the_page_says(page: Path) -> None:
     assert not printed
 
 
+@pytest.mark.slow
 def test_a_new_task_is_made_and_trained_as_the_page_says(tmp_path: Path) -> None:
     clone = copy_repository(tmp_path / "clone")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
