@@ -38,15 +38,9 @@ def baseline(
 ) -> dict[str, float]:
     """Return the validation metrics of the constant answer; "loss" is that of a uniform answer.
 
-    Args:
-        task: whose metrics and loss are taken.
-        loaders: of "train" and "val"; their `labels` say which class is the most frequent, and
-            what the answer is held against.
-        outputs: of one batch, (B, K), (B, T, K) or (B*T, K): they tell K.
-        labels: of that batch, (B,) or (B, T).
-
-    Returns:
-        The metrics; {} where labels are not class numbers, or the loaders do not show them.
+    The `labels` of the loaders of "train" and "val" say which class is the most frequent, and what
+    the answer is held against; {} where they are no class numbers, or not shown. `outputs` (B, K),
+    (B, T, K) or (B*T, K) of a batch with `labels` (B,) or (B, T) tell K.
     """
     num_classes = count_classes(outputs, labels)
     known = [loaders[split].labels for split in ("train", "val")]

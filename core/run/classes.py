@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.base.classification import confusion_matrix, precision_recall_f1
+from core.base.errors import DataError
 from core.base.params import Params
 from core.task import Task
 
@@ -16,13 +17,21 @@ def report_classes(
     outputs: Any, labels: Any, task: Task, params: Params, title: str, path: Path
 ) -> None:
     """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
-    kinds = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
-    if not (kinds and outputs.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"):
+    arrays = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
+    if not (
+        arrays
+        and labels.size
+        and outputs.ndim == 2
+        and labels.ndim == 1
+        and labels.dtype.kind in "iu"
+    ):
         return
     num_classes = outputs.shape[1]
-    if len(labels) == 0 or labels.max() >= num_classes:
+    try:
+        confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
+    except DataError as error:
+        logging.warning("No table of the classes: %s", error)
         return
-    confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
     names = task.class_names(params) if task.class_names else list(map(str, range(num_classes)))
     hits, total = int(np.trace(confusion)), int(confusion.sum())
     logging.info("%d of %d right (%.2f%%)", hits, total, 100 * hits / max(total, 1))
@@ -35,13 +44,14 @@ def report_classes(
 
 
 def class_table(confusion: np.ndarray, names: Sequence[str]) -> str:
-    """Return text: precision, recall, F1 and number of examples per class, and the matrix."""
+    """Return text: scores and number of examples of each class that occurs, and the matrix."""
     width = max(6, *(len(name) for name in names))
     lines = [f"{'class':<{width}}  precision  recall      F1  examples"]
-    for name, (precision, recall, f1), row in zip(
-        names, precision_recall_f1(confusion).T, confusion, strict=True
-    ):
-        lines.append(f"{name:<{width}}  {precision:9.3f}  {recall:6.3f}  {f1:6.3f}  {row.sum():8d}")
+    scores, counts = precision_recall_f1(confusion), confusion.sum(axis=1)
+    for k, name in enumerate(names):
+        occurs = counts[k] or confusion[:, k].any()
+        p, r, f1 = (f"{score:.3f}" if occurs else "-" for score in scores[:, k])
+        lines.append(f"{name:<{width}}  {p:>9}  {r:>6}  {f1:>6}  {counts[k]:8d}")
     cell = max(len(str(confusion.max())), *(len(name) for name in names)) + 1
     lines += ["", f"{'label':<{width}}  predicted as"]
     lines.append(" " * width + " " + "".join(f"{name:>{cell}}" for name in names))
