@@ -232,15 +232,12 @@ def test_the_params_that_differ_are_columns_or_those_asked_for(zoo: Path) -> Non
 
 
 def test_the_test_split_is_shown_when_asked_for_and_its_looks_are_counted(
-    zoo: Path, tmp_path: Path, data: Path
+    tmp_path: Path, signs: Path
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(zoo / "seed_1", folder)
-    shutil.copytree(data, tmp_path / "data")
-    shutil.copytree(data / "val_signs", tmp_path / "data" / "test_signs")
+    folder = ready(tmp_path / "run")
+    assert train.main(["--model_dir", str(folder), "--data_dir", str(signs)]) == 0
     for _ in range(2):
-        arguments = ["--model_dir", str(folder), "--data_dir", str(tmp_path / "data")]
-        assert evaluate.main(arguments) == 0
+        assert evaluate.main(["--model_dir", str(folder)]) == 0
     row = table(tmp_path, "--split", "test")["run"]
     best = json.loads((folder / "metrics_test_best.json").read_text())
     assert float(row["accuracy"]) == best["accuracy"]
