@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     footnote = f"\n{tables.FOOTNOTE}\n" if any(row.stale for row in rows) else ""
     best = best_setting(rows)
     chosen = best and {"row": best[0].name, "run": best[1].name, "chosen": best[2]}
-    if best and len(rows) > 1:
+    if best and sum(row.first.is_run for row in rows) > 1:
         best[0].first.notes.insert(0, f"the best, {best[2]}")
     rows = tables.sort_rows(rows, tables.make_columns(rows, args.params), args.sort, args.reverse)
     comparison.add_intervals(rows[: args.intervals], args.split)
@@ -74,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     visible = [column for column in columns if not column.fine]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(tables.terminal(visible, width) + footnote.rstrip())
+    if width and chosen:  # a narrow terminal has no room for the notes
+        print("The best run: {run}, chosen {chosen}".format(**chosen))
     for name, text in [
         ("results.md", tables.markdown(visible) + footnote),
         ("results.csv", tables.comma_separated(columns)),

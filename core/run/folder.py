@@ -70,7 +70,7 @@ def add_evaluation(
     name, content, sha256 = checkpoint
     place = {"file": name, "epoch": content.get("epoch"), "step": content.get("step")}
     numbers = {name: finite_or_none(float(value)) for name, value in values.items()}
-    row = {"checkpoint": {**place, "sha256": sha256}, **facts, "values": numbers}
+    row = {**facts, "checkpoint": {**place, "sha256": sha256}, "values": numbers}
     append_row(folder / EVALUATIONS, row)
 
 
