@@ -24,7 +24,7 @@ from core.machine.random_states import seeded
 from core.machine.script import common_parser, one_process_only, reports_errors
 from core.run.evaluation import write_evaluation
 from core.run.log import format_metrics, logging_to
-from core.run.restoring import restore_from_args
+from core.run.restoring import restore
 from core.run.run import wanted_bytes
 from core.task import Loader, Task
 from core.training.tally import Tally
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args(argv)
     folder, split, save = args.model_dir, args.split, args.save_predictions
     with logging_to(folder / "evaluate.log" if can_be_written(folder) else None):
-        restored = restore_from_args(args)
+        restored = restore(args.model_dir, args.restore_file, args.data_dir, args.settings)
         model, loader = restored.with_loader(split)
         task, params, data_dir = restored.task, restored.params, restored.data_dir
         logging.info("Evaluating %s on %s of %s", restored.path, split, data_dir)

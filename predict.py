@@ -16,7 +16,7 @@ from core.base.errors import DataError, listed
 from core.machine.devices import start
 from core.machine.script import common_parser, reports_errors
 from core.predict.answers import answer, as_text, predict, read_inputs
-from core.run.restoring import restore_from_args
+from core.run.restoring import restore
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,7 +42,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code, 1 if an input could not be read."""
     args = get_args(argv)
-    restored = restore_from_args(args)
+    restored = restore(args.model_dir, args.restore_file, args.data_dir, args.settings)
     task, params = restored.task, restored.params
     if args.export:
         from core.predict.export import export  # torch.export takes seconds to import

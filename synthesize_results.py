@@ -17,7 +17,7 @@ from core.results import comparison, tables
 from core.results.gathering import gather
 from core.results.page import make_page
 from core.results.plots import draw
-from core.results.rows import find_row, group
+from core.results.rows import best_setting, find_row, group
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -63,17 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             a, b = (find_row(group(runs, together=False), name) for name in args.compare)
         print(comparison.compare(a, b, args.split))
         return 0
+    footnote = f"\n{tables.FOOTNOTE}\n" if any(row.stale for row in rows) else ""
+    best = best_setting(rows)
+    chosen = best and {"row": best[0].name, "run": best[1].name, "chosen": best[2]}
+    if best and sum(row.first.is_run for row in rows) > 1:
+        best[0].first.notes.insert(0, f"the best, {best[2]}")
     rows = tables.sort_rows(rows, tables.make_columns(rows, args.params), args.sort, args.reverse)
     comparison.add_intervals(rows[: args.intervals], args.split)
     columns = tables.make_columns(rows, args.params)
     visible = [column for column in columns if not column.fine]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(tables.terminal(visible, width))
+    print(tables.terminal(visible, width) + footnote.rstrip())
+    if width and chosen:  # a narrow terminal has no room for the notes
+        print("The best run: {run}, chosen {chosen}".format(**chosen))
     for name, text in [
-        ("results.md", tables.markdown(visible)),
+        ("results.md", tables.markdown(visible) + footnote),
         ("results.csv", tables.comma_separated(columns)),
-        ("results.tex", tables.latex(visible)),
-        ("results.json", tables.as_json(columns, args.split)),
+        ("results.tex", tables.latex(visible) + footnote.replace("†", "$\\dagger$")),
+        ("results.json", tables.as_json(columns, split=args.split, best=chosen)),
         ("report.html", make_page(rows, visible, args.split, str(args.parent_dir))),
     ]:
         write_text(args.parent_dir / name, text)

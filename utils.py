@@ -1,6 +1,10 @@
 """The names that tasks and scripts use, each defined in `core/`."""
 
-from core.base.classification import confusion_matrix, precision_recall_f1  # of class numbers
+from core.base.classification import (  # of class numbers
+    confusion_matrix,
+    macro_average,
+    precision_recall_f1,
+)
 from core.base.errors import DataError, listed  # a fault in the data, told without a traceback
 from core.base.params import Params  # hyperparameters as attributes
 from core.cs230 import (  # as in the CS230 template
@@ -27,6 +31,7 @@ __all__ = [
     "confusion_matrix",
     "listed",
     "load_checkpoint",
+    "macro_average",
     "png",
     "precision_recall_f1",
     "read_image",

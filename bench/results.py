@@ -47,7 +47,10 @@ def make_run(folder: Path, number: int, epochs: int) -> None:
     for name, lines in [("metrics.jsonl", rows), ("times.jsonl", times)]:
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "train.log").write_text("\n".join(log) + "\n")
-    (folder / "evaluations.jsonl").write_text('{"split": "test", "checkpoint": "best.pt"}\n')
+    checkpoint = {"file": "best.pt", "epoch": best["epoch"], "step": best["step"], "sha256": "0"}
+    of = {"checkpoint": checkpoint, "data": recorded["data"], "values": metrics}
+    evaluations = [json.dumps({"split": split} | of) + "\n" for split in ("val", "test")]
+    (folder / "evaluations.jsonl").write_text("".join(evaluations))
 
 
 def main() -> None:

@@ -1,15 +1,20 @@
 """Writing files so that a reader sees the old content or the new, never a part."""
 
 import errno
+import hashlib
 import json
 import math
 import os
 import secrets
 import shutil
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+MAGIC = b"SEALED01"
+SEAL = struct.Struct("<32sQ8s")  # the end of a checkpoint: SHA-256, length of what it covers, MAGIC
 
 
 @contextmanager
@@ -36,8 +41,8 @@ def temporary(path: Path) -> Iterator[Path]:
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` when the block ends without an error.
 
-    The file and then its folder are synced, so the new content outlasts a power cut. On an error
-    the temporary file is removed, `path` is as before, and an OSError names it.
+    The file and then its folder are synced, so the content outlasts a power cut. After an error
+    `path` is as before.
     """
     path = Path(path)
     with named(path), temporary(path) as name:
@@ -60,10 +65,15 @@ def link_or_copy(path: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; the caller is the only writer."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def checkpoint_hash(path: Path) -> str | None:
+    """Return the SHA-256 in a checkpoint's seal, else that of the file; None if there is none."""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - SEAL.size, 0))
+        if (seal := file.read()).endswith(MAGIC) and len(seal) == SEAL.size:
+            return seal[:32].hex()
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 def sync_folder(folder: Path) -> None:
@@ -115,17 +125,10 @@ def append_row(path: Path, row: Mapping[str, Any]) -> int:
 
 
 def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], bool]:
-    """Return the JSON objects of lines, and whether all lines are whole and sound.
-
-    What follows a line that is damaged, or cut short by a kill, is left out.
-    """
+    """Return the JSON objects of lines, up to one that is damaged or cut short; whether none is."""
     *lines, end = content.split(b"\n")
-    with suppress(ValueError, RecursionError):  # all at once, which is faster
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-        if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
-            return rows, not end
     rows = []
     with suppress(ValueError, TypeError, RecursionError):
         for line in lines:
             rows.append(dict(json.loads(line)))
-    return rows, False
+    return rows, not end and len(rows) == len(lines)

@@ -19,11 +19,7 @@ class MissingKeyError(UsageError, AttributeError):
 
 
 class Params:
-    """Hyperparameters as attributes: `params.learning_rate`.
-
-    Args:
-        path: a JSON or YAML file that holds one mapping.
-    """
+    """Hyperparameters as attributes, `params.learning_rate`, of a JSON or YAML file."""
 
     __slots__ = ("__dict__", "_path")
 
@@ -77,10 +73,9 @@ def find_params_file(model_dir: str | Path) -> Path:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
     found = [path for name in ("params.json", "params.yaml") if (path := folder / name).exists()]
-    if not found:
-        raise UsageError(f"{folder}: holds neither params.json nor params.yaml")
-    if len(found) == 2:
-        raise UsageError(f"{folder}: holds both params.json and params.yaml, want one of them")
+    if len(found) != 1:
+        holds = "both params.json and" if found else "neither params.json nor"
+        raise UsageError(f"{folder}: holds {holds} params.yaml, want one of them")
     return found[0]
 
 
@@ -108,7 +103,7 @@ def task_folder(task: str, where: str) -> Path:
         raise UsageError(f"{where}: 'task' is {task!r}, want a dotted name such as 'model'")
     for name in ("net.py", "data_loader.py"):
         if not (folder / name).is_file():
-            missing = f"{'/'.join(names)}/{name}"
+            missing = (folder / name).relative_to(ROOT).as_posix()
             raise UsageError(f"{where}: 'task' is {task!r}, but there is no {missing}")
     return folder
 
@@ -116,20 +111,11 @@ def task_folder(task: str, where: str) -> Path:
 def check_names(
     values: dict[str, Any], task: str, where: str, beside: Iterable[str] = ()
 ) -> list[str]:
-    """Return a warning for every key that nothing seems to read.
+    """Return a warning for every key of `values`, which `where` holds, that nothing seems to read.
 
     A key is known when it is declared, or occurs as a word in a Python file of the task's
-    top-level package.
-
-    Args:
-        values: the keys to check, with their values.
-        task: dotted name of the task.
-        where: the file or option that holds the keys, for messages.
-        beside: keys of another source, which `values` may be meant to override.
-
-    Raises:
-        UsageError: an unknown key resembles a declared key, a `params.<name>` of the task or a key
-            of `beside` that is itself absent from `values`: most likely a slip of the pen.
+    top-level package. UsageError: an unknown key resembles one that is absent, be it declared, a
+    `params.<name>` of the task, or of `beside`, which `values` may be meant to override.
     """
     top = ROOT / task.split(".")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(top.rglob("*.py")))
@@ -152,11 +138,7 @@ def check_values(values: dict[str, Any], where: str) -> dict[str, Any]:
 def load_params(path: Path, overrides: dict[str, Any]) -> tuple[Params, list[str]]:
     """Read a params file strictly, lay `overrides` over it, and fill in the defaults.
 
-    Returns:
-        The params in force, and warnings for the log.
-
-    Raises:
-        UsageError: the file, a key or a value is not as it should be; the message names it.
+    Returns the params in force, and warnings for the log. UsageError names what is wrong.
     """
     written = check_values(read_mapping(path), str(path))
     values = written | check_values(overrides, "--set")

@@ -5,7 +5,7 @@ Arrays of tuples and dicts are named outputs_0, labels_name and so on. A row is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class Predictions:
     labels: Any
     ids: np.ndarray | None = None  # names of the examples
     starts: np.ndarray | None = None  # None: every row is an example
+    checkpoint: str | None = None  # SHA-256 of that which made them; None: not recorded
+    data: str | None = None  # SHA-256 of the data
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -44,8 +46,10 @@ def first_array(value: Any) -> np.ndarray:
     return value if isinstance(value, np.ndarray) else next(iter(items or ()), np.empty(0))
 
 
-def write_predictions(path: Path, outputs: Any, labels: Any, ids: Sequence[Any] | None) -> None:
-    """Write outputs, labels (None: there are none) and names of the examples of a split."""
+def write_predictions(
+    path: Path, outputs: Any, labels: Any, ids: Sequence[Any] | None, **made_of: str | None
+) -> None:
+    """Write outputs, labels or None, names of examples, and the hashes `checkpoint` and `data`."""
     arrays: dict[str, Any] = {}
     for name, value in (("outputs", outputs), ("labels", labels)):
         parts = dict(enumerate(value)) if isinstance(value, tuple) else value
@@ -56,6 +60,7 @@ def write_predictions(path: Path, outputs: Any, labels: Any, ids: Sequence[Any] 
     if ids is not None:
         rows = {len(array) for array in arrays.values()}
         arrays["ids" if rows == {len(ids)} else "example_ids"] = np.asarray(ids)
+    arrays |= {name: np.array(value) for name, value in made_of.items() if value}
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
 
@@ -72,13 +77,15 @@ def read_predictions(path: Path) -> Predictions:
     outputs, labels = _joined(arrays, "outputs"), _joined(arrays, "labels")
     if outputs is None:
         raise DataError(f"{path}: holds no outputs")
+    made_of: Any = {n: str(arrays[n]) for n in ("checkpoint", "data") if n in arrays}
+    found = Predictions(outputs, labels, arrays.get("ids"), **made_of)
     if "example_ids" not in arrays:
-        return Predictions(outputs, labels, arrays.get("ids"))
+        return found
     ids, ignored = arrays["example_ids"], np.isin(first_array(labels), IGNORED)
     ends = np.flatnonzero(ignored & ~np.append(ignored[1:], False)) + 1
     if len(ends) != len(ids) or ends[-1] != len(ignored):
         raise DataError(f"{path}: cannot tell which rows belong to which of {len(ids)} examples")
-    return Predictions(outputs, labels, ids, np.append(0, ends))
+    return replace(found, ids=ids, starts=np.append(0, ends))
 
 
 def _joined(arrays: Mapping[str, np.ndarray], name: str) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 from core.base.errors import DataError
 from core.base.params import task_folder
-from core.base.predictions import Predictions, read_predictions
-from core.results.gathering import Result
-from core.results.rows import Row, less_is_better, metric_names
+from core.base.predictions import Predictions
+from core.results.gathering import Result, fitting_predictions
+from core.results.rows import Row, less_is_better, members, metric_names
 from core.results.statistics import Metric, aligned, bootstrap, over_seeds, score
 from core.results.tables import with_deviation
 
@@ -20,7 +20,7 @@ def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[
 
     task = runs[0].params.get("task", "model")
     task_folder(task, str(runs[0].folder))
-    found = [read_predictions(run.folder / f"predictions_{split}.npz") for run in runs]
+    found = [fitting_predictions(run, split) for run in runs]
     try:
         metrics = {name: m for name, m in load_task(task).metrics.items() if callable(m)}
     except Exception as error:  # it is the user's code
@@ -39,7 +39,9 @@ def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[
 def add_intervals(rows: Sequence[Row], split: str) -> None:
     """Give the rows whose runs have predictions the 95% intervals of their metrics."""
     for row in [row for row in rows if row.first.is_run]:
-        if all((run.folder / f"predictions_{split}.npz").exists() for run in row.members):
+        if not row.stale and all(
+            (run.folder / f"predictions_{split}.npz").exists() for run in row.members
+        ):
             try:
                 metrics, found = scored(row.members, split)
                 row.intervals = bootstrap([(1 / len(found), p) for p in found], metrics)
@@ -49,7 +51,9 @@ def add_intervals(rows: Sequence[Row], split: str) -> None:
 
 def compare(a: Row, b: Row, split: str) -> str:
     """Say for every metric whether `a` and `b` can be told apart, over examples and over seeds."""
-    metrics, found = scored([*a.members, *b.members], split)
+    for run in [run for run in members([a, b]) if run.stale]:
+        raise DataError(f"{run.name}: stale, its {split} numbers {run.stale_why}; evaluate again")
+    metrics, found = scored(members([a, b]), split)
     sizes = len(a.members), len(b.members)
     weights = [1 / sizes[0]] * sizes[0] + [-1 / sizes[1]] * sizes[1]
     intervals = bootstrap(list(zip(weights, found, strict=True)), metrics)

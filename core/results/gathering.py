@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from core.base.errors import UsageError
+from core.base.errors import DataError, UsageError
 from core.base.files import parse_rows
 from core.base.params import find_params_file
 from core.base.parsing import read_mapping
+from core.base.predictions import Predictions, read_predictions
 from core.machine.locks import has_writer
+from core.results.evaluations import hash_of_best, is_tied, last_fitting
 
 OURS = {"results.md", "results.csv", "results.tex", "results.json", "report.html"}
 OURS |= {"curves.png", "seeds.png"}
@@ -33,7 +35,11 @@ class Result:
     recorded: dict[str, Any] = field(default_factory=dict)  # all of params.resolved.json
     data: dict[str, Any] = field(default_factory=dict)  # of it: folder and fingerprint of the data
     params: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)  # of the best weights, on the split
+    val: dict[str, float] = field(default_factory=dict)  # on the validation split
+    stale: dict[str, float] = field(default_factory=dict)  # instead of metrics: they do not fit
+    stale_why: str = ""
+    checkpoint: str | None = None  # SHA-256 of best.pt; if it is gone, the last one recorded
     curves: dict[str, np.ndarray] = field(default_factory=dict)  # columns of metrics.jsonl
     epochs: int | None = None  # number of the last one that was validated
     best_epoch: int | None = None
@@ -91,23 +97,22 @@ def read_run(run: Result, split: str) -> None:
         run.params = params
     except (UsageError, RecursionError) as error:
         run.notes.append(str(error).removeprefix(str(run.folder)).lstrip(f":{os.sep} "))
-    best = read_object(run, "metrics_val_best_weights.json")
-    chosen = (best if split == "val" else {}) or read_object(run, f"metrics_{split}_best.json")
-    run.metrics = {n: x for n, value in chosen.items() if (x := number(value)) is not None}
+    remarks = read_numbers(run, split)
     rows = read_rows(run, "metrics.jsonl")
     for column in rows[0] if rows else []:
         with suppress(TypeError, ValueError, OverflowError):  # cells that are not numbers
             cells = (row.get(column) for row in rows)  # NumPy makes null NaN
             run.curves[column] = np.fromiter(cells, float, len(rows))
     run.epochs = rows[-1].get("epoch") if rows else None
-    fits = (row for row in rows if all(row.get(f"val_{n}") == best[n] for n in best))
-    run.best_epoch = next(fits, {}).get("epoch") if best else None
+    if run.val and run.best_epoch is None:  # not recorded
+        fits = (row for row in rows if all(row.get(f"val_{n}") == x for n, x in run.val.items()))
+        run.best_epoch = next(fits, {}).get("epoch")
     times = [number(row.get("seconds")) for row in read_rows(run, "times.jsonl")]
     run.seconds = math.fsum(t for t in times if t and t > 0) if times else None
-    run.test_looks = sum(row.get("split") == "test" for row in read_rows(run, "evaluations.jsonl"))
     status = read_object(run, "status.json")
     run.weights = status.get("parameters")
     is_damaged = bool(run.notes)
+    run.notes += remarks
     if source := run.data.get("made_up"):
         run.notes.append(f"on {source}")
     if reason := status.get("error"):
@@ -123,6 +128,44 @@ def read_run(run: Result, split: str) -> None:
         run.status = "finished" if (number(run.epochs) or 0) >= asked else "interrupted"
     else:
         run.status = "results only" if run.metrics else "not started"
+
+
+def read_numbers(run: Result, split: str) -> list[str]:
+    """Read the metrics of the best weights on the split shown and on the validation split.
+
+    Where evaluations.jsonl has no row of a split, metrics_*.json has them. Returns remarks on
+    numbers that are stale, or of an unknown checkpoint.
+    """
+    remarks, rows = [], read_rows(run, "evaluations.jsonl")
+    run.test_looks = sum(row.get("split") == "test" for row in rows)
+    tied = [row for row in rows if is_tied(row)]
+    run.checkpoint = hash_of_best(run.folder, tied)
+    for name in dict.fromkeys(["val", split]):
+        row, why = last_fitting(tied, name, run.checkpoint, run.data.get("sha256"))
+        written = row.get("values") or read_object(run, f"metrics_{name}_best_weights.json")
+        written = written or read_object(run, f"metrics_{name}_best.json")
+        values = {n: x for n, value in written.items() if (x := number(value)) is not None}
+        if why:
+            remarks.append(f"stale: {name} numbers {why}")
+        elif values and not row and name == split:
+            remarks.append(f"{name} numbers of an unknown checkpoint")
+        if name == "val":
+            run.val = {} if why else values
+            run.best_epoch = None if why else row.get("checkpoint", {}).get("epoch")
+        if name == split:
+            run.metrics, run.stale = ({}, values) if why else (values, {})
+            run.stale_why = why
+    return remarks
+
+
+def fitting_predictions(run: Result, split: str) -> Predictions:
+    """Read a run's predictions; DataError if they are not of its best.pt and its data."""
+    path = run.folder / f"predictions_{split}.npz"
+    found = read_predictions(path)
+    for made_of, now in (found.checkpoint, run.checkpoint), (found.data, run.data.get("sha256")):
+        if None not in (made_of, now) and made_of != now:
+            raise DataError(f"{path}: stale, of another best.pt or other data; evaluate again")
+    return found
 
 
 def number(value: Any) -> float | None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from core.base.classification import IGNORED, confusion_matrix
 from core.base.errors import UserError
-from core.base.predictions import Predictions, read_predictions
-from core.results.gathering import Result
-from core.results.rows import Row, less_is_better, main_metric, members, metric_names
+from core.base.predictions import Predictions
+from core.results.gathering import Result, fitting_predictions
+from core.results.rows import Row, best_setting, less_is_better, main_metric, members, metric_names
 from core.results.statistics import subset
-from core.results.tables import Column
+from core.results.tables import FOOTNOTE, Column
 
 MAX_NUMBERS = 300_000  # of learning curves in a page: about 2 MB
 MAX_CLASSES = 40
@@ -24,7 +24,7 @@ WORST = 12  # examples shown
 
 def make_page(rows: Sequence[Row], columns: Sequence[Column], split: str, title: str) -> str:
     """Return a page that holds all it needs."""
-    main, metrics = main_metric(rows), metric_names(rows)
+    main, metrics, best = main_metric(rows), metric_names(rows), best_setting(rows)
     with_curves = [run for run in members(rows) if run.curves]
     sizes = np.cumsum([sum(map(len, run.curves.values())) for run in with_curves])
     shown = with_curves[: np.searchsorted(sizes, MAX_NUMBERS, side="right")]
@@ -50,7 +50,8 @@ def make_page(rows: Sequence[Row], columns: Sequence[Column], split: str, title:
             run.name: {n: [*map(compact, c)] for n, c in run.curves.items()} for run in shown
         },
         "left_out": len(with_curves) - len(shown),
-        "best": best_run(rows, main, split) if main else None,
+        "best": best and best_run(best[1], split) | {"chosen": best[2]},
+        "footnote": FOOTNOTE if any(row.stale for row in rows) else "",
     }
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -64,15 +65,11 @@ def compact(value: Any) -> Any:
     return value if isinstance(value, int | str | None) else json.dumps(value)
 
 
-def best_run(rows: Sequence[Row], metric: str, split: str) -> dict[str, Any]:
+def best_run(run: Result, split: str) -> dict[str, Any]:
     """Return confusion matrix and worst examples of the best run; "why" says what is missing."""
-    runs = [run for run in members(rows) if metric in run.metrics]
-    finite = [run for run in runs if math.isfinite(run.metrics[metric])]
-    choose = min if less_is_better(metric, rows) else max
-    run = choose(finite or runs, key=lambda run: run.metrics[metric])
     found: dict[str, Any] = {"run": run.name, "why": [], "worst": []}
     try:
-        predictions = read_predictions(run.folder / f"predictions_{split}.npz")
+        predictions = fitting_predictions(run, split)
         outputs, labels = predictions.outputs, predictions.labels
         losses = losses_of_rows(outputs, labels)
     except (UserError, IndexError, ValueError) as error:
@@ -81,7 +78,7 @@ def best_run(rows: Sequence[Row], metric: str, split: str) -> dict[str, Any]:
     if labels.dtype.kind in "iu":
         size = outputs.shape[1]
         names = names if names and len(names) == size else [str(k) for k in range(size)]
-        if size <= MAX_CLASSES:
+        if size <= MAX_CLASSES:  # the losses have shown that the labels are classes
             confusion = confusion_matrix(outputs.argmax(axis=1), labels, size)
             found |= {"matrix": confusion.tolist(), "classes": names}
     if predictions.starts is not None:

@@ -1,15 +1,18 @@
 """Rows of the table, one for all runs that differ in their seed only, and how the rows differ."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from statistics import mode
+from statistics import fmean, mode
 from typing import Any
 
 from core.base.errors import UsageError, did_you_mean
+from core.base.files import finite_or_none
 from core.base.keys import DEFAULTS, KEYS, decides
 from core.base.monitor import monitored, more_is_better
 from core.results.gathering import Result
@@ -39,6 +42,12 @@ class Row:
         parts = [name[len(start) : len(name) - len(end)] for name in names]
         shown = parts if len(parts) < 5 else [*parts[:2], "...", parts[-1]]
         return f"{start}{{{','.join(shown)}}}{end}"
+
+    @property
+    def stale(self) -> dict[str, dict[str, float | None]] | None:
+        """Numbers that are left out, because they do not fit the run as it is now; by run."""
+        runs = [run for run in self.members if run.stale]
+        return {r.name: {n: finite_or_none(x) for n, x in r.stale.items()} for r in runs} or None
 
     def values(self, metric: str) -> list[float]:
         """Return the metric of every run that has it."""
@@ -74,21 +83,55 @@ def members(rows: Sequence[Row]) -> list[Result]:
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
     """Return the names of all metrics of all runs."""
-    return list(dict.fromkeys(name for run in members(rows) for name in run.metrics))
+    return list(dict.fromkeys(n for run in members(rows) for n in [*run.metrics, *run.stale]))
 
 
 def main_metric(rows: Sequence[Row]) -> str | None:
     """Return the metric that picked the best epoch in most of the runs; None if there is none."""
-    chosen = [(monitored(run.params, run.metrics)[0], run) for run in members(rows)]
-    names = [name for name, run in chosen if name in run.metrics] or metric_names(rows)[:1]
+    chosen = [(monitor(run)[0], run) for run in members(rows)]
+    names = [n for n, run in chosen if n in run.metrics or n in run.stale] or metric_names(rows)[:1]
     return mode(names) if names else None
+
+
+def monitor(run: Result) -> tuple[str, bool]:
+    """Return the metric that picked the best epoch, and whether more is better: as recorded."""
+    if {"monitor", "monitor_mode"} <= run.recorded.keys():
+        return run.recorded["monitor"], run.recorded["monitor_mode"] == "max"
+    names = [*run.metrics, *run.stale, *run.val]
+    with suppress(UsageError):
+        return monitored(run.params, names)
+    return run.params["monitor"], True  # a run of before a name had to say it
 
 
 def less_is_better(metric: str, rows: Sequence[Row]) -> bool:
     """Tell whether less of a metric is better: as the runs that monitor it say, or its name."""
-    found = [monitored(run.params, run.metrics) for run in members(rows)]
+    found = [monitor(run) for run in members(rows)]
     directions = [more for name, more in found if name == metric]
-    return not all(directions) if directions else not more_is_better(metric)
+    return not all(directions) if directions else more_is_better(metric) is False
+
+
+def best_setting(rows: Sequence[Row]) -> tuple[Row, Result, str] | None:
+    """Choose the best row, the run that stands for it, and say by what; None without numbers.
+
+    The validation split chooses, whichever is shown: by the mean over seeds of the metric that most
+    runs monitor. The median seed stands for a row, of an even number the worse one in the middle.
+    """
+    names = [name for run in members(rows) if (name := monitor(run)[0]) in run.val]
+    if not names:
+        return None
+    metric = mode(names)
+    sign = -1 if less_is_better(metric, rows) else 1
+
+    def worth(runs: Sequence[Result]) -> float:
+        mean = sign * fmean(run.val[metric] for run in runs)
+        return mean if math.isfinite(mean) else -math.inf
+
+    found = [(row, [run for run in row.members if metric in run.val]) for row in rows]
+    found.sort(key=lambda pair: pair[0].name)  # of equal ones the first by name
+    row, seeds = max((pair for pair in found if pair[1]), key=lambda pair: worth(pair[1]))
+    run = sorted(seeds, key=lambda run: worth([run]), reverse=True)[len(seeds) // 2]
+    of_seeds = f", mean of {len(seeds)} seeds; {run.name} is the median seed"
+    return row, run, f"by val {metric}" + (of_seeds if len(seeds) > 1 else "")
 
 
 def differing_params(runs: Sequence[Result]) -> list[str]:

@@ -14,7 +14,9 @@ from core.results.rows import Row, differing_params, less_is_better, main_metric
 
 LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": "\\textbackslash{}", "±": "$\\pm$"}
 LATEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "|": "\\textbar{}"}
-LATEX |= {"<": "\\textless{}", ">": "\\textgreater{}", '"': "''"}
+LATEX |= {"†": "$\\dagger$", "<": "\\textless{}", ">": "\\textgreater{}", '"': "''"}
+FOOTNOTE = "† stale: not of the run's best checkpoint and its data as they are now, so in no mean, "
+FOOTNOTE += "comparison or choice; evaluate.py gives new ones"
 MARKDOWN = {sign: f"\\{sign}" for sign in "\\`*_[]|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -54,6 +56,13 @@ def with_deviation(values: Sequence[float]) -> str:
     return digits(mean) + ("" if deviation is None else f" ± {deviation:.2g}")
 
 
+def with_mark(row: Row, metric: str) -> str:
+    """Return a metric as the table shows it: stale numbers do not count, and have a mark."""
+    stale = [run.stale[metric] for run in row.members if metric in run.stale]
+    text = with_deviation(row.values(metric) or stale)
+    return f"{text} †" if stale else text
+
+
 def duration(seconds: float | None) -> str:
     """Return "1:02:03", or "45.2 s" below a minute."""
     if seconds is None or seconds < 60:
@@ -70,7 +79,7 @@ def metric_columns(rows: Sequence[Row]) -> list[Column]:
         found = [row.values(name) for row in rows]
         means, deviations = zip(*map(summary, found), strict=True)
         lows, highs = zip(*(row.intervals.get(name, (None, None)) for row in rows), strict=True)
-        columns.append(Column(name, means, list(map(with_deviation, found)), "metrics"))
+        columns.append(Column(name, means, [with_mark(row, name) for row in rows], "metrics"))
         if name == main:
             ends = zip(lows, highs, strict=True)
             shown = ["" if low is None else f"[{low:.4g}, {high:.4g}]" for low, high in ends]
@@ -97,6 +106,7 @@ def make_columns(rows: Sequence[Row], params: str) -> list[Column]:
         Column("status", [run.status for run in runs]),
         Column("n", [len(row.members) if grouped else None for row in rows]),
         *metric_columns(rows),
+        Column("stale", [row.stale for row in rows], fine=True),
     ]
     for name in names:
         values = [in_common([run.params.get(name) for run in row.members]) for row in rows]
@@ -134,7 +144,7 @@ def sort_rows(rows: list[Row], columns: list[Column], by: str | None, reverse: b
     column = known[by]
     if column.kind == "metrics" and not column.fine and not less_is_better(by, rows):
         reverse = not reverse
-    empty = [text in ("", "nan") for text in column.shown]
+    empty = [digits(value) in ("", "nan") for value in column.values]  # stale ones are no values
 
     def key(i: int) -> tuple[int, float, str]:
         value = None if empty[i] else column.values[i]
@@ -190,19 +200,19 @@ def comma_separated(columns: Sequence[Column]) -> str:
     cells = [
         [c.name, *(json.dumps(value) if isinstance(value, nested) else value for value in c.values)]
         for c in columns
-        if any(value is not None for value in c.values)
+        if any(value is not None for value in c.values) or (c.kind == "metrics" and not c.fine)
     ]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(zip(*cells, strict=True))
     return text.getvalue()
 
 
-def as_json(columns: Sequence[Column], split: str) -> str:
-    """Return a JSON object with one object for each row, all digits; NaN is null."""
+def as_json(columns: Sequence[Column], **facts: Any) -> str:
+    """Return a JSON object with facts, and one object for each row, all digits; NaN is null."""
     rows: list[dict[str, Any]] = [{"metrics": {}, "params": {}} for _ in columns[0].values]
     for column in columns:
         for row, value in zip(rows, column.values, strict=True):
             if value is not None:
                 finite = not isinstance(value, float) or math.isfinite(value)
                 (row[column.kind] if column.kind else row)[column.name] = value if finite else None
-    return json.dumps({"split": split, "rows": rows}, indent=1, allow_nan=False) + "\n"
+    return json.dumps({**facts, "rows": rows}, indent=1, allow_nan=False) + "\n"

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from core.base.classification import confusion_matrix, precision_recall_f1
+from core.base.errors import DataError
 from core.base.params import Params
 from core.reading.outputs import Reading
 from core.task import Task
+
+MOST = 30  # classes whose matrix a person can read
 
 
 def report_classes(
@@ -23,16 +26,26 @@ def report_classes(
     path: Path,
 ) -> None:
     """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
-    kinds = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
-    if not (kinds and outputs.ndim == 2 and labels.ndim == 1 and labels.dtype.kind in "iu"):
+    arrays = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
+    if not (
+        arrays
+        and labels.size
+        and outputs.ndim == 2
+        and labels.ndim == 1
+        and labels.dtype.kind in "iu"
+    ):
         return
     num_classes = outputs.shape[1]
     counted = ~np.isin(labels, reading.ignored)
     outputs, labels = outputs[counted], labels[counted]
     if reading.outputs == "other" or len(labels) == 0:
         return
-    confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
-    names = task.class_names(params) if task.class_names else list(map(str, range(num_classes)))
+    try:
+        confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
+    except DataError as error:
+        logging.warning("No table of the classes: %s", error)
+        return
+    names = _names(task, params, num_classes)
     hits, total = int(np.trace(confusion)), int(confusion.sum())
     logging.info("%d of %d right (%.2f%%)", hits, total, 100 * hits / max(total, 1))
     logging.info("%s", class_table(confusion, names))
@@ -43,14 +56,40 @@ def report_classes(
         logging.warning("No picture of the confusion matrix: pip install matplotlib")
 
 
+def _names(task: Task, params: Params, num_classes: int) -> list[str]:
+    """Return the classes' names, or their numbers if the task has none that fit."""
+    numbers = [str(k) for k in range(num_classes)]
+    try:
+        names = [*map(str, task.class_names(params))] if task.class_names else numbers
+    except Exception as error:  # the task's own code may raise anything
+        logging.warning("Note: class_names fails (%r); the table has numbers instead", error)
+        return numbers
+    if len(names) != num_classes:
+        told = "Note: class_names gives %d names for %d classes; the table has numbers instead"
+        logging.warning(told, len(names), num_classes)
+        return numbers
+    return names
+
+
 def class_table(confusion: np.ndarray, names: Sequence[str]) -> str:
-    """Return text: precision, recall, F1 and number of examples per class, and the matrix."""
+    """Return text: scores and number of examples of each class that occurs, and the matrix.
+
+    Of more than 30 classes it shows those with the lowest F1, and no matrix.
+    """
     width = max(6, *(len(name) for name in names))
     lines = [f"{'class':<{width}}  precision  recall      F1  examples"]
-    for name, (precision, recall, f1), row in zip(
-        names, precision_recall_f1(confusion).T, confusion, strict=True
-    ):
-        lines.append(f"{name:<{width}}  {precision:9.3f}  {recall:6.3f}  {f1:6.3f}  {row.sum():8d}")
+    scores, counts = precision_recall_f1(confusion), confusion.sum(axis=1)
+    occurs = (counts > 0) | confusion.any(axis=0)
+    shown: Any = range(len(names))
+    if len(names) > MOST:
+        lowest = np.argsort(np.where(occurs, scores[2], np.inf), kind="stable")
+        shown = [k for k in lowest[:MOST] if occurs[k]]
+        lines.insert(0, f"{len(shown)} of {len(names)} classes, those with the lowest F1:")
+    for k in shown:
+        p, r, f1 = (f"{score:.3f}" if occurs[k] else "-" for score in scores[:, k])
+        lines.append(f"{names[k]:<{width}}  {p:>9}  {r:>6}  {f1:>6}  {counts[k]:8d}")
+    if len(names) > MOST:
+        return "\n".join(lines)
     cell = max(len(str(confusion.max())), *(len(name) for name in names)) + 1
     lines += ["", f"{'label':<{width}}  predicted as"]
     lines.append(" " * width + " " + "".join(f"{name:>{cell}}" for name in names))
@@ -60,19 +99,24 @@ def class_table(confusion: np.ndarray, names: Sequence[str]) -> str:
 
 
 def plot_confusion(confusion: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
-    """Draw the matrix as a PNG; each row is shaded by its share of the label's examples."""
+    """Draw the matrix as a PNG; each row is shaded by the fraction of the label's examples.
+
+    Of more than 30 classes there are no names and counts.
+    """
     from matplotlib.figure import Figure  # heavy, and needed here only
 
-    size = 2.5 + 0.45 * len(names)
+    size = 2.5 + 0.45 * min(len(names), MOST)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.add_subplot()
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(confusion):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        count = str(confusion[row, column])
-        axes.text(column, row, count, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=90 if len(max(names, key=len)) > 3 else 0)
-    axes.set_yticks(range(len(names)), names)
+    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= MOST:
+        for row, column in np.argwhere(confusion):
+            colour = "white" if fractions[row, column] > 0.5 else "black"
+            count = str(confusion[row, column])
+            axes.text(column, row, count, ha="center", va="center", color=colour)
+        rotation = 90 if len(max(names, key=len)) > 3 else 0
+        axes.set_xticks(range(len(names)), names, rotation=rotation)
+        axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="label", title=title)
     figure.savefig(path, dpi=120)

@@ -2,16 +2,22 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from core.base.files import append_row, write_numbers
+from core.base.files import write_numbers
+from core.base.keys import KEYS, decides
 from core.base.predictions import write_predictions
-from core.data.folder import synthetic_note
+from core.data.folder import fingerprint, synthetic_note
 from core.run.classes import report_classes
+from core.run.folder import add_evaluation, read_resolved
 from core.run.log import format_metrics
 from core.run.restoring import Restored
 from core.run.run import wants_predictions
 from core.task import Loader
+from core.training.checkpoint import find_checkpoint
 from core.training.tally import Tally
+
+CHANGE_NUMBERS = ("task", "seed", "val_split", "precision")  # of the framework's keys
 
 
 def write_evaluation(
@@ -23,33 +29,50 @@ def write_evaluation(
     tally: Tally,
     save_predictions: bool,
 ) -> None:
-    """Write the metrics and, if asked for, the predictions of a split; log a table of its classes.
+    """Write an evaluation's numbers and, if asked for, predictions; log a table of the classes.
 
-    Args:
-        folder: of the run; the names of the files there say split and checkpoint.
-        restored: the checkpoint that was evaluated.
-        split: its name.
-        loader: of the split; its ids go into the predictions.
-        values: metrics and losses of the whole split.
-        tally: its outputs and labels, as far as they were kept.
-        save_predictions: whether they are written whatever their size and the params say.
+    The files' names say split and checkpoint; and data or settings that are not the run's own.
+    Predictions are written if the params say so, or `save_predictions` whatever their size.
     """
     logging.info("%s, %s examples: %s", split, loader.num_examples, format_metrics(values))
-    path, params, task = restored.path, restored.params, restored.task
-    source = path.name.split(".")[0]
+    path, params, task, data_dir = restored.path, restored.params, restored.task, restored.data_dir
+    source = stem = path.name.removesuffix(".pt").removesuffix(".pth.tar")
+    shown = path.name
     if path.parent.resolve() != folder.resolve():  # another run's checkpoint
-        source = f"{path.parent.name}_{source}"
+        source, shown = f"{path.parent.name}_{stem}", str(path)
+    elif find_checkpoint(folder, stem).name != path.name:  # best.pth.tar beside best.pt
+        source = path.name
+    data, overrides = fingerprint(data_dir, folder), changed_settings(restored)
+    of_run = read_resolved(folder).get("data", {}).get("sha256", data["sha256"])
+    marks = [] if of_run == data["sha256"] else [f"_on_{data_dir.resolve().name}"]
+    marks += [f"_with_{key}" for key in overrides]
+    source += "".join(marks)
     name = f"{split}_{source}"
     write_numbers(folder / f"metrics_{name}.json", values)
-    row = {"split": split, "checkpoint": path.name, "epoch": restored.content.get("epoch")}
-    append_row(folder / "evaluations.jsonl", row)
+    facts = {"precision": params.precision, "overrides": overrides}
+    facts["data"] = {"folder": str(data_dir), **data}
+    checkpoint = shown, restored.content, restored.sha256
+    add_evaluation(folder, checkpoint, values, split=split, **facts)
+    if marks:
+        logging.warning("Note: of other data or settings than the run's: metrics_%s.json", name)
     outputs, labels = tally.arrays()
     if save_predictions or (source == "best" and wants_predictions(params, tally)):
         target = folder / f"predictions_{split if source == 'best' else name}.npz"
-        write_predictions(target, outputs, labels, loader.ids)
+        made_of = {"checkpoint": restored.sha256, "data": data["sha256"]}
+        write_predictions(target, outputs, labels, loader.ids, **made_of)
         logging.info("Predictions written to %s", target)
-    made_up = synthetic_note(restored.data_dir) is not None
+    made_up = synthetic_note(data_dir) is not None
     title = f"{split}, {path.name}" + ("\n(made-up data)" if made_up else "")
-    report_classes(
-        outputs, labels, restored.reading, task, params, title, folder / f"confusion_{name}.png"
-    )
+    picture = folder / f"confusion_{name}.png"
+    report_classes(outputs, labels, restored.reading, task, params, title, picture)
+
+
+def changed_settings(restored: Restored) -> dict[str, Any]:
+    """Return what --set changes of the checkpoint's params and a net's numbers depend on."""
+    stored = restored.content.get("params", {})
+    return {
+        name: value
+        for name, value in restored.overrides.items()
+        if (name in CHANGE_NUMBERS or name not in KEYS) and decides(name)
+        if name not in stored or stored[name] != value
+    }

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from core.base.errors import UsageError
-from core.base.files import write_json, write_numbers
+from core.base.files import append_row, checkpoint_hash, finite_or_none, write_json, write_numbers
 from core.base.params import ROOT, task_folder
 from core.base.parsing import read_mapping
 from core.data.folder import synthetic_note
@@ -24,25 +24,14 @@ from core.training.checkpoint import commit
 
 RESOLVED = "params.resolved.json"
 STATUS = "status.json"
+EVALUATIONS = "evaluations.jsonl"
 # What a run writes into its folder, and --overwrite removes.
-OUTPUTS = (
-    RESOLVED,
-    STATUS,
-    "times.jsonl",
-    "metrics.jsonl",
-    "last.pt",
-    "previous.pt",
-    "best.pt",
-    "metrics_*_weights.json",
-    "metrics_*_best.json",
-    "metrics_*_last.json",
-    "predictions_*.npz",
-    "confusion_*.png",
-    "evaluations.jsonl",
-    "evaluate.log",
-    "console.log",
-    "events.out.tfevents.*",
-)
+OUTPUTS = [RESOLVED, STATUS, EVALUATIONS, "metrics.jsonl", "times.jsonl", "console.log"]
+OUTPUTS += ["last.pt", "previous.pt", "best.pt", "predictions_*.npz", "confusion_*.png"]
+OUTPUTS += ["metrics_*_weights.json", "metrics_*_best.json", "metrics_*_last.json"]
+OUTPUTS += ["metrics_*_best_*.json", "metrics_*_last_*.json", "evaluate.log"]
+OUTPUTS += ["events.out.tfevents.*"]
+Evaluated = tuple[str, Mapping[str, Any], str | None]  # a checkpoint: name, content, SHA-256
 
 
 def read_resolved(folder: Path) -> dict[str, Any]:
@@ -63,8 +52,26 @@ def remove_outputs(folder: Path) -> None:
 
 def write_save(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
     """Write the checkpoints of a save, and then the JSON results that repeat what they hold."""
-    commit(folder, last, best)
+
+    def tie(path: Path, content: Mapping[str, Any]) -> None:
+        params, checkpoint = content["params"], (path.name, content, checkpoint_hash(path))
+        facts = {"precision": params["precision"], "overrides": {}}
+        facts["data"] = {"folder": params["data_dir"], **content["data"]}
+        add_evaluation(folder, checkpoint, content["metrics"], split="val", **facts)
+
+    commit(folder, last, best, tie)
     write_results(folder, last)
+
+
+def add_evaluation(
+    folder: Path, checkpoint: Evaluated, values: Mapping[str, Any], **facts: Any
+) -> None:
+    """Add a row to evaluations.jsonl: values, the checkpoint that they are of, and `facts`."""
+    name, content, sha256 = checkpoint
+    place = {"file": name, "epoch": content.get("epoch"), "step": content.get("step")}
+    numbers = {name: finite_or_none(float(value)) for name, value in values.items()}
+    row = {**facts, "checkpoint": {**place, "sha256": sha256}, "values": numbers}
+    append_row(folder / EVALUATIONS, row)
 
 
 def write_results(folder: Path, last: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The log of a run, on the terminal and in a file, and its rows for TensorBoard."""
 
-import importlib.util
 import logging
 import sys
 from collections.abc import Iterator, Mapping
@@ -8,14 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.base.errors import UsageError, UserError
+from core.base.errors import UserError
+
+TERMINAL, FILE = "run's terminal", "run's file"  # names of the handlers of `open_log`
+FORMATS = {TERMINAL: "%(message)s", FILE: "%(asctime)s:%(levelname)s: %(message)s"}
 
 
-class _OurHandler:
-    """Marks the handlers that open_log put in place, so that a second call replaces them."""
-
-
-class _File(_OurHandler, logging.FileHandler):
+class _File(logging.FileHandler):
     failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
@@ -25,29 +23,23 @@ class _File(_OurHandler, logging.FileHandler):
             print(f"Note: {self.baseFilename}: {sys.exc_info()[1]}; the log ends", file=sys.stderr)
 
 
-class _Terminal(_OurHandler, logging.StreamHandler):
-    pass
-
-
 def open_log(path: str | Path | None) -> None:
     """Send `logging.info(...)` and above to the terminal, and to the end of a file if given."""
     close_log()
-    logger = logging.getLogger()
-    logger.setLevel(logging.INFO)
-    terminal = _Terminal()
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(terminal)
-    if path is None:
-        return
-    file = _File(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s:%(levelname)s: %(message)s"))
-    logger.addHandler(file)
+    logging.getLogger().setLevel(logging.INFO)
+    handlers: dict[str, logging.Handler] = {TERMINAL: logging.StreamHandler()}
+    if path is not None:
+        handlers[FILE] = _File(path, encoding="utf-8")
+    for name, handler in handlers.items():
+        handler.set_name(name)
+        handler.setFormatter(logging.Formatter(FORMATS[name]))
+        logging.getLogger().addHandler(handler)
 
 
 def close_log() -> None:
     """Take down what open_log put in place."""
     logger = logging.getLogger()
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _OurHandler)]:
+    for handler in [handler for handler in logger.handlers if handler.name in FORMATS]:
         logger.removeHandler(handler)
         handler.close()
 
@@ -63,7 +55,7 @@ def logging_to(path: str | Path | None) -> Iterator[None]:
         yield
     except Exception as error:
         for handler in logging.getLogger().handlers:
-            if isinstance(handler, _Terminal):
+            if handler.name == TERMINAL:
                 handler.setLevel(logging.CRITICAL + 1)
         logging.error(error, exc_info=not isinstance(error, UserError | OSError))
         raise
@@ -74,14 +66,6 @@ def logging_to(path: str | Path | None) -> Iterator[None]:
 def format_metrics(metrics: Mapping[str, float]) -> str:
     """Return "accuracy: 0.935, loss: 0.212"."""
     return ", ".join(f"{name}: {value:.4g}" for name, value in metrics.items())
-
-
-def check_tensorboard() -> None:
-    """Raise UsageError if the package is missing that `tensorboard: true` needs."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise UsageError(
-            "'tensorboard' is true, but the package is missing: pip install tensorboard"
-        )
 
 
 class Board:

@@ -4,11 +4,11 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from core.base.errors import Stopped, UsageError, spelled
-from core.base.files import remove_leftovers
 from core.base.keys import DEFAULTS, deciding
 from core.base.monitor import check_monitor
 from core.base.params import Params, find_params_file, load_params, parse_overrides
@@ -19,7 +19,7 @@ from core.machine.environment import cores_per_process
 from core.machine.locks import one_writer
 from core.machine.signals import Stop
 from core.run.folder import STATUS, hash_code, read_resolved, write_status
-from core.run.log import check_tensorboard, logging_to
+from core.run.log import logging_to
 from core.run.run import Run, refuse
 from core.task import Task, load_task
 from core.training.checkpoint import CheckpointError, find_checkpoint, read_checkpoint, read_newest
@@ -129,7 +129,8 @@ def _decide(
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return what a Run is made of, and the checkpoint that it goes on or starts from."""
     path = find_params_file(folder)
-    remove_leftovers(folder)
+    for leftover in folder.glob(".*.tmp"):  # of writers that were killed
+        leftover.unlink(missing_ok=True)
     notes: list[str] = []
     last = None if overwrite else read_newest(folder, notes)
     if last is not None and last["best"] is not None:
@@ -155,7 +156,10 @@ def _decide(
                 f"{folder}: this run has begun already, so --restore_file would discard what it "
                 "did.\nStart in a folder of its own, or add --overwrite."
             )
-        restored = _read_restore_file(folder, str(restore_file), overwrite)
+        found = find_checkpoint(folder, str(restore_file))
+        if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
+            raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
+        restored = read_checkpoint(found)
     same = before is not None and before.get("processes", 1) == processes.world_size()
     _fill_in(params, before["params"] if before else {}, same)
     code, old_code = hash_code(task.name), earlier.get("code", {})
@@ -188,14 +192,6 @@ def _forgotten(
     return [told] if options else []
 
 
-def _read_restore_file(folder: Path, name: str, overwrite: bool) -> dict[str, Any]:
-    """Read the checkpoint that a new run starts from."""
-    found = find_checkpoint(folder, name)
-    if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
-        raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
-    return read_checkpoint(found)
-
-
 def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -> None:
     """Decide what the params leave to the machine; a run keeps what it began with.
 
@@ -205,8 +201,9 @@ def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -
     device = pick_device(params.device)
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
-    if params.tensorboard:
-        check_tensorboard()
+    if params.tensorboard and find_spec("tensorboard") is None:
+        told = "'tensorboard' is true, but the package is missing: pip install tensorboard"
+        raise UsageError(told)
     if params.num_threads is None:
         params.num_threads = began_with["num_threads"] if same_processes else cores_per_process()
     if params.precision == "auto":

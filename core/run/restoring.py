@@ -1,7 +1,6 @@
 """Restoring a net from a checkpoint, for whatever uses it: evaluate, predict, check, results."""
 
 import logging
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.base.files import checkpoint_hash
 from core.base.keys import DEFAULTS, decides
 from core.base.params import (
     Params,
@@ -39,6 +39,8 @@ class Restored:
     params: Params
     task: Task
     reading: Reading  # what outputs and labels mean
+    sha256: str | None  # of the checkpoint
+    overrides: dict[str, Any]  # of the command line
 
     @property
     def loader_params(self) -> dict[str, Any]:
@@ -71,19 +73,16 @@ class Restored:
 def restore(
     folder: Path, name: str, data_dir: str | None = None, settings: Sequence[str] = ()
 ) -> Restored:
-    """Read a checkpoint of a run, with the params that it was made with.
+    """Read a checkpoint of a run ("best", "last" or a path) with the params that it was made with.
 
-    Machine and data folder are as the run last used them. A checkpoint that holds no params, such
-    as one of the CS230 template, takes those of the file.
-
-    Args:
-        folder: of the run.
-        name: "best", "last" or a path.
-        data_dir: another folder of data; None for that of the run.
-        settings: key=value strings of the command line.
+    Machine and data folder are as the run last used them, if no `data_dir` is given; `settings` are
+    the command line's key=value strings. A checkpoint without params, such as one of the CS230
+    template, takes those of the file.
     """
     path = checkpoint.find_checkpoint(folder, name)
-    content = checkpoint.read_checkpoint(path)
+    sha256, content = checkpoint_hash(path), checkpoint.read_checkpoint(path)
+    while sha256 != (sha256 := checkpoint_hash(path)):  # training has replaced it meanwhile
+        content = checkpoint.read_checkpoint(path)
     if stored := content.get("params"):
         last_used = read_resolved(folder).get("params", {})
         machine = {n: last_used[n] for n in DEFAULTS if n in last_used and not decides(n)}
@@ -100,9 +99,5 @@ def restore(
     if data_dir is not None:
         params.data_dir = data_dir
     reading = Reading.of(content["reading"]) if "reading" in content else Reading(outputs="logits")
-    return Restored(path, content, params, reading.apply(load_task(params.task)), reading)
-
-
-def restore_from_args(args: Namespace) -> Restored:
-    """Read the checkpoint that a script's command line names."""
-    return restore(args.model_dir, args.restore_file, args.data_dir, args.settings)
+    task = reading.apply(load_task(params.task))
+    return Restored(path, content, params, task, reading, sha256, overrides)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core.base.errors import UsageError, listed
-from core.base.files import append_row, finite_or_none
+from core.base.files import append_row, checkpoint_hash, finite_or_none
 from core.base.keys import deciding
 from core.base.monitor import monitored
 from core.base.params import Params
@@ -157,10 +157,11 @@ class Run:
             "params": self.in_force,
             "overrides": self.overrides,
             "restore_file": self.restore_file,
-            "monitored": monitored(self.params.dict, self.task.metrics),
             "resumed_with": {name: new for name, (_, new) in self.changed.items()},
             "code_changed": [*earlier, *self.code_changed],
         }
+        name, more = monitored(self.params.dict, self.task.metrics)
+        facts |= {"monitor": name, "monitor_mode": "max" if more else "min"}
         files.write_resolved(self.folder, facts, self.task.name, self.data_dir, self.data)
         self.write_status("running", state)
         self.board = Board(self.folder, state.step) if self.params.tensorboard else None
@@ -257,7 +258,8 @@ class Run:
         """Write the outputs of the validation split, if the params ask for as much."""
         if self.is_main and wants_predictions(self.params, tally):
             path = self.folder / "predictions_val.npz"
-            write_predictions(path, *tally.arrays(), loader.ids)
+            best, data = checkpoint_hash(self.folder / "best.pt"), self.data["sha256"]
+            write_predictions(path, *tally.arrays(), loader.ids, checkpoint=best, data=data)
 
     def finish(self, state: State) -> int:
         """Note that all is done; returns the exit code."""

@@ -6,10 +6,9 @@ Plain torch.load does not mind the seal, and does not check it.
 
 import hashlib
 import logging
-import struct
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,11 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from core.base.errors import UsageError, UserError, did_you_mean, listed
-from core.base.files import link_or_copy, replacing
+from core.base.files import MAGIC, SEAL, link_or_copy, replacing
 
 ARRAY = "NumPy array"
-MAGIC = b"SEALED01"
-SEAL = struct.Struct("<32sQ8s")  # SHA-256, length of what it covers, MAGIC
 
 
 class CheckpointError(UserError):
@@ -207,13 +204,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def commit(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
+def commit(
+    folder: Path,
+    last: Mapping[str, Any],
+    best: Mapping[str, Any] | None,
+    tie: Callable[[Path, Mapping[str, Any]], None] = lambda path, content: None,
+) -> None:
     """Write the checkpoints of one save in the order best, previous, last.
 
-    The rename of `last.pt` is the moment at which the save counts.
+    The rename of `last.pt` is the moment at which the save counts. Before it, `tie` may note which
+    numbers belong to the new `best.pt`.
     """
     if best is not None:
         write_checkpoint(folder / "best.pt", best)
+        tie(folder / "best.pt", best)
     if (folder / "last.pt").exists():
         link_or_copy(folder / "last.pt", folder / "previous.pt")
     write_checkpoint(folder / "last.pt", last)

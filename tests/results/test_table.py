@@ -237,14 +237,12 @@ def test_the_params_that_differ_are_columns_or_those_asked_for(zoo: Path) -> Non
 
 
 def test_the_test_split_is_shown_when_asked_for_and_its_looks_are_counted(
-    zoo: Path, tmp_path: Path, data: Path
+    tmp_path: Path, signs: Path
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(zoo / "seed_1", folder)
-    shutil.copytree(data, tmp_path / "data")
-    shutil.copytree(data / "val_signs", tmp_path / "data" / "test_signs")
+    folder = ready(tmp_path / "run")
+    assert run(folder, signs) == 0
     for _ in range(2):
-        score(folder, "--data_dir", str(tmp_path / "data"))
+        score(folder)
     row = table(tmp_path, "--split", "test")["run"]
     assert float(row["accuracy"]) == results(folder, "test_best")["accuracy"]
     assert row["test looks"] == "2"
