@@ -34,8 +34,8 @@ def test_of_a_thousand_classes_the_worst_are_shown(
     report(tmp_path / "drawn.png", 1000, task)
     assert "30 of 1000 classes, those with the lowest F1" in caplog.text
     assert len(caplog.text.splitlines()) < 45
-    width, height = Image.open(tmp_path / "drawn.png").size
-    assert max(width, height) < 3000
+    with Image.open(tmp_path / "drawn.png") as picture:
+        assert max(picture.size) < 3000
 
 
 def test_of_few_classes_all_are_shown(
