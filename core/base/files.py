@@ -59,12 +59,6 @@ def link_or_copy(path: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; the caller is the only writer."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` outlast a power cut, where the system lets a folder be synced."""
     if os.name == "posix":
@@ -91,11 +85,6 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_numbers(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Write numbers (floats, 0-d arrays or tensors) as JSON; what is not finite becomes null."""
-    write_json(path, {name: finite_or_none(float(value)) for name, value in values.items()})
-
-
 def append_row(path: Path, row: Mapping[str, Any]) -> int:
     """Add one JSON object as a line at the end of a file; returns the file's new length."""
     with named(path), path.open("a", encoding="utf-8") as file:
@@ -111,12 +100,8 @@ def parse_rows(content: bytes) -> tuple[list[dict[str, Any]], bool]:
     What follows a line that is damaged, or cut short by a kill, is left out.
     """
     *lines, end = content.split(b"\n")
-    with suppress(ValueError, RecursionError):  # all at once, which is faster
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-        if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
-            return rows, not end
     rows = []
     with suppress(ValueError, TypeError, RecursionError):
         for line in lines:
             rows.append(dict(json.loads(line)))
-    return rows, False
+    return rows, not end and len(rows) == len(lines)

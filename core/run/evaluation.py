@@ -3,10 +3,11 @@
 import logging
 from pathlib import Path
 
-from core.base.files import append_row, write_numbers
+from core.base.files import append_row
 from core.base.predictions import write_predictions
 from core.data.folder import synthetic_note
 from core.run.classes import report_classes
+from core.run.folder import write_numbers
 from core.run.log import format_metrics
 from core.run.restoring import Restored
 from core.run.run import wants_predictions

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from core.base.errors import UsageError
-from core.base.files import write_json, write_numbers
+from core.base.files import finite_or_none, write_json
 from core.base.params import ROOT, task_folder
 from core.base.parsing import read_mapping
 from core.data.folder import synthetic_note
@@ -25,24 +25,10 @@ from core.training.checkpoint import commit
 RESOLVED = "params.resolved.json"
 STATUS = "status.json"
 # What a run writes into its folder, and --overwrite removes.
-OUTPUTS = (
-    RESOLVED,
-    STATUS,
-    "times.jsonl",
-    "metrics.jsonl",
-    "last.pt",
-    "previous.pt",
-    "best.pt",
-    "metrics_*_weights.json",
-    "metrics_*_best.json",
-    "metrics_*_last.json",
-    "predictions_*.npz",
-    "confusion_*.png",
-    "evaluations.jsonl",
-    "evaluate.log",
-    "console.log",
-    "events.out.tfevents.*",
-)
+OUTPUTS = [RESOLVED, STATUS, "times.jsonl", "metrics.jsonl", "last.pt", "previous.pt", "best.pt"]
+OUTPUTS += ["metrics_*_weights.json", "metrics_*_best.json", "metrics_*_last.json"]
+OUTPUTS += ["predictions_*.npz", "confusion_*.png", "evaluations.jsonl", "evaluate.log"]
+OUTPUTS += ["console.log", "events.out.tfevents.*"]
 
 
 def read_resolved(folder: Path) -> dict[str, Any]:
@@ -73,6 +59,11 @@ def write_results(folder: Path, last: Mapping[str, Any]) -> None:
         write_numbers(folder / "metrics_val_last_weights.json", last["metrics"])
     if last["best"] is not None:
         write_numbers(folder / "metrics_val_best_weights.json", last["best"]["metrics"])
+
+
+def write_numbers(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write numbers (floats, 0-d arrays or tensors) as JSON; what is not finite becomes null."""
+    write_json(path, {name: finite_or_none(float(value)) for name, value in values.items()})
 
 
 def write_status(folder: Path, state: str, **facts: Any) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from core.base.errors import Stopped, UsageError
-from core.base.files import remove_leftovers
 from core.base.keys import DEFAULTS, deciding
 from core.base.monitor import check_monitor
 from core.base.params import Params, find_params_file, load_params, parse_overrides
@@ -128,7 +127,8 @@ def _decide(
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return what a Run is made of, and the checkpoint that it goes on or starts from."""
     path = find_params_file(folder)
-    remove_leftovers(folder)
+    for leftover in folder.glob(".*.tmp"):  # of writers that were killed
+        leftover.unlink(missing_ok=True)
     notes: list[str] = []
     last = None if overwrite else read_newest(folder, notes)
     before = None if last is None else {name: last[name] for name in FACTS if name in last}

@@ -84,7 +84,7 @@ def restore(
         values = DEFAULTS | machine | stored
     else:
         values = load_params(find_params_file(folder), {})[0].dict
-    overrides = check_values(parse_overrides(settings), "--set")
+    overrides = check_values(parse_overrides(settings), "--set", beside=values)
     params = Params.of(values | overrides, path)
     task_folder(params.task, "--set" if "task" in overrides else str(path))
     for warning in check_names(overrides, params.task, "--set", beside=values):
