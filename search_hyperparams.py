@@ -93,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules = ["train", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)
 
+    from core.run.code import import_task  # imports torch, as the launcher does
     from core.search import loop, report, study
-    from core.task import load_task  # imports torch, as the launcher does
 
-    names = [*load_task(params.task).metrics, "loss"]
+    names = [*import_task(params.task).metrics, "loss"]
     check_monitor(params.dict, names, complete=False)
     metric, more = monitored(params.dict, names)
     with study.open_study(args.parent_dir, args.storage, settings, more) as opened:

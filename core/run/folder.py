@@ -1,6 +1,5 @@
 """The files of a run's folder, but for its checkpoints and its logs."""
 
-import hashlib
 import os
 import platform
 import socket
@@ -15,11 +14,12 @@ import torch
 
 from core.base.errors import UsageError
 from core.base.files import finite_or_none, write_json
-from core.base.params import ROOT, task_folder
+from core.base.params import ROOT
 from core.base.parsing import read_mapping
 from core.data.folder import synthetic_note
 from core.machine import processes
 from core.machine.devices import pick_device
+from core.run.code import hash_code
 from core.training.checkpoint import commit
 
 RESOLVED = "params.resolved.json"
@@ -70,14 +70,6 @@ def write_status(folder: Path, state: str, **facts: Any) -> None:
     """Write how a run stands ("running", "interrupted", "failed", "finished"), and more facts."""
     holder = {"host": socket.gethostname(), "pid": os.getpid()}
     write_json(folder / STATUS, {"state": state, **facts, **holder})
-
-
-def hash_code(task: str) -> dict[str, str]:
-    """Return a hash of every Python file of a task's package, by path."""
-    return {
-        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in sorted(task_folder(task, "task").glob("*.py"))
-    }
 
 
 def _git(*args: str) -> str | None:

@@ -24,8 +24,9 @@ from core.data.fetching import fetch_loaders
 from core.data.folder import find_data_dir
 from core.machine.devices import place_net, start
 from core.machine.environment import usable_cores
+from core.run.code import import_task
 from core.run.folder import read_resolved
-from core.task import Loader, Task, load_task
+from core.task import Loader, Task
 from core.training import checkpoint
 
 
@@ -68,13 +69,8 @@ def restore(
     """Read a checkpoint of a run, with the params that it was made with.
 
     Machine and data folder are as the run last used them. A checkpoint that holds no params, such
-    as one of the CS230 template, takes those of the file.
-
-    Args:
-        folder: of the run.
-        name: "best", "last" or a path.
-        data_dir: another folder of data; None for that of the run.
-        settings: key=value strings of the command line.
+    as one of the CS230 template, takes those of the file. `name` is "best", "last" or a path;
+    `settings` are key=value strings of the command line.
     """
     path = checkpoint.find_checkpoint(folder, name)
     content = checkpoint.read_checkpoint(path)
@@ -93,7 +89,7 @@ def restore(
         params.num_threads = min(params.num_threads, usable_cores())
     if data_dir is not None:
         params.data_dir = data_dir
-    task = replace(load_task(params.task), labelled=content.get("labelled", True))
+    task = replace(import_task(params.task), labelled=content.get("labelled", True))
     return Restored(path, content, params, task)
 
 
