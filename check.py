@@ -23,8 +23,8 @@ from core.check.checks import CHECKS, report
 from core.check.subject import Subject
 from core.data.folder import find_data_dir
 from core.machine.script import common_parser, reports_errors
+from core.run.code import import_task
 from core.run.folder import read_resolved
-from core.task import load_task
 from core.training.checkpoint import read_newest
 
 
@@ -71,7 +71,7 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
     params, warnings = load_params(path, overrides)
     for note in notes + warnings:
         print(f"note: {note}")
-    data_dir = find_data_dir(params, load_task(params.task))
+    data_dir = find_data_dir(params, import_task(params.task))
     seed = random.SystemRandom().randrange(1000) if args.seed is None else args.seed
     subjects: list[Subject] = []
 

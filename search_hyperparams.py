@@ -93,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules = ["train", f"{params.task}.net", f"{params.task}.data_loader"]
     launcher = None if args.report else Launcher(train_trial, modules)
 
+    from core.run.code import import_task  # imports torch, as the launcher does
     from core.search import loop, report, study
-    from core.task import load_task  # imports torch, as the launcher does
 
-    metrics = load_task(params.task).metrics
+    metrics = import_task(params.task).metrics
     check_monitor(params.dict, metrics)
     metric, more = monitored(params.dict, metrics)
     with study.open_study(args.parent_dir, args.storage, settings, more) as opened:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.base.files import write_numbers
+from core.run.folder import write_numbers
 from core.run.log import open_log
 from core.training.checkpoint import (
     CheckpointError,

@@ -110,11 +110,6 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_numbers(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Write numbers (floats, 0-d arrays or tensors) as JSON; what is not finite becomes null."""
-    write_json(path, {name: finite_or_none(float(value)) for name, value in values.items()})
-
-
 def append_row(path: Path, row: Mapping[str, Any]) -> int:
     """Add one JSON object as a line at the end of a file; returns the file's new length."""
     with named(path), path.open("a", encoding="utf-8") as file:

@@ -3,14 +3,23 @@
 `python -m core.base.keys` prints them as the table that stands in README.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import ge, gt, le, lt
 from typing import Any
 
 from core.base.errors import UsageError
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 KINDS |= {dict: "a mapping"}
+
+
+def of_type(value: Any, wanted: type) -> Any:
+    """Return a number as the int or float that is wanted, however it is spelt: 1, 1.0 or 1e0."""
+    if wanted is float and type(value) is int:
+        return float(value)
+    whole = wanted is int and type(value) is float and value.is_integer()
+    return int(value) if whole else value
 
 
 @dataclass(frozen=True)
@@ -39,33 +48,28 @@ class Key:
         if self.choices:
             *others, last = [str(choice).lower() for choice in self.choices]
             words = f"{', '.join(others)} or {last}"
-        bounds = [("above", self.above), ("of at least", self.low)]
-        bounds += [("below", self.below), ("of at most", self.high)]
-        limits = [f"{word} {bound}" for word, bound in bounds if bound is not None]
+        limits = [f"{word} {bound}" for word, bound, _ in self._limits()]
         words = " ".join([words, " and ".join(limits)]) if limits else words
         return words + (", or null" if self.optional or self.default is None else "")
 
     def check(self, value: Any, where: str) -> Any:
-        """Return `value`, as a float where a float is wanted; UsageError if it is not allowed."""
+        """Return `value`, as the kind of number that is wanted; UsageError if it is not allowed."""
         if value is None and (self.optional or self.default is None):
             return None
-        if self.type is float and type(value) is int:
-            value = float(value)
+        value = of_type(value, self.type)
         if self.choices:
             allowed = any(type(value) is type(c) and value == c for c in self.choices)
         else:
-            allowed = type(value) is self.type and self._in_range(value)
+            allowed = type(value) is self.type
+            allowed = allowed and all(within(value, bound) for _, bound, within in self._limits())
         if not allowed:
             raise UsageError(f"{where}: {self.name!r} is {value!r}, want {self.wanted()}")
         return value
 
-    def _in_range(self, value: Any) -> bool:
-        return (
-            (self.low is None or value >= self.low)
-            and (self.high is None or value <= self.high)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
+    def _limits(self) -> list[tuple[str, Any, Callable[[Any, Any], bool]]]:
+        limits = [("above", self.above, gt), ("of at least", self.low, ge)]
+        limits += [("below", self.below, lt), ("of at most", self.high, le)]
+        return [limit for limit in limits if limit[1] is not None]
 
 
 def _choice(choices: tuple[Any, ...], name: str, meaning: str, machine: bool = False) -> Key:
@@ -127,10 +131,7 @@ DEFAULTS = {key.name: key.default for key in _KEYS}
 
 
 def decides(name: str, to_the_bit: bool = True) -> bool:
-    """Tell whether a param decides the result of a run.
-
-    The number of threads decides the last bits only.
-    """
+    """Tell whether a param decides the result; the number of threads decides the last bits only."""
     if name in ("data_dir", "cuda") or (name == "num_threads" and not to_the_bit):
         return False
     return name not in KEYS or not KEYS[name].machine

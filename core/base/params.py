@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from core.base.errors import UsageError, did_you_mean
 from core.base.files import write_json
-from core.base.keys import DEFAULTS, KEYS
-from core.base.parsing import parse_yaml, read_mapping
+from core.base.keys import DEFAULTS, KEYS, of_type
+from core.base.parsing import looks_like, parse_yaml, read_mapping, scalars
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +19,7 @@ class MissingKeyError(UsageError, AttributeError):
 
 
 class Params:
-    """Hyperparameters as attributes, `params.learning_rate`, of a JSON or YAML file."""
+    """Hyperparameters of a JSON or YAML file, as attributes: `params.learning_rate`."""
 
     __slots__ = ("__dict__", "_path")
 
@@ -74,8 +74,8 @@ def find_params_file(model_dir: str | Path) -> Path:
         raise UsageError(f"{folder}: no such folder")
     found = [path for name in ("params.json", "params.yaml") if (path := folder / name).exists()]
     if len(found) != 1:
-        holds = "both params.json and" if found else "neither params.json nor"
-        raise UsageError(f"{folder}: holds {holds} params.yaml, want one of them")
+        pair = "both params.json and" if found else "neither params.json nor"
+        raise UsageError(f"{folder}: holds {pair} params.yaml, want one of them")
     return found[0]
 
 
@@ -89,7 +89,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         if name in overrides:
             raise UsageError(f"--set: key {name!r} is given twice")
         try:
-            overrides[name] = parse_yaml(text)
+            overrides[name] = parse_yaml(text, name)
         except UsageError as error:
             raise UsageError(f"--set {setting}: {error}") from error
     return overrides
@@ -103,25 +103,35 @@ def task_folder(task: str, where: str) -> Path:
         raise UsageError(f"{where}: 'task' is {task!r}, want a dotted name such as 'model'")
     for name in ("net.py", "data_loader.py"):
         if not (folder / name).is_file():
-            missing = (folder / name).relative_to(ROOT).as_posix()
-            raise UsageError(f"{where}: 'task' is {task!r}, but there is no {missing}")
+            wanted = f"but there is no {'/'.join(names)}/{name}"
+            raise UsageError(f"{where}: 'task' is {task!r}, {wanted}")
     return folder
 
 
 def check_names(
     values: dict[str, Any], task: str, where: str, beside: Iterable[str] = ()
 ) -> list[str]:
-    """Return a warning for every key of `values`, which `where` holds, that nothing seems to read.
+    """Return a warning for every key that nothing seems to read, or whose string may be a slip.
 
-    A key is known when it is declared, or occurs as a word in a Python file of the task's
-    top-level package. UsageError: an unknown key resembles one that is absent, be it declared, a
-    `params.<name>` of the task, or of `beside`, which `values` may be meant to override.
+    A key is known when it is declared, or a word in a Python file of the task's top-level package.
+    `where` names the source of `values`, which may be meant to override the keys of `beside`.
+
+    Raises:
+        UsageError: an unknown key resembles a declared key, a `params.<name>` of the task or a key
+            of `beside` that is itself absent from `values`; a string is "true" or "false".
     """
     top = ROOT / task.split(".")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(top.rglob("*.py")))
     words = set(re.findall(r"\w+", code))
     absent = {*KEYS, *re.findall(r"\bparams\.(\w+)", code), *beside} - set(values)
     warnings = []
+    own = {n: v for n, v in values.items() if n not in KEYS or isinstance(v, dict)}
+    for name, text in scalars(own):
+        if isinstance(text, str) and (other := looks_like(text)):
+            found = f"{where}: {name!r} is the string {text!r}"
+            if text.strip().lower() in ("true", "false"):
+                raise UsageError(f"{found}, which code takes for true; write it without quotes")
+            warnings.append(f"{found}; if {other} is meant, write it as such")
     for name in (name for name in values if name not in KEYS and name not in words):
         if hint := did_you_mean(name, sorted(absent)):
             raise UsageError(f"{where}: unknown key {name!r}{hint}")
@@ -129,19 +139,27 @@ def check_names(
     return warnings
 
 
-def check_values(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return `values` with every declared key checked for its type and range."""
+def check_values(
+    values: dict[str, Any], where: str, beside: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return `values` with every declared key checked for its type and range.
+
+    A number of another key is of the type that it has in `beside`, however it is spelt.
+    """
     _refuse_own_names(values, where)
-    return {n: KEYS[n].check(value, where) if n in KEYS else value for n, value in values.items()}
+    return {
+        n: KEYS[n].check(v, where) if n in KEYS else of_type(v, type((beside or {}).get(n)))
+        for n, v in values.items()
+    }
 
 
 def load_params(path: Path, overrides: dict[str, Any]) -> tuple[Params, list[str]]:
     """Read a params file strictly, lay `overrides` over it, and fill in the defaults.
 
-    Returns the params in force, and warnings for the log. UsageError names what is wrong.
+    Returns the params in force, and warnings for the log; a UsageError names the file and key.
     """
     written = check_values(read_mapping(path), str(path))
-    values = written | check_values(overrides, "--set")
+    values = written | check_values(overrides, "--set", beside=written)
     task = values.get("task", DEFAULTS["task"])
     task_folder(task, "--set" if "task" in overrides else str(path))
     warnings = check_names(written, task, str(path))

@@ -4,12 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from core.base.files import write_numbers
 from core.base.keys import KEYS, decides
 from core.base.predictions import write_predictions
 from core.data.folder import fingerprint, synthetic_note
 from core.run.classes import report_classes
-from core.run.folder import add_evaluation, read_resolved
+from core.run.folder import add_evaluation, read_resolved, write_numbers
 from core.run.log import format_metrics
 from core.run.restoring import Restored
 from core.run.run import wants_predictions

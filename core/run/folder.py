@@ -1,6 +1,5 @@
 """The files of a run's folder, but for its checkpoints and its logs."""
 
-import hashlib
 import os
 import platform
 import socket
@@ -14,12 +13,13 @@ import numpy as np
 import torch
 
 from core.base.errors import UsageError
-from core.base.files import append_row, checkpoint_hash, finite_or_none, write_json, write_numbers
-from core.base.params import ROOT, task_folder
+from core.base.files import append_row, checkpoint_hash, finite_or_none, write_json
+from core.base.params import ROOT
 from core.base.parsing import read_mapping
 from core.data.folder import synthetic_note
 from core.machine import processes
 from core.machine.devices import pick_device
+from core.run.code import hash_code
 from core.training.checkpoint import commit
 
 RESOLVED = "params.resolved.json"
@@ -82,18 +82,15 @@ def write_results(folder: Path, last: Mapping[str, Any]) -> None:
         write_numbers(folder / "metrics_val_best_weights.json", last["best"]["metrics"])
 
 
+def write_numbers(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write numbers (floats, 0-d arrays or tensors) as JSON; what is not finite becomes null."""
+    write_json(path, {name: finite_or_none(float(value)) for name, value in values.items()})
+
+
 def write_status(folder: Path, state: str, **facts: Any) -> None:
     """Write how a run stands ("running", "interrupted", "failed", "finished"), and more facts."""
     holder = {"host": socket.gethostname(), "pid": os.getpid()}
     write_json(folder / STATUS, {"state": state, **facts, **holder})
-
-
-def hash_code(task: str) -> dict[str, str]:
-    """Return a hash of every Python file of a task's package, by path."""
-    return {
-        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in sorted(task_folder(task, "task").glob("*.py"))
-    }
 
 
 def _git(*args: str) -> str | None:

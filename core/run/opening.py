@@ -18,10 +18,11 @@ from core.machine.devices import fastest_precision, pick_device
 from core.machine.environment import cores_per_process
 from core.machine.locks import one_writer
 from core.machine.signals import Stop
-from core.run.folder import STATUS, hash_code, read_resolved, write_status
+from core.run.code import hash_code, import_task
+from core.run.folder import STATUS, read_resolved, write_status
 from core.run.log import logging_to
 from core.run.run import Run, refuse
-from core.task import Task, load_task
+from core.task import Task
 from core.training.checkpoint import CheckpointError, find_checkpoint, read_checkpoint, read_newest
 from core.training.optimizers import check_optimizer
 from core.training.schedule import check_schedule, depends_on_length
@@ -94,10 +95,8 @@ def open_run(
     """Look into a folder and decide how the run starts; only what killed writers left is removed.
 
     Overrides and the restore file that a checkpoint was made with stay in force unless they are
-    given anew; those of a start that left no checkpoint do not.
-
-    Raises:
-        UsageError: the params are wrong, or differ from those the run was started with.
+    given anew; those of a start that left no checkpoint do not. UsageError tells that params are
+    wrong, or differ from those the run was started with.
     """
     import_when_compiling()
     contents: list[dict[str, Any] | None] = []  # stays on rank 0
@@ -116,7 +115,7 @@ def open_run(
     decided = processes.on_main(decide)()
     return Run(
         folder=folder,
-        task=load_task(decided["params"].task),
+        task=import_task(decided["params"].task),
         content=contents[0] if contents else None,
         may_change=resume,
         overwrite=overwrite,
@@ -146,7 +145,7 @@ def _decide(
         earlier = {}
     overrides = earlier.get("overrides", {}) | overrides
     params, of_params = load_params(path, overrides)
-    task = load_task(params.task)
+    task = import_task(params.task)
     check_schedule(params, task, check_optimizer(params, task))
     check_monitor(params.dict, task.metrics)
     began_from, restored = earlier.get("restore_file"), None
@@ -162,9 +161,8 @@ def _decide(
         restored = read_checkpoint(found)
     same = before is not None and before.get("processes", 1) == processes.world_size()
     _fill_in(params, before["params"] if before else {}, same)
-    code, old_code = hash_code(task.name), earlier.get("code", {})
-    edited = [n for n in sorted({*old_code, *code}) if old_code.get(n) != code.get(n)]
-    edited = [] if before is None else edited
+    code = {} if before is None else earlier.get("code", {})
+    edited = [name for name, new in hash_code(task.name).items() if code.get(name, new) != new]
     content = last or restored
     decided = {
         "params": params,
@@ -188,16 +186,12 @@ def _forgotten(
     options = [f"--set {name}={value}" for name, value in settings if name not in overrides]
     if restore_file is None and earlier.get("restore_file") is not None:
         options.append(f"--restore_file {earlier['restore_file']}")
-    told = f"{', '.join(options)} of a start that left no checkpoint is not in force any more"
-    return [told] if options else []
+    told = "of a start that left no checkpoint is not in force any more"
+    return [f"{', '.join(options)} {told}"] if options else []
 
 
 def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -> None:
-    """Decide what the params leave to the machine; a run keeps what it began with.
-
-    Raises:
-        UsageError: something that the params ask for is missing.
-    """
+    """Decide what the params leave to the machine; a run keeps what it began with."""
     device = pick_device(params.device)
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")

