@@ -24,7 +24,7 @@ def looks_like(text: str) -> str:
     word = text.strip().lower()
     if word in ("true", "false", "yes", "no", "on", "off", "y", "n"):
         return "true or false"
-    if word in ("null", "none"):
+    if word == "null" or text.strip() == "None":
         return "null"
     return "a number" if re.fullmatch(_LIKE_A_NUMBER, word) else ""
 

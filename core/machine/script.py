@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from core.base.errors import OtherProcessError, Stopped, UsageError, UserError
@@ -79,7 +80,8 @@ def reports_errors(main: Main) -> Main:
                 return code
             if "--traceback" in (sys.argv if argv is None else argv):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            with suppress(OSError):  # a terminal that is gone, a full disk
+                print(f"error: {error}", file=sys.stderr)
             return code
         except Stopped as stopped:
             return stopped.exit_code

@@ -12,7 +12,7 @@ from core.base.params import Params
 from core.reading.outputs import Reading
 from core.run.classes import report_classes
 from core.task import load_task
-from model.net import macro_scores
+from tests.projects.pictures.net import macro_scores
 
 LABELS = np.array([0, 0, 1, 3, 3, 3, 1, 0])
 PREDICTED = np.array([0, 1, 1, 3, 0, 3, 4, 0])

@@ -113,7 +113,7 @@ def test_several_processes_give_the_weights_and_numbers_of_one(
     for mine, theirs in zip(rows(alone), rows(together), strict=True):
         assert theirs == pytest.approx(mine, rel=1e-12 if exact else 1e-6, nan_ok=True)
     saved = [np.load(folder / "predictions_val.npz") for folder in (alone, together)]
-    for name in saved[0]:
+    for name in saved[0].keys() - {"checkpoint"}:  # a hash, of weights that differ in the last bits
         if saved[0][name].dtype.kind == "f":
             np.testing.assert_allclose(saved[1][name], saved[0][name], 0, 1e-12 if exact else 1e-5)
         else:

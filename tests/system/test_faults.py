@@ -124,7 +124,9 @@ def test_failing_system_calls_are_told_and_lose_nothing(
         folder = run_folder(f"{call}{ordinal}", **RECIPE)
         child = begin(warm, folder, data, held=True)
         option = f"inject={call}:error={error}:when={ordinal}"
-        tracer = trace(child, tmp_path / "trace", "-e", option)
+        # Python links the files of its semaphores, too.
+        only = ["-P", str(folder / "last.pt")] if call == "link" else []
+        tracer = trace(child, tmp_path / "trace", "-e", option, *only)
         code = child.wait()
         tracer.wait()
         if call == "link":
@@ -140,7 +142,7 @@ def test_a_failing_write_of_a_checkpoint_is_told(
     warm: Warm, run_folder: Folder, data: Path, whole: Path, tmp_path: Path
 ) -> None:
     failed = 0
-    for when in ("30", "60", "61", "62"):
+    for when in ("28", "60", "61", "62"):
         folder = run_folder(f"write{when}", **RECIPE)
         child = begin(warm, folder, data, held=True)
         tracer = trace(child, tmp_path / "trace", "-e", f"inject=write:error=EIO:when={when}")

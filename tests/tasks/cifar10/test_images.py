@@ -10,7 +10,14 @@ from torch import nn
 from core.base.errors import DataError
 from core.data.order import epoch_order
 from model.cifar10 import data_loader
-from model.cifar10.data_loader import RECORD, TRAIN_FILES, augment, fetch_dataloader
+from model.cifar10.data_loader import (
+    NAMES_FILE,
+    RECORD,
+    TRAIN_FILES,
+    augment,
+    fetch_dataloader,
+    read_names,
+)
 from tests.tasks.cifar10.helpers import params
 
 
@@ -98,3 +105,9 @@ def test_every_augmented_image_is_a_mirrored_and_shifted_crop_of_its_own(images:
     assert len(set(found)) > 20  # of 2 * 5 * 5 choices
     assert {flip for flip, _, _ in found} == {False, True}
     assert {dy for _, dy, _ in found} == {dx for _, _, dx in found} == set(range(5))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_class_name(tmp_path: Path) -> None:
+    names = ["hot dog", *"bcdefghij"]
+    (tmp_path / NAMES_FILE).write_text("\n".join(names) + "\n\n", encoding="utf-8-sig")
+    assert read_names(tmp_path / NAMES_FILE) == names

@@ -10,7 +10,6 @@ from PIL import Image
 from core.base.params import Params
 from core.data.images import PICTURES, read_image, read_images
 from data.signs.prepare import main as prepare
-from model.cifar10.data_loader import NAMES_FILE, read_names
 from model.data_loader import list_examples, read_inputs
 
 SIZE = (64, 64)
@@ -103,9 +102,3 @@ def test_every_kind_of_picture_is_read_and_other_files_are_said(
     assert "1 files left out" in caplog.text
     assert "3_IMG.gif" in caplog.text
     assert "._0_IMG" not in caplog.text
-
-
-def test_a_byte_order_mark_is_no_part_of_a_class_name(tmp_path: Path) -> None:
-    names = ["hot dog", *"bcdefghij"]
-    (tmp_path / NAMES_FILE).write_text("\n".join(names) + "\n\n", encoding="utf-8-sig")
-    assert read_names(tmp_path / NAMES_FILE) == names
