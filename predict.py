@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     faults: list[str] = []
     examples = read_inputs(task, args.inputs, params, faults)
     for name, outputs in predict(model, examples, params, args.batch_size):
-        found = answer(name, outputs, restored.reading.outputs, classes, args.top)
+        found = answer(name, outputs, restored.reading, classes, args.top)
         print(json.dumps(found) if args.jsonl else as_text(found))
     if faults:
         raise DataError(f"{len(faults)} inputs could not be read:\n{listed(faults, 3)}")

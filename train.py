@@ -35,8 +35,8 @@ def train(state: State, loader: Loader, run: Run) -> dict[str, float]:
     """Train for one epoch, or what is left of it.
 
     Returns:
-        The mean of every loss over the epoch's steps as they were taken, and the metrics pooled
-        over the batches at every `save_summary_steps`.
+        The mean of every loss, and every metric, of all examples of the epoch as they were when
+        they were trained on.
     """
     step = state.task.train_step or train_step
     state.model.train()

@@ -24,7 +24,7 @@ What a task may define; absent means the default:
                         the loss does with the first batch tells, and the log says it
                     loss_weight(outputs, labels) -> Tensor ()      how many terms loss_fn's mean is
                         over; default: integer labels but those that the loss ignores (of -1,
-                        -100 and 255), else the examples
+                        -100, 255 and 0), else the examples
                     collect(outputs, labels) -> (outputs, labels)  what is kept of a batch for the
                         metrics; default: everything, sequences as one row a token
                     forward(model, batch, params) -> (outputs, labels)     for other batches

@@ -15,6 +15,7 @@ from core.base.params import Params
 from core.data.batches import placement
 from core.machine.devices import autocast_for, device_of
 from core.machine.nested import apply, example, tensors
+from core.reading.outputs import Reading
 from core.task import Task
 
 AHEAD = 16  # batches read at a time, so that inputs of equal shape find each other
@@ -85,20 +86,22 @@ def _likeliest(chances: Tensor, classes: Sequence[str], top: int) -> list[tuple[
 
 
 def answer(
-    name: str, outputs: Any, kind: str, classes: list[str] | None, top: int
+    name: str, outputs: Any, reading: Reading, classes: list[str] | None, top: int
 ) -> dict[str, Any]:
     """Say what the net answers for one example: a class, a tag for every word, or its numbers.
 
     Args:
         name: of the example; of a text, its words.
         outputs: of the example, without the batch's dimension.
-        kind: "logits" or "probabilities" of classes, or "other".
+        reading: what outputs mean.
         classes: their names, if the task gives any.
         top: how many classes are named.
     """
-    named = classes if kind != "other" and isinstance(outputs, Tensor) else None
+    named = classes if reading.outputs != "other" and isinstance(outputs, Tensor) else None
+    if named and reading.class_axis == 1 and outputs.ndim > 1:
+        outputs = outputs.movedim(0, -1)
     if classes and named and outputs.shape[-1:] == (len(classes),):
-        outputs = outputs if kind == "probabilities" else outputs.softmax(-1)
+        outputs = outputs if reading.outputs == "probabilities" else outputs.softmax(-1)
         if outputs.ndim == 1:
             best = _likeliest(outputs, classes, top)
             found = {"name": name, "class": best[0][0], "probability": best[0][1]}

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.machine.nested import apply, as_array
-from core.reading.outputs import Asked, Reading, same
+from core.machine.nested import apply, as_array, example, num_examples
+from core.reading.outputs import Asked, Reading, joined, same
 from core.task import Task, counted, is_integer
 
 
@@ -20,12 +20,44 @@ def misfits(task: Task, reading: Reading, outputs: Any, labels: Any) -> list[str
         outputs: of one batch.
         labels: of that batch.
     """
-    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
-        return []
-    if not (outputs.ndim and labels.ndim):
-        return []
-    found = [_broadcast(task, outputs.detach(), labels)] if reading.class_axis is None else []
-    return [each for each in (*found, _counted_padding(task, reading, outputs, labels)) if each]
+    found = []
+    plain = isinstance(outputs, Tensor) and isinstance(labels, Tensor)
+    if plain and outputs.ndim and labels.ndim:
+        if reading.class_axis is None:
+            found.append(_broadcast(task, outputs.detach(), labels))
+        found.append(_counted_padding(task, reading, outputs, labels))
+    if not any(found):
+        found.append(_mean_of_other_terms(task, outputs, labels))
+    return [each for each in found if each]
+
+
+def _mean_of_other_terms(task: Task, outputs: Any, labels: Any) -> str | None:
+    """Look for a loss that is no mean over the terms which loss_weight counts.
+
+    That of a batch must be the mean of its examples' losses, weighted by loss_weight. A loss that
+    draws random numbers cannot be held against anything.
+    """
+    count = num_examples(outputs)
+    if labels is None or count is None or count < 2:
+        return None
+    loss = Asked(task)
+    alone = [example((outputs, labels), i, count) for i in range(min(count, 8))]
+    whole = joined(alone)
+    together = loss(*whole)
+    if together is None or not same(together, loss(whole[0], whole[1], 1)):
+        return None
+    values = [(loss(*each), float(task.loss_weight(*each))) for each in alone]
+    counted = [(value, weight) for value, weight in values if weight > 0]
+    if not counted or any(value is None for value, _ in counted):
+        return None
+    mean = sum((value or 0.0) * weight for value, weight in counted)
+    if same(together, mean / sum(weight for _, weight in counted), 1e-3):
+        return None
+    return (
+        "the loss of a batch is not the mean of its examples' losses, weighted by loss_weight: "
+        "means of a split depend on the batch size. Does loss_fn weigh classes, sum, or hold "
+        "examples against each other? Define loss_weight if it is a mean of other terms"
+    )
 
 
 def _broadcast(task: Task, outputs: Tensor, labels: Tensor) -> str | None:
@@ -78,7 +110,7 @@ def _metrics_that_differ(task: Task, labels: Tensor, one: Tensor, other: Tensor)
     for name, metric in task.metrics.items():
         if not hasattr(metric, "compute"):
             values = [_value(metric, outputs, labels) for outputs in (one, other)]
-            if values[1] is not None and not same(*values):
+            if values[1] is not None and not same(values[0], values[1]):
                 found.append(name)
     return found
 

@@ -24,7 +24,7 @@ from core.machine.random_states import seeded
 from core.task import Loader, Task, counted, default_collect, default_loss_weight, is_integer
 
 KINDS = ("logits", "probabilities", "other")  # of outputs
-CANDIDATES = (-100, -1, 255)  # labels that mark padding somewhere
+CANDIDATES = (-100, -1, 255, 0)  # labels that mark padding somewhere
 ASKED = 2**22  # values of outputs, of at most 8 examples, with which a loss is asked
 
 
@@ -106,7 +106,7 @@ def _few(outputs: Any, labels: Tensor) -> tuple[Any, Tensor]:
     size = sum(part.numel() for part in tensors(outputs)) // count
     rows = min(count, 8, max(2, ASKED // max(size, 1)))
     parts = [example((outputs, labels), i, count) for i in range(rows)]
-    return _joined(parts)
+    return joined(parts)
 
 
 class Asked:
@@ -115,9 +115,10 @@ class Asked:
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def __call__(self, outputs: Any, labels: Any) -> float | None:
+    def __call__(self, outputs: Any, labels: Any, seed: int = 0) -> float | None:
         """Return the loss of a batch."""
-        with torch.no_grad(), seeded(0, device=labels.device), warnings.catch_warnings():
+        device = next((part.device for part in tensors(labels)), None)
+        with torch.no_grad(), seeded(seed, device=device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 return float(self.task.losses(outputs, labels)["loss"])
@@ -125,9 +126,9 @@ class Asked:
                 return None
 
 
-def same(a: float | None, b: float | None) -> bool:
+def same(a: float | None, b: float | None, tolerance: float = 1e-5) -> bool:
     """Tell whether two answers are equal but for rounding."""
-    return a is not None and b is not None and abs(a - b) <= 1e-5 * max(abs(a), abs(b), 1e-3)
+    return a is not None and b is not None and abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-3)
 
 
 def _invented(outputs: Any, seed: int) -> Any:
@@ -142,15 +143,15 @@ def _invented(outputs: Any, seed: int) -> Any:
     return apply(draw, outputs)
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def joined(parts: Sequence[Any]) -> Any:
     """Join batches of one structure along the first dimension."""
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat([*parts]) if first.ndim else first
     if isinstance(first, Mapping):
-        return {name: _joined([part[name] for part in parts]) for name in first}
+        return {name: joined([part[name] for part in parts]) for name in first}
     if isinstance(first, tuple | list):
-        return type(first)([_joined(each) for each in zip(*parts, strict=True)])
+        return type(first)([joined(each) for each in zip(*parts, strict=True)])
     return first
 
 
@@ -167,7 +168,7 @@ def _ignored_labels(
     there, the loss must be that of the first half. If the loss cannot be asked, it is -100 and -1.
     """
     marks = ~counted(labels, candidates)
-    labels = labels.masked_fill(marks, int(labels[~marks].min()) if not marks.all() else 0)
+    labels = labels.masked_fill(marks, int(labels[~marks].min()) if not marks.all() else 1)
     half, *others = (_invented(outputs, seed) for seed in range(3))
     alone, found = loss(half, labels), []
     if alone is None:
@@ -176,7 +177,7 @@ def _ignored_labels(
     for label in candidates:
         if lowest <= label <= highest:
             both = torch.cat([labels, torch.full_like(labels, label)])
-            if all(same(loss(_joined([half, other]), both), alone) for other in others):
+            if all(same(loss(joined([half, other]), both), alone) for other in others):
                 found.append(label)
     return tuple(found)
 

@@ -25,23 +25,22 @@ def report_classes(
     title: str,
     path: Path,
 ) -> None:
-    """Log a table per class and the confusion matrix, and draw it, where outputs are (N, K)."""
-    arrays = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
-    if not (
-        arrays
-        and labels.size
-        and outputs.ndim == 2
-        and labels.ndim == 1
-        and labels.dtype.kind in "iu"
-    ):
+    """Log a table per class and the confusion matrix, and draw it, where outputs score classes.
+
+    Outputs are (N, K), or (N, K, ...) with labels (N, ...), as of pixels.
+    """
+    axis = reading.class_axis
+    if axis is None or reading.outputs == "other" or not isinstance(outputs, np.ndarray):
         return
-    num_classes = outputs.shape[1]
+    axis = 1 if axis == 1 or outputs.ndim == 2 else outputs.ndim - 1  # rows of the split are first
+    predicted, num_classes = outputs.argmax(axis=axis), outputs.shape[axis]
+    if not isinstance(labels, np.ndarray) or predicted.shape != labels.shape:
+        return
     counted = ~np.isin(labels, reading.ignored)
-    outputs, labels = outputs[counted], labels[counted]
-    if reading.outputs == "other" or len(labels) == 0:
+    if not counted.any():
         return
     try:
-        confusion = confusion_matrix(outputs.argmax(axis=1), labels, num_classes)
+        confusion = confusion_matrix(predicted[counted], labels[counted], num_classes)
     except DataError as error:
         logging.warning("No table of the classes: %s", error)
         return

@@ -1,6 +1,7 @@
 """Loading a task whose files may have been edited since this process imported them."""
 
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 from core.base import imported
@@ -40,3 +41,8 @@ def hash_code(task: str) -> dict[str, str]:
     return {
         path.relative_to(ROOT).as_posix(): imported.hash_of(path) for path in files
     } | imported.hashes()
+
+
+def edited_since(recorded: Mapping[str, str], task: str) -> list[str]:
+    """Return the files that held something else when the hashes of a run were recorded."""
+    return [name for name, new in hash_code(task).items() if recorded.get(name, new) != new]

@@ -18,7 +18,7 @@ from core.machine.devices import fastest_precision, pick_device
 from core.machine.environment import cores_per_process
 from core.machine.locks import one_writer
 from core.machine.signals import Stop
-from core.run.code import hash_code, import_task
+from core.run.code import edited_since, import_task
 from core.run.folder import STATUS, read_resolved, write_status
 from core.run.log import logging_to
 from core.run.run import Run, refuse
@@ -161,8 +161,7 @@ def _decide(
         restored = read_checkpoint(found)
     same = before is not None and before.get("processes", 1) == processes.world_size()
     _fill_in(params, before["params"] if before else {}, same)
-    code = {} if before is None else earlier.get("code", {})
-    edited = [name for name, new in hash_code(task.name).items() if code.get(name, new) != new]
+    edited = edited_since({} if before is None else earlier.get("code", {}), task.name)
     content = last or restored
     decided = {
         "params": params,

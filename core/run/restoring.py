@@ -25,7 +25,7 @@ from core.data.folder import find_data_dir
 from core.machine.devices import place_net, start
 from core.machine.environment import usable_cores
 from core.reading.outputs import Reading, first_outputs, read_batch
-from core.run.code import import_task
+from core.run.code import edited_since, import_task
 from core.run.folder import read_resolved
 from core.task import Loader, Task
 from core.training import checkpoint
@@ -101,4 +101,6 @@ def restore(
         params.data_dir = data_dir
     reading = Reading.of(content["reading"]) if "reading" in content else Reading(outputs="logits")
     task = reading.apply(import_task(params.task))
+    for name in edited_since(read_resolved(path.parent).get("code", {}), params.task):
+        logging.warning("Note: %s has changed since the last start of training", name)
     return Restored(path, content, params, task, reading, sha256, overrides)

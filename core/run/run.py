@@ -91,6 +91,9 @@ class Run:
         if self.changed:
             changed = ", ".join(self.changed)
             logging.warning("Note: not trained with the new %s; --overwrite starts anew.", changed)
+        if self.code_changed:
+            changed = ", ".join(self.code_changed)
+            logging.warning("Note: changed since it was trained: %s", changed)
         logging.info("%s: complete, nothing to do.", self.folder)
         return 0
 
@@ -188,7 +191,8 @@ class Run:
     def after_update(self, state: State) -> None:
         """Save if `checkpoint_minutes` have passed; raises Stopped if a signal has come."""
         if not self.bar.disable and (state.device.type == "cpu" or state.batch % 50 == 0):
-            mean = state.tally.losses.means()["loss"]
+            means = state.tally.losses.means()
+            mean = means.get("loss", next(iter(means.values()), math.nan))
             self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
         if self.writer.save is not None:
             self.writer.check()

@@ -145,6 +145,7 @@ def _restore_optimizers(state: State, last: Content, changed: bool) -> None:
         settings = [dict(group) for group in optimizer.param_groups]
         optimizer.load_state_dict(states[name])
         lay_out_as_weights(optimizer)
+        optimizer._opt_called = True  # type: ignore[attr-defined] # torch asks before a schedule
         for group, new in zip(optimizer.param_groups, settings if changed else [], strict=False):
             group.update({key: value for key, value in new.items() if key != "params"})
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, tee
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from core.base.errors import DataError, NumericError
+from core.base.errors import DataError, NumericError, UsageError
 from core.base.monitor import is_better, monitored
 from core.base.params import Params
 from core.data.order import check_same_order
@@ -125,6 +125,9 @@ class State:
         averaged, each with its `weight`, the number of terms in its mean (default: every batch
         counts the same); only the last batch of an update changes the weights.
         """
+        if optimizer not in self.optimizers:
+            there = ", ".join(self.optimizers)
+            raise UsageError(f"state.update: there is no optimizer {optimizer!r}, only {there}")
         chosen, on_cpu = self.optimizers[optimizer], self.device.type == "cpu"
         single = self.update_begins and self.update_ended and self.alone
         if weight is not None:
@@ -141,7 +144,9 @@ class State:
                 raise self._not_finite(self.step)
             if not on_cpu:
                 self._remember_if_not_finite(loss)
-            (loss if single else loss * weight).backward()
+            # A loss of one optimizer may reach the weights of another, whose gradients it leaves.
+            own = None if len(self.optimizers) == 1 else weights_of(chosen)
+            (loss if single else loss * weight).backward(inputs=own)
             self.terms[optimizer] = self.terms[optimizer] + weight
         if self.update_ended:
             if not single or self.params.grad_clip is not None:
@@ -150,17 +155,20 @@ class State:
 
     def _average_and_clip(self, optimizer: Optimizer, terms: Tensor | float | None) -> None:
         """Divide the gradients by the number of terms, unless it is None, and clip them."""
-        weights = [w for group in optimizer.param_groups for w in group["params"]]
+        weights = weights_of(optimizer)
         total = None if terms is None else processes.sum_gradients(weights, terms)
-        weights = [w for w in weights if w.grad is not None]
         if total is not None:
             for w in weights:
-                w.grad /= total
+                if w.grad is not None:
+                    w.grad /= total
         if self.params.grad_clip is not None:
             nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
 
     def end_batch(self, losses: dict[str, Tensor]) -> None:
         """Count a batch and its losses (); nothing here waits for a GPU."""
+        if not isinstance(losses, Mapping) or not all(map(torch.is_tensor, losses.values())):
+            told = "train_step of net.py must return a dict of named losses, each a tensor ()"
+            raise UsageError(told)
         if self.update_ended:
             self.step += 1
             if self.average is not None:
@@ -215,6 +223,12 @@ class State:
         if is_best := is_better(value, best, more):
             self.best = {"epoch": self.epoch, "metrics": self.metrics}
         return is_best
+
+
+def weights_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return the weights that an optimizer changes."""
+    groups = optimizer.param_groups
+    return [w for group in groups for w in group["params"] if w.requires_grad]
 
 
 def make_state(task: Task, params: Params, device: torch.device, train_loader: Loader) -> State:

@@ -218,3 +218,18 @@ def test_another_package_of_the_tasks_name_is_refused(clone: Path, with_net: boo
     assert "Rename one of the two packages" in message[-1]
     assert str(clone / "shapes" / "flat" / "net.py") in message[-2]
     assert str(other) in message[-2]
+
+
+def test_code_edited_after_a_complete_run_is_said(clone: Path) -> None:
+    printed = notebook(
+        clone,
+        """
+        import train, evaluate
+        assert run(train, "a") == 0
+        edit("shapes/flat/net.py", "SCALE = 1.0", "SCALE = 2.0")
+        assert run(train, "a") == 0
+        assert run(evaluate, "a", "--split", "val") == 0
+        """,
+    )
+    assert "Note: changed since it was trained: shapes/flat/net.py" in printed
+    assert "Note: shapes/flat/net.py has changed since the last start of training" in printed

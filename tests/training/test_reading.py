@@ -190,3 +190,40 @@ def test_the_default_collect_does_not_depend_on_other_examples() -> None:
     outputs, labels = scores(3, 3), numbers(2, 3, 3)  # multi-label: as many labels as outputs
     kept, known = default_collect(outputs, labels)
     assert kept.shape == known.shape == (3, 3)
+
+
+WEIGHTS = torch.tensor([1.0, 5.0, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight", "fits"),
+    [
+        (cross_entropy(), None, True),
+        (lambda x, y: F.cross_entropy(x, y, weight=WEIGHTS), None, False),
+        (lambda x, y: F.cross_entropy(x, y, weight=WEIGHTS), lambda x, y: WEIGHTS[y].sum(), True),
+        (lambda x, y: F.cross_entropy(x, y, reduction="sum"), None, False),
+        (spread, None, False),
+        (lambda x, y: F.cross_entropy(x, y) + torch.rand(()), None, True),  # cannot be told
+    ],
+)
+def test_a_loss_that_is_no_mean_of_the_terms_that_count_is_found(
+    loss: Any, weight: Any, fits: bool
+) -> None:
+    more = {} if weight is None else {"loss_weight": weight}
+    asked, outputs, labels = task(loss, **more), scores(12, 3), torch.arange(12) % 3
+    reading = read_batch(asked, outputs, labels)
+    told = misfits(reading.apply(asked), reading, outputs, labels)
+    assert (told == []) == fits
+    assert fits or "is not the mean of its examples' losses" in told[0]
+
+
+def test_padding_may_be_class_0() -> None:
+    labels = numbers(4, 6, 9)
+    labels[:, 5:] = 0
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=0)
+
+    reading = read_batch(task(loss), scores(6, 9, 4), labels)
+    assert (reading.outputs, reading.ignored) == ("logits", (0,))
+    assert reading.apply(task(loss)).loss_weight(None, labels) == (labels != 0).sum()

@@ -11,6 +11,7 @@ import torch
 from core.base.errors import DataError
 from core.base.params import Params
 from core.predict.answers import answer
+from core.reading.outputs import Reading
 from data.ner.prepare import main as prepare
 from model.ner.data_loader import read_inputs
 from model.ner.reading import Sentence, read_split, split_words
@@ -24,7 +25,7 @@ def predicted(*sources: str | Path) -> list[list[str]]:
     found = []
     for name, inputs in read_inputs([str(source) for source in sources], PARAMS):
         scores = torch.zeros(len(inputs), 2)
-        found.append(answer(name, scores, "logits", ["O", "B-geo"], 1)["words"])
+        found.append(answer(name, scores, Reading(outputs="logits"), ["O", "B-geo"], 1)["words"])
     return found
 
 
