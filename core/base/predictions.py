@@ -26,6 +26,7 @@ class Predictions:
     starts: np.ndarray | None = None  # None: every row is an example
     checkpoint: str | None = None  # SHA-256 of that which made them; None: not recorded
     data: str | None = None  # SHA-256 of the data
+    ignored: tuple[int, ...] = IGNORED  # labels that do not count
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -47,9 +48,25 @@ def first_array(value: Any) -> np.ndarray:
 
 
 def write_predictions(
-    path: Path, outputs: Any, labels: Any, ids: Sequence[Any] | None, **made_of: str | None
+    path: Path,
+    outputs: Any,
+    labels: Any,
+    ids: Sequence[Any] | None,
+    row_counts: np.ndarray | None = None,
+    ignored: Sequence[int] = IGNORED,
+    **made_of: str | None,
 ) -> None:
-    """Write outputs, labels or None, names of examples, and the hashes `checkpoint` and `data`."""
+    """Write the outputs of a split.
+
+    Args:
+        path: of the file.
+        outputs: arrays of N rows, or tuples or dicts of them.
+        labels: likewise; None if there are none.
+        ids: names of the examples; None: they have none.
+        row_counts: number of rows of each example; None: one, or as the ignored labels tell.
+        ignored: labels that do not count.
+        made_of: the hashes `checkpoint` and `data`.
+    """
     arrays: dict[str, Any] = {}
     for name, value in (("outputs", outputs), ("labels", labels)):
         parts = dict(enumerate(value)) if isinstance(value, tuple) else value
@@ -60,6 +77,9 @@ def write_predictions(
     if ids is not None:
         rows = {len(array) for array in arrays.values()}
         arrays["ids" if rows == {len(ids)} else "example_ids"] = np.asarray(ids)
+        if row_counts is not None and rows == {row_counts.sum()} != {len(ids)}:
+            arrays["row_counts"] = row_counts
+    arrays["ignored"] = np.array(ignored, np.int64)
     arrays |= {name: np.array(value) for name, value in made_of.items() if value}
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
@@ -78,11 +98,15 @@ def read_predictions(path: Path) -> Predictions:
     if outputs is None:
         raise DataError(f"{path}: holds no outputs")
     made_of: Any = {n: str(arrays[n]) for n in ("checkpoint", "data") if n in arrays}
+    if "ignored" in arrays:
+        made_of["ignored"] = tuple(arrays["ignored"].tolist())
     found = Predictions(outputs, labels, arrays.get("ids"), **made_of)
     if "example_ids" not in arrays:
         return found
-    ids, ignored = arrays["example_ids"], np.isin(first_array(labels), IGNORED)
+    ids, ignored = arrays["example_ids"], np.isin(first_array(labels), found.ignored)
     ends = np.flatnonzero(ignored & ~np.append(ignored[1:], False)) + 1
+    if "row_counts" in arrays:
+        ends = arrays["row_counts"].cumsum()
     if len(ends) != len(ids) or ends[-1] != len(ignored):
         raise DataError(f"{path}: cannot tell which rows belong to which of {len(ids)} examples")
     return replace(found, ids=ids, starts=np.append(0, ends))

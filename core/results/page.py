@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from core.base.classification import IGNORED, confusion_matrix
+from core.base.classification import confusion_matrix
 from core.base.errors import UserError
 from core.base.predictions import Predictions
 from core.results.gathering import Result, fitting_predictions
@@ -71,7 +71,7 @@ def best_run(run: Result, split: str) -> dict[str, Any]:
     try:
         predictions = fitting_predictions(run, split)
         outputs, labels = predictions.outputs, predictions.labels
-        losses = losses_of_rows(outputs, labels)
+        losses = losses_of_rows(outputs, labels, predictions.ignored)
     except (UserError, IndexError, ValueError) as error:
         return found | {"why": [str(error)]}
     params, show, names = open_task(run, found["why"])
@@ -79,7 +79,9 @@ def best_run(run: Result, split: str) -> dict[str, Any]:
         size = outputs.shape[1]
         names = names if names and len(names) == size else [str(k) for k in range(size)]
         if size <= MAX_CLASSES:  # the losses have shown that the labels are classes
-            confusion = confusion_matrix(outputs.argmax(axis=1), labels, size)
+            counted = ~np.isin(labels, predictions.ignored)
+            predicted = outputs[counted].argmax(axis=1)
+            confusion = confusion_matrix(predicted, labels[counted], size)
             found |= {"matrix": confusion.tolist(), "classes": names}
     if predictions.starts is not None:
         losses = np.add.reduceat(losses, predictions.starts[:-1])
@@ -103,11 +105,11 @@ def best_run(run: Result, split: str) -> dict[str, Any]:
     return found
 
 
-def losses_of_rows(outputs: Any, labels: Any) -> np.ndarray:
+def losses_of_rows(outputs: Any, labels: Any, ignored: Sequence[int]) -> np.ndarray:
     """Return how wrong every row is: cross-entropy of class scores (N, K), else squared error."""
     arrays = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
     if arrays and labels.ndim == 1 and outputs.ndim == 2 and labels.dtype.kind in "iu":
-        scores, counted = outputs.astype(np.float64), ~np.isin(labels, IGNORED)
+        scores, counted = outputs.astype(np.float64), ~np.isin(labels, ignored)
         if (labels[counted] < 0).any():
             raise ValueError("labels below 0")
         with np.errstate(invalid="ignore"):  # outputs that are not finite
@@ -125,7 +127,7 @@ def label_pairs(one: Predictions, names: Sequence[str] | None) -> list[tuple[str
     if names is None or one.labels.dtype.kind not in "iu":
         pairs = zip(one.labels, one.outputs, strict=True)
         return [(str(label)[:80], str(output)[:80]) for label, output in pairs]
-    counted = ~np.isin(one.labels, IGNORED)
+    counted = ~np.isin(one.labels, one.ignored)
     pairs = zip(one.labels[counted], one.outputs[counted].argmax(axis=1), strict=True)
     return [(names[label], names[predicted]) for label, predicted in pairs]
 

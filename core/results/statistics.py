@@ -32,7 +32,8 @@ def subset(predictions: Predictions, examples: np.ndarray) -> Predictions:
 
     ids = None if ids is None else ids[examples]
     starts = None if starts is None else np.append(0, np.diff(starts)[examples].cumsum())
-    return Predictions(part(predictions.outputs), part(predictions.labels), ids, starts)
+    kept = {"outputs": part(predictions.outputs), "labels": part(predictions.labels)}
+    return replace(predictions, **kept, ids=ids, starts=starts)
 
 
 def score(predictions: Predictions, metric: Metric) -> float:

@@ -58,7 +58,8 @@ def write_evaluation(
     if save_predictions or (source == "best" and wants_predictions(params, tally)):
         target = folder / f"predictions_{split if source == 'best' else name}.npz"
         made_of = {"checkpoint": restored.sha256, "data": data["sha256"]}
-        write_predictions(target, outputs, labels, loader.ids, **made_of)
+        rows, ignored = tally.row_counts(), restored.reading.ignored
+        write_predictions(target, outputs, labels, loader.ids, rows, ignored, **made_of)
         logging.info("Predictions written to %s", target)
     made_up = synthetic_note(data_dir) is not None
     title = f"{split}, {path.name}" + ("\n(made-up data)" if made_up else "")

@@ -137,7 +137,7 @@ class Run:
         elif content is not None:
             snapshot.start_from(state, content, str(self.restore_file))
         first = look(state, loaders, known=self.before is not None and "reading" in self.before)
-        self.task, self.baseline = state.task, first.baseline
+        self.task, self.reading, self.baseline = state.task, state.reading, first.baseline
         if self.is_main:
             self._begin_folder(state)
         self.state = state
@@ -263,7 +263,9 @@ class Run:
         if self.is_main and wants_predictions(self.params, tally):
             path = self.folder / "predictions_val.npz"
             best, data = checkpoint_hash(self.folder / "best.pt"), self.data["sha256"]
-            write_predictions(path, *tally.arrays(), loader.ids, checkpoint=best, data=data)
+            rows, ignored = tally.row_counts(), self.reading.ignored
+            of = {"checkpoint": best, "data": data}
+            write_predictions(path, *tally.arrays(), loader.ids, rows, ignored, **of)
 
     def finish(self, state: State) -> int:
         """Note that all is done; returns the exit code."""

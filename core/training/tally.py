@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.base.errors import DataError, UsageError
 from core.machine import processes
-from core.machine.nested import apply, as_array, is_per_example, tensors
+from core.machine.nested import apply, as_array, is_per_example, num_examples, tensors
 from core.task import Task
 
 LARGEST = 256 * 2**20  # bytes of outputs and labels that are kept of a training epoch
@@ -109,6 +109,7 @@ class Tally:
         self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
         self.waiting: list[tuple[Any, Any]] = []  # of several processes: what rank 0 has not yet
         self.scored = False
+        self.sizes: list[tuple[int, int]] = []  # examples and rows of each batch, of one process
         for metric in self.streamed.values():
             metric.reset()
 
@@ -124,6 +125,8 @@ class Tally:
         if self.world_size > 1:
             self.waiting.append(pair)
         else:
+            examples = num_examples(labels) or num_examples(outputs) or 0
+            self.sizes.append((examples, num_examples(pair[0]) or 0))
             self._take_in(*pair)
 
     def _take_in(self, outputs: Any, labels: Any) -> None:
@@ -158,6 +161,12 @@ class Tally:
             self.waiting, pairs = pairs, []
         for pair in pairs:
             self._take_in(*pair)
+
+    def row_counts(self) -> np.ndarray | None:
+        """Return how many rows each example has, (N,); None if batches do not tell."""
+        if not self.sizes or any(not n or rows % n for n, rows in self.sizes):
+            return None
+        return np.concatenate([np.full(n, rows // n) for n, rows in self.sizes])
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
