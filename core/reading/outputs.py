@@ -25,6 +25,7 @@ from core.task import Loader, Task, counted, default_collect, default_loss_weigh
 
 KINDS = ("logits", "probabilities", "other")  # of outputs
 CANDIDATES = (-100, -1, 255, 0)  # labels that mark padding somewhere
+HALF = (torch.bfloat16, torch.float16)
 ASKED = 2**22  # values of outputs, of at most 8 examples, with which a loss is asked
 
 
@@ -116,9 +117,11 @@ class Asked:
         self.task = task
 
     def __call__(self, outputs: Any, labels: Any, seed: int = 0) -> float | None:
-        """Return the loss of a batch."""
-        device = next((part.device for part in tensors(labels)), None)
-        with torch.no_grad(), seeded(seed, device=device), warnings.catch_warnings():
+        """Return the loss of a batch, computed with at least 32 bits."""
+        device = next((part.device for part in tensors(labels)), torch.device("cpu"))
+        outputs = apply(lambda x: x.float() if x.dtype in HALF else x, outputs)
+        exact = torch.autocast(device.type, enabled=False)
+        with torch.no_grad(), seeded(seed, device=device), warnings.catch_warnings(), exact:
             warnings.simplefilter("ignore")
             try:
                 return float(self.task.losses(outputs, labels)["loss"])
