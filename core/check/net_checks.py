@@ -26,7 +26,7 @@ def outputs_fit_labels(subject: Subject) -> str:
     """Loss and metrics hold every output against its own label, and leave padding out."""
     if subject.misfits:
         raise FaultError(". ".join(subject.misfits))
-    return subject.reading.told(subject.fresh().task)
+    return subject.reading.told(subject.fresh().task).removeprefix("Outputs: ")
 
 
 def first_loss_is_near_chance(subject: Subject) -> str:
