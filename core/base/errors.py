@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -51,11 +51,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def spelled(value: Any) -> str:
-    """Return a value as a params file spells it: true, null, "text"."""
+    """Return a value as a params file spells it, true, null, "text"; a long one is cut off."""
     try:
-        return json.dumps(value)
-    except TypeError:
-        return repr(value)
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Return "key=value, key=value", the values as --set takes them."""
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else spelled(value)}"
+        for name, value in values.items()
+    )
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal would obey or cannot show, such as escape codes."""
+    shown = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(shown)
 
 
 def listed(items: Sequence[str], limit: int = 10) -> str:

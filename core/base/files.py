@@ -97,7 +97,7 @@ def can_be_written(folder: Path) -> bool:
 def write_text(path: str | Path, text: str) -> None:
     """Replace the content of a text file in one step."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))  # a file's name may not be UTF-8
 
 
 def write_json(path: str | Path, value: Any) -> None:

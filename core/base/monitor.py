@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from core.base.errors import UsageError, did_you_mean
+from core.base.errors import UsageError, did_you_mean, spelled
 
 # Words of a metric's name that say whether less or more of it is better.
 LESS = "loss error err mae mse rmse mape msle rmsle nll bce ce perplexity ppl distance dist bpc "
@@ -50,7 +50,7 @@ def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str,
     more = more_is_better(name) if name in metrics else False
     if more is None:
         raise UsageError(
-            f"'monitor' is {name!r}, a name that does not say whether more of it is better: "
+            f"'monitor' is {spelled(name)}, a name that does not say whether more of it is better: "
             "add\nmonitor_mode, max or min"
         )
     return name, more
@@ -77,7 +77,7 @@ def check_monitor(
     hint = did_you_mean(name, known)
     if name not in known and (hint or losses is not None):
         wanted = hint or f", want one of {', '.join(known)}"
-        raise UsageError(f"'monitor' is {name!r}{wanted}")
+        raise UsageError(f"'monitor' is {spelled(name)}{wanted}")
 
 
 def is_better(new: float, old: float, more: bool) -> bool:

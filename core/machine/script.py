@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.base.errors import OtherProcessError, Stopped, UsageError, UserError
+from core.base.errors import OtherProcessError, Stopped, UsageError, UserError, printable
 from core.machine.environment import launched
 
 Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
@@ -79,7 +79,7 @@ def reports_errors(main: Main) -> Main:
                 return code
             if "--traceback" in (sys.argv if argv is None else argv):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             return code
         except Stopped as stopped:
             return stopped.exit_code

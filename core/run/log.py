@@ -7,10 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.base.errors import UserError
+from core.base.errors import UserError, printable
 
 TERMINAL, FILE = "run's terminal", "run's file"  # names of the handlers of `open_log`
 FORMATS = {TERMINAL: "%(message)s", FILE: "%(asctime)s:%(levelname)s: %(message)s"}
+
+
+class _Plain(logging.Formatter):
+    """Lets no name or text from outside give orders to a terminal, or look like a line of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record; in the file those after the first are indented."""
+        text = printable(super().format(record)).replace("WARNING: WARNING: ", "WARNING: ")
+        return text.replace("\n", "\n    ") if self.usesTime() else text
 
 
 class _File(logging.FileHandler):
@@ -32,7 +41,7 @@ def open_log(path: str | Path | None) -> None:
         handlers[FILE] = _File(path, encoding="utf-8")
     for name, handler in handlers.items():
         handler.set_name(name)
-        handler.setFormatter(logging.Formatter(FORMATS[name]))
+        handler.setFormatter(_Plain(FORMATS[name]))
         logging.getLogger().addHandler(handler)
 
 
