@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         overrides["data_dir"] = args.data_dir
     path = find_params_file(args.model_dir)
     logging.disable(logging.WARNING)  # what the runs of the checks would tell
+    logging.captureWarnings(True)
     try:
         if args.replay:
             from core.check.replay import replay
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return check(args, path, overrides, Path(temporary))
     finally:
         logging.disable(logging.NOTSET)
+        logging.captureWarnings(False)
 
 
 def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], copy: Path) -> int:

@@ -18,6 +18,9 @@ class _Plain(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the lines of a record; in the file those after the first are indented."""
+        if record.name == "py.warnings":  # "file:line: kind: text", and the line of code
+            text = record.getMessage().partition(": ")[2].splitlines()[0]
+            record = logging.makeLogRecord(vars(record) | {"msg": f"Note: {text}", "args": ()})
         text = printable(super().format(record)).replace("WARNING: WARNING: ", "WARNING: ")
         return text.replace("\n", "\n    ") if self.usesTime() else text
 
@@ -43,11 +46,13 @@ def open_log(path: str | Path | None) -> None:
         handler.set_name(name)
         handler.setFormatter(_Plain(FORMATS[name]))
         logging.getLogger().addHandler(handler)
+    logging.captureWarnings(True)
 
 
 def close_log() -> None:
     """Take down what open_log put in place."""
     logger = logging.getLogger()
+    logging.captureWarnings(False)
     for handler in [handler for handler in logger.handlers if handler.name in FORMATS]:
         logger.removeHandler(handler)
         handler.close()
