@@ -44,9 +44,9 @@ class Stopped(BaseException):  # not an error, and no `except Exception` may hol
         self.exit_code = 128 + number
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], alike: float = 0.75) -> str:
     """Return " (did you mean 'x'?)" for the known name nearest to `name`, or "" if none is near."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.75)
+    near = get_close_matches(name, list(known), n=1, cutoff=alike)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
@@ -61,21 +61,22 @@ def spelled(value: Any) -> str:
 
 def settings(values: Mapping[str, Any]) -> str:
     """Return "key=value, key=value", the values as --set takes them."""
-    return ", ".join(
-        f"{name}={value if isinstance(value, str) else spelled(value)}"
-        for name, value in values.items()
-    )
+    return ", ".join(f"{n}={v if isinstance(v, str) else spelled(v)}" for n, v in values.items())
 
 
-def printable(text: str) -> str:
+def plural(count: int, one: str, many: str) -> str:
+    """Return "1 file has" or "2 files have"."""
+    return f"{count} {one if count == 1 else many}"
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
     """Return text without what a terminal would obey or cannot show, such as escape codes."""
-    shown = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-    return text if text.isprintable() else "".join(shown)
+    return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
 
 
 def listed(items: Sequence[str], limit: int = 10) -> str:
     """Return the first `limit` items, one an indented line, then how many more there are."""
-    lines = [f"  {item}" for item in items[:limit]]
+    lines = [f"  {printable(item, '')}" for item in items[:limit]]
     if len(items) > limit:
         lines.append(f"  ... and {len(items) - limit} more")
     return "\n".join(lines)

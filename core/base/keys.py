@@ -11,7 +11,7 @@ from typing import Any
 from core.base.errors import UsageError, spelled
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-KINDS |= {dict: "a mapping"}
+KINDS[dict] = "a mapping"
 LARGEST = 2**31 - 1  # of whole numbers
 # Names that are taken for keys by mistake, and the key that is meant or holds them.
 _OF_OPTIMIZERS = "weight_decay momentum betas eps nesterov dampening amsgrad"

@@ -35,14 +35,9 @@ def more_is_better(name: str) -> bool | None:
 def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str, bool]:
     """Return the name of the metric that picks the best epoch, and whether more is better.
 
-    A name that is no metric is a part of the loss, and less of it is better.
-
-    Args:
-        params: `monitor` and `monitor_mode` are read; either may be absent or None.
-        metrics: names of the task's metrics, without those of the losses.
-
-    Raises:
-        UsageError: neither `monitor_mode` nor the metric's name says the direction.
+    `monitor` and `monitor_mode` of the params may be absent or None. A name that is none of
+    `metrics` is a part of the loss, and less of it is better. UsageError: neither `monitor_mode`
+    nor the metric's name says the direction.
     """
     name = params.get("monitor") or ("accuracy" if "accuracy" in metrics else "loss")
     if mode := params.get("monitor_mode"):
@@ -59,16 +54,10 @@ def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str,
 def check_monitor(
     params: Mapping[str, Any], metrics: Collection[str], losses: Iterable[str] | None = None
 ) -> None:
-    """Check that the monitored metric is one of those that there are.
+    """Check that the monitored metric is one of `metrics` or of `losses`, the parts of the loss.
 
-    Args:
-        params: see `monitored`.
-        metrics: names of the task's metrics.
-        losses: names of the parts of the loss; None while they are not known: then only what
-            resembles a metric is refused.
-
-    Raises:
-        UsageError: there is no such metric, or a metric and a part of the loss have one name.
+    While losses are not known (None), only what resembles a metric is refused. UsageError: there is
+    no such metric, or a metric and a part of the loss have one name.
     """
     if both := sorted({*metrics} & {*(losses or ()), "loss"}):
         raise UsageError(f"{both[0]!r} names a metric and a part of the loss: rename one of them")

@@ -126,23 +126,21 @@ def check_names(
 ) -> list[str]:
     """Return a warning for every key that nothing seems to read, or whose string may be a slip.
 
-    A key is known when it is declared, or a word in a Python file of the task's top-level package.
-    A word that no code reads of params, such as that of `self.dropout`, may stand for a longer key.
-    `where` names the source of `values`, which may be meant to override the keys of `beside`.
+    A key is known when it is declared, or a word in a Python file of the task's top-level package;
+    a word that is not read of params, as in `self.dropout`, may stand for a longer key. `where`
+    names the source of `values`, which may be meant to override the keys of `beside`.
 
-    Raises:
-        UsageError: an unknown key resembles a declared key, a `params.<name>` of the task or a key
-            of `beside` that is itself absent from `values`, or is an argument of an optimizer; a
-            string is "true" or "false".
+    UsageError: an unknown key is an argument of an optimizer, or resembles a key that is absent: a
+    declared one, a `params.<name>` of the task, one of `beside`; or a string is "true" or "false".
     """
     top = ROOT / task.split(".")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(top.rglob("*.py")))
     words = set(re.findall(r"\w+", code))
     wanted = {*re.findall(r"\bparams\.(\w+)", code), *beside} - set(values)
-    absent = wanted | (KEYS.keys() - set(values))
-    # "name", params.name, and of any object but self; not self.name, F.name().
-    read = {*beside, *re.findall(r"(?<=[\"'])\w+(?=[\"'])", code)}
-    read |= {*re.findall(r"\b(?!self\b)\w+\.(\w+)\b(?!\()", code)}
+    # "name", and x.name of any object but self; not x.name().
+    read = re.findall(r"[\"'](\w+)[\"']", code) + re.findall(
+        r"\b(?!self\b)\w+\.(\w+)\b(?!\()", code
+    )
     warnings = []
     own = {n: v for n, v in values.items() if n not in KEYS or isinstance(v, dict)}
     for name, text in scalars(own):
@@ -152,13 +150,14 @@ def check_names(
                 raise UsageError(f"{found}, which code takes for true; write it without quotes")
             warnings.append(f"{found}; if {other} is meant, write it as such")
     for name in (name for name in values if name not in KEYS):
-        longer = [key for key in sorted(wanted) if f"_{name}_" in f"_{key}_" and name not in read]
-        if name in words and not (longer and "**params" not in code):
-            continue
-        if name in MISTAKEN:
+        known = name in read or name in beside or "**params" in code
+        longer = [key for key in sorted(wanted) if not known and f"_{name}_" in f"_{key}_"]
+        if name in MISTAKEN and not known:
             raise UsageError(f"{where}: nothing reads {name!r}: set {MISTAKEN[name]!r}")
-        hint = f" (did you mean {longer[0]!r}?)" if longer else did_you_mean(name, sorted(absent))
-        if hint:
+        if name in words and not longer:
+            continue
+        absent = wanted | (KEYS.keys() - set(values))
+        if hint := did_you_mean(name, longer or sorted(absent), 0.0 if longer else 0.75):
             raise UsageError(f"{where}: unknown key {name!r}{hint}")
         warnings.append(f"{where}: nothing in {top.name}/ reads the key {name!r}")
     return warnings

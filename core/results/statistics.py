@@ -6,7 +6,7 @@ docs/statistics.md has formulas and sources. What is resampled are examples: who
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from core.base.predictions import Predictions, first_array
 
 RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
 FEW = 64  # distinct values up to which resamples of a mean are drawn as counts
+BAR: dict[str, Any] = {"leave": False, "disable": None}  # shown on a terminal
 Metric = Callable[[Any, Any], float]
 Terms = Sequence[tuple[float, Predictions]]  # a weighted sum of one metric over several runs
 
@@ -43,21 +44,7 @@ def score(predictions: Predictions, metric: Metric) -> float:
     return float(metric(predictions.outputs, predictions.labels))
 
 
-def in_time(calls: Any, end: float) -> Iterator[Any]:
-    """Yield what to call with, with a bar on a terminal; TimeoutError if all would last too long.
-
-    `end` is a time of time.monotonic().
-    """
-    began = time.monotonic()
-    for i, each in enumerate(tqdm(calls, leave=False, disable=None)):
-        if i >= 3 and (time.monotonic() - began) / i * len(calls) > end - began:
-            raise TimeoutError
-        yield each
-
-
-def values_of_examples(
-    predictions: Predictions, metric: Metric, end: float = math.inf
-) -> np.ndarray | None:
+def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray | None:
     """Return (N,) metrics of single examples if their mean is the metric of any set; else None.
 
     That is tried on five random sets, first of few examples: most other metrics then cost little.
@@ -67,7 +54,7 @@ def values_of_examples(
     for tried in sorted({min(count, 16), count}):
         try:
             with warnings.catch_warnings(action="ignore"):  # of a mean of nothing
-                for i in in_time(np.flatnonzero(np.isnan(values[:tried])), end):
+                for i in tqdm(np.flatnonzero(np.isnan(values[:tried])), **BAR):
                     values[i] = score(subset(predictions, np.array([i])), metric)
             sets = [rng.integers(tried, size=tried) for _ in range(5)]
             whole = [score(subset(predictions, chosen), metric) for chosen in sets]
@@ -79,38 +66,33 @@ def values_of_examples(
 
 
 def bootstrap(
-    terms: Terms,
-    metrics: Mapping[str, Metric],
-    end: float = math.inf,
-    slow: dict[str, float] | None = None,
+    terms: Terms, metrics: Mapping[str, Metric], seconds: float = math.inf
 ) -> dict[str, tuple[float, float]]:
     """Return 95% percentile intervals of sums of metrics (Efron & Tibshirani 1993, section 13.3).
 
     The same examples are drawn for every run of a sum, which is what makes a difference paired.
-    Metrics whose calls would last beyond `end`, a time of time.monotonic(), have no interval;
-    `slow` is told of the seconds that they need.
+    Metrics whose calls would take more than some seconds have none.
     """
-    intervals, slow, left = {}, {} if slow is None else slow, end
+    intervals, others = {}, list[str]()
     for name, metric in metrics.items():
-        parts = []
-        for weight, predictions in terms:
-            if (values := values_of_examples(predictions, metric, end)) is None:
-                break
-            parts.append(weight * values)
-        if len(parts) == len(terms):
-            intervals[name] = interval_of_mean(np.sum(parts, axis=0))
-            continue
         began = time.monotonic()
         score(terms[0][1], metric)
-        left -= (needed := (time.monotonic() - began) * RESAMPLES * len(terms))
-        if left < began:
-            left, slow[name] = left + needed, needed
-    others = [name for name in metrics if name not in intervals and name not in slow]
-    ticks = in_time(range(RESAMPLES), math.inf)
+        took = (time.monotonic() - began) * len(terms)  # a call for every run
+        if took * RESAMPLES > seconds:
+            continue
+        quick = took * len(terms[0][1]) < seconds
+        found = [(weight, values_of_examples(p, metric) if quick else None) for weight, p in terms]
+        parts = [weight * values for weight, values in found if values is not None]
+        if len(parts) == len(terms):
+            intervals[name] = interval_of_mean(np.sum(parts, axis=0))
+        else:
+            others.append(name)
+            seconds -= took * RESAMPLES
+    bar = tqdm(total=RESAMPLES, **BAR)
 
     def sums(examples: np.ndarray) -> np.ndarray:  # (M,), all from one gathering of the rows
         total = np.zeros(len(others))
-        next(ticks, None)
+        bar.update()
         for weight, predictions in terms:
             drawn = subset(predictions, examples)
             total += [weight * score(drawn, metrics[name]) for name in others]
@@ -119,6 +101,7 @@ def bootstrap(
     if others:
         low, high = _resample(np.arange(len(terms[0][1])), sums)
         intervals |= {name: (float(low[i]), float(high[i])) for i, name in enumerate(others)}
+    bar.close()
     return intervals
 
 

@@ -79,7 +79,7 @@ def logging_to(path: str | Path | None) -> Iterator[None]:
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
     """Return "accuracy: 0.935, loss: 0.212"."""
-    return ", ".join(f"{name}: {value:.4g}" for name, value in metrics.items())
+    return ", ".join(f"{printable(name, '')}: {value:.4g}" for name, value in metrics.items())
 
 
 class Board:

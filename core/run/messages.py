@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.base.errors import settings
+from core.base.errors import plural, settings
 from core.base.monitor import monitored
 from core.data.folder import synthetic_note
 from core.machine import processes
@@ -41,8 +41,8 @@ def start(
     if synthetic := synthetic_note(data_dir):
         logging.info("Note: these are %s", synthetic)
     for split, loader in loaders.items():
-        examples, batches = loader.num_examples, len(loader)
-        logging.info("%s: %s examples in %d batches, %s", split, examples, batches, loader.kind)
+        examples, batches = loader.num_examples, plural(len(loader), "batch", "batches")
+        logging.info("%s: %s examples in %s, %s", split, examples, batches, loader.kind)
     logging.info("Net: %s weights to train", f"{count_weights(state):,}")
     logging.info("%s", state.reading.told(state.task))
 
@@ -88,7 +88,7 @@ def end(state: State, baseline: Mapping[str, float]) -> None:
     metrics = state.best["metrics"]
     patience = state.params.early_stopping_patience
     why = f" (no better one in {patience})" if state.stopped_early else ""
-    logging.info("Done after %d epochs%s.", state.epoch, why)
+    logging.info("Done after %s%s.", plural(state.epoch, "epoch", "epochs"), why)
     logging.info("Best: epoch %d, val %s", state.best["epoch"], format_metrics(metrics))
     name, more = monitored(state.params.dict, state.task.metrics)
     if name not in baseline:

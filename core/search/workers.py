@@ -17,7 +17,8 @@ from core.base.parsing import read_mapping
 from core.machine.locks import one_writer
 
 CONSOLE = "console.log"  # what a trial prints
-GRACE = 30.0  # seconds that a run may take to save
+GRACE = 30.0  # seconds that a run may take to save, if its search has died
+STOPPING = 10.0  # if its search waits for it
 
 
 def make_folder(folder: Path, params: Params) -> None:
@@ -113,11 +114,14 @@ def _end_with_search() -> None:
 
 
 def stop_all(processes: Collection[Any]) -> None:
-    """Let runs save and end; those that take too long are killed."""
+    """Let runs save and end; those that take too long are killed, all of them by Ctrl-C."""
     for process in processes:
         process.terminate()
-    until = time.monotonic() + GRACE
-    for process in processes:
-        process.join(max(0.0, until - time.monotonic()))
-        process.kill()
-        process.join()
+    until = time.monotonic() + STOPPING
+    try:
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from core.base.errors import DataError, NumericError
+from core.base.errors import DataError, NumericError, UsageError
 from core.base.monitor import is_better, monitored
 from core.base.params import Params
 from core.data.order import check_same_order
@@ -146,7 +146,12 @@ class State:
         if self.update_ended:
             if not single or self.params.grad_clip is not None:
                 self._average_and_clip(chosen, None if single else self.terms[optimizer])
-            chosen.step()
+            try:
+                chosen.step()
+            except RuntimeError as error:  # "SparseAdam does not support dense gradients, ..."
+                if "does not support" in str(error) and "gradients" in str(error):
+                    raise UsageError(f"'optimizer': {error}") from None
+                raise
 
     def _average_and_clip(self, optimizer: Optimizer, terms: Tensor | float | None) -> None:
         """Divide the gradients by the number of terms, unless it is None, and clip them."""
