@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import train
-from core.base.errors import UserError
+from core.base.errors import UserError, settings
 from core.base.params import find_params_file, load_params, parse_overrides
 from core.check.checks import CHECKS, report
 from core.check.subject import Subject
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         overrides["data_dir"] = args.data_dir
     path = find_params_file(args.model_dir)
     logging.disable(logging.WARNING)  # what the runs of the checks would tell
+    logging.captureWarnings(True)
     try:
         if args.replay:
             from core.check.replay import replay
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return check(args, path, overrides, Path(temporary))
     finally:
         logging.disable(logging.NOTSET)
+        logging.captureWarnings(False)
 
 
 def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], copy: Path) -> int:
@@ -66,7 +68,7 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
     last = read_newest(args.model_dir, notes)
     if last is not None:  # as train.py would start: what the run was given is in force
         of_run = read_resolved(args.model_dir).get("overrides", {})
-        notes += [f"the run has {name}={value}" for name, value in of_run.items()]
+        notes += [f"the run has {settings(of_run)}"] if of_run else []
         overrides = of_run | overrides
     params, warnings = load_params(path, overrides)
     for note in notes + warnings:

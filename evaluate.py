@@ -8,14 +8,16 @@ The params stored in the checkpoint rule, not today's params file.
 import argparse
 import logging
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from core.base.files import can_be_written
 from core.base.params import Params
 from core.data.folder import synthetic_note
 from core.data.order import own_batches
@@ -36,7 +38,7 @@ def evaluate(
     task: Task,
     params: Params,
     keep_bytes: float = 0,
-    watch: Callable[[Iterator[Any]], Iterator[Any]] = iter,
+    watch: Callable[[Iterator[Any]], Iterable[Any]] = iter,
 ) -> tuple[dict[str, float], Tally]:
     """Run a net over a whole split.
 
@@ -85,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     one_process_only("evaluate.py")
     args = get_args(argv)
     folder, split, save = args.model_dir, args.split, args.save_predictions
-    with logging_to(folder / "evaluate.log" if can_be_written(folder) else None):
+    can_be_written = os.access(folder, os.W_OK)
+    with logging_to(folder / "evaluate.log" if can_be_written else None):
         restored = restore(args.model_dir, args.restore_file, args.data_dir, args.settings)
         model, loader = restored.with_loader(split)
         task, params, data_dir = restored.task, restored.params, restored.data_dir
@@ -93,8 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if note := synthetic_note(data_dir):
             logging.info("Note: these are %s", note)
         keep_bytes = math.inf if save else wanted_bytes(params)
-        values, tally = evaluate(model, loader, task, params, keep_bytes)
-        if not can_be_written(folder):
+        bar = partial(tqdm, desc=split, total=len(loader), leave=False, disable=None)
+        values, tally = evaluate(model, loader, task, params, keep_bytes, bar)
+        if not can_be_written:
             logging.info("%s: %s", split, format_metrics(values))
             logging.warning("Note: %s cannot be written; nothing else is kept", folder)
             return 0

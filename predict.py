@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.base.errors import DataError, listed
+from core.base.errors import DataError, listed, plural
 from core.machine.devices import start
 from core.machine.script import common_parser, reports_errors
 from core.predict.answers import answer, as_text, predict, read_inputs
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = answer(name, outputs, restored.reading, classes, args.top)
         print(json.dumps(found) if args.jsonl else as_text(found))
     if faults:
-        raise DataError(f"{len(faults)} inputs could not be read:\n{listed(faults, 3)}")
+        inputs = plural(len(faults), "input", "inputs")
+        raise DataError(f"{inputs} could not be read:\n{listed(faults, 3)}")
     return 0
 
 

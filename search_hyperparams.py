@@ -23,7 +23,14 @@ from pathlib import Path
 
 from core.base.errors import UsageError
 from core.base.monitor import check_monitor, monitored
-from core.base.params import ROOT, Params, find_params_file, load_params
+from core.base.params import (
+    ROOT,
+    Params,
+    check_values,
+    find_params_file,
+    load_params,
+    naming_source,
+)
 from core.base.parsing import read_mapping
 from core.machine.script import one_process_only, reports_errors
 from core.machine.signals import end_workers
@@ -88,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # As JSON, which the record and the folders hold: YAML may have numbers for keys.
     base = json.loads(json.dumps(read_mapping(path)))
     settings = read_settings(args.parent_dir / "search.yaml", base)
+    check_values({"data_dir": args.data_dir}, "--data_dir")
     if args.data_dir is not None and "data_dir" in settings.space:
         raise UsageError("--data_dir: the space has a 'data_dir' of its own")
     modules = ["train", f"{params.task}.net", f"{params.task}.data_loader"]
@@ -97,8 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.search import loop, report, study
 
     metrics = import_task(params.task).metrics
-    check_monitor(params.dict, metrics)
-    metric, more = monitored(params.dict, metrics)
+    with naming_source(path, ()):
+        check_monitor(params.dict, metrics)
+        metric, more = monitored(params.dict, metrics)
     with study.open_study(args.parent_dir, args.storage, settings, more) as opened:
         if launcher is not None:
             if args.retry_failed:

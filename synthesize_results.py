@@ -36,6 +36,13 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="rows with a 95%% interval, from the top (default: %(default)s)",
     )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60,
+        metavar="S",
+        help="that slow metrics may take for their intervals (default: %(default)s)",
+    )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--compare", nargs=2, metavar=("A", "B"), help="is A better than B?")
     choice.add_argument("--diff", nargs=2, metavar=("A", "B"), help="how do two runs differ?")
@@ -61,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         a, b = (find_row(rows, name) for name in args.compare)
         if a is b:  # two seeds of one setting
             a, b = (find_row(group(runs, together=False), name) for name in args.compare)
-        print(comparison.compare(a, b, args.split))
+        print(comparison.compare(a, b, args.split, args.seconds))
         return 0
     footnote = f"\n{tables.FOOTNOTE}\n" if any(row.stale for row in rows) else ""
     best = best_setting(rows)
@@ -69,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if best and sum(row.first.is_run for row in rows) > 1:
         best[0].first.notes.insert(0, f"the best, {best[2]}")
     rows = tables.sort_rows(rows, tables.make_columns(rows, args.params), args.sort, args.reverse)
-    comparison.add_intervals(rows[: args.intervals], args.split)
+    comparison.add_intervals(rows[: args.intervals], args.split, args.seconds)
     columns = tables.make_columns(rows, args.params)
     visible = [column for column in columns if not column.fine]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -5,7 +5,7 @@ from core.base.classification import (  # of class numbers
     macro_average,
     precision_recall_f1,
 )
-from core.base.errors import DataError, listed  # a fault in the data, told without a traceback
+from core.base.errors import DataError, listed, plural  # a fault in the data, without a traceback
 from core.base.params import Params  # hyperparameters as attributes
 from core.cs230 import (  # as in the CS230 template
     RunningAverage,
@@ -32,6 +32,7 @@ __all__ = [
     "listed",
     "load_checkpoint",
     "macro_average",
+    "plural",
     "png",
     "precision_recall_f1",
     "read_image",

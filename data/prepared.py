@@ -94,7 +94,8 @@ def write_manifest(
         "files": files,
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+    # A byte of a name that is not UTF-8 becomes JSON's own \\udc80 to \\udcff.
+    (folder / MANIFEST).write_bytes(text.encode("utf-8", "backslashreplace"))
     return manifest
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils import PICTURES, Batches, DataError, Params, listed, read_image, read_images
+from utils import PICTURES, Batches, DataError, Params, listed, plural, read_image, read_images
 
 data_dir = "data/64x64_SIGNS"
 
@@ -69,7 +69,8 @@ def list_examples(folder: Path) -> tuple[list[Path], Tensor]:
     found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     paths = [path for path in found if path.suffix.lower() in PICTURES]
     if others := [path.name for path in found if path.suffix.lower() not in PICTURES]:
-        logging.warning("%s: %d files left out:\n%s", folder, len(others), listed(others, 3))
+        left_out = plural(len(others), "file", "files")
+        logging.warning("%s: %s left out:\n%s", folder, left_out, listed(others, 3))
     labels = [path.name.partition("_")[0] for path in paths]
     if not paths:
         raise DataError(f"{folder}: no {', '.join(PICTURES)} files")
@@ -79,7 +80,8 @@ def list_examples(folder: Path) -> tuple[list[Path], Tensor]:
         if label not in ("0", "1", "2", "3", "4", "5")
     ]
     if faults:
-        raise DataError(f"{len(faults)} files have no valid label:\n{listed(faults)}")
+        files = plural(len(faults), "file has", "files have")
+        raise DataError(f"{files} no valid label:\n{listed(faults)}")
     return paths, torch.tensor([int(label) for label in labels])
 
 

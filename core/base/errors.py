@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -44,23 +44,39 @@ class Stopped(BaseException):  # not an error, and no `except Exception` may hol
         self.exit_code = 128 + number
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], alike: float = 0.75) -> str:
     """Return " (did you mean 'x'?)" for the known name nearest to `name`, or "" if none is near."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.75)
+    near = get_close_matches(name, list(known), n=1, cutoff=alike)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def spelled(value: Any) -> str:
-    """Return a value as a params file spells it: true, null, "text"."""
+    """Return a value as a params file spells it, true, null, "text"; a long one is cut off."""
     try:
-        return json.dumps(value)
-    except TypeError:
-        return repr(value)
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Return "key=value, key=value", the values as --set takes them."""
+    return ", ".join(f"{n}={v if isinstance(v, str) else spelled(v)}" for n, v in values.items())
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """Return "1 file has" or "2 files have"."""
+    return f"{count} {one if count == 1 else many}"
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """Return text without what a terminal would obey or cannot show, such as escape codes."""
+    return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
 
 
 def listed(items: Sequence[str], limit: int = 10) -> str:
     """Return the first `limit` items, one an indented line, then how many more there are."""
-    lines = [f"  {item}" for item in items[:limit]]
+    lines = [f"  {printable(item, '')}" for item in items[:limit]]
     if len(items) > limit:
         lines.append(f"  ... and {len(items) - limit} more")
     return "\n".join(lines)

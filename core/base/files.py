@@ -89,15 +89,10 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def can_be_written(folder: Path) -> bool:
-    """Tell whether files can be made in a folder."""
-    return os.access(folder, os.W_OK)
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Replace the content of a text file in one step."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))  # a file's name may not be UTF-8
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any
 
-from core.base.errors import UsageError
+from core.base.errors import UsageError, spelled
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-KINDS |= {dict: "a mapping"}
+KINDS[dict] = "a mapping"
+LARGEST = 2**31 - 1  # of whole numbers
+# Names that are taken for keys by mistake, and the key that is meant or holds them.
+_OF_OPTIMIZERS = "weight_decay momentum betas eps nesterov dampening amsgrad"
+_OF_SCHEDULERS = "gamma step_size milestones T_max T_0 eta_min max_lr pct_start"
+MISTAKEN = {"lr": "learning_rate", **dict.fromkeys(_OF_OPTIMIZERS.split(), "optimizer_args")}
+MISTAKEN |= dict.fromkeys(_OF_SCHEDULERS.split(), "lr_scheduler_args")
 
 
 def of_type(value: Any, wanted: type) -> Any:
@@ -60,10 +66,13 @@ class Key:
         if self.choices:
             allowed = any(type(value) is type(c) and value == c for c in self.choices)
         else:
-            allowed = type(value) is self.type
+            allowed = type(value) is self.type and value != ""
             allowed = allowed and all(within(value, bound) for _, bound, within in self._limits())
+        wanted = self.wanted()
+        if allowed and type(value) is int and self.high is None and value > LARGEST:
+            allowed, wanted = False, f"at most {LARGEST}"
         if not allowed:
-            raise UsageError(f"{where}: {self.name!r} is {value!r}, want {self.wanted()}")
+            raise UsageError(f"{where}: {self.name!r} is {spelled(value)}, want {wanted}")
         return value
 
     def _limits(self) -> list[tuple[str, Any, Callable[[Any, Any], bool]]]:
@@ -80,6 +89,8 @@ def _choice(choices: tuple[Any, ...], name: str, meaning: str, machine: bool = F
 _INTERVAL = "when it steps; auto: per update for OneCycleLR and CyclicLR, else per epoch"
 _PRECISION = "bfloat16: autocast; auto: that where the device has it, else float32"
 _MINUTES = "minutes between checkpoints inside an epoch; 0: after every step; null: none"
+_MODE = "null: as its name says, min for an error, max for a score"
+_CHECKS = "steps between checks on a GPU that losses are finite"
 _PREDICTIONS = "outputs of the best weights on the validation split; auto: up to 64 MB"
 _KEYS = [
     Key("task", str, "model", "package that holds `net.py` and `data_loader.py`, a dotted name"),
@@ -94,13 +105,7 @@ _KEYS = [
     Key("lr_scheduler_args", dict, {}, "its arguments; lengths default to that of the run"),
     _choice(("auto", "update", "epoch"), "lr_scheduler_interval", _INTERVAL),
     Key("monitor", str, None, "validation metric that picks the best; null: accuracy, else loss"),
-    Key(
-        "monitor_mode",
-        str,
-        None,
-        "null: as its name says, min for an error, max for a score",
-        choices=("max", "min"),
-    ),
+    Key("monitor_mode", str, None, _MODE, choices=("max", "min")),
     Key("val_split", float, 0.0, "fraction of training data to validate on; 0: no", 0, below=1),
     _choice(("float32", "bfloat16", "float64", "auto"), "precision", _PRECISION),
     Key("channels_last", bool, False, "memory format of images and convolutions"),
@@ -111,19 +116,12 @@ _KEYS = [
     Key("ema_decay", float, None, "averaged weights are validated and kept", 0, below=1),
     Key("sync_batchnorm", bool, False, "batch norm over all processes of torchrun, on GPUs"),
     Key("early_stopping_patience", int, None, "epochs without a new best before it stops", 1),
-    Key("num_threads", int, None, "CPU threads; null: the cores this process may use", 1),
+    Key("num_threads", int, None, "CPU threads; null: the cores this process may use", 1, 1024),
     _choice(("auto", "cpu", "cuda", "mps"), "device", "auto: the first of cuda, mps, cpu", True),
-    Key("num_workers", int, 0, "processes of a task's own DataLoader", 0, machine=True),
+    Key("num_workers", int, 0, "processes of a task's own DataLoader", 0, 256, machine=True),
     Key("checkpoint_minutes", float, 10.0, _MINUTES, 0, machine=True, optional=True),
     _choice(("auto", True, False), "save_predictions", _PREDICTIONS, True),
-    Key(
-        "save_summary_steps",
-        int,
-        100,
-        "steps between checks on a GPU that losses are finite",
-        1,
-        machine=True,
-    ),
+    Key("save_summary_steps", int, 100, _CHECKS, 1, machine=True),
     Key("tensorboard", bool, False, "rows of metrics.jsonl also for TensorBoard", machine=True),
 ]
 KEYS = {key.name: key for key in _KEYS}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from core.base.errors import UsageError, did_you_mean
+from core.base.errors import UsageError, did_you_mean, spelled
 
 # Words of a metric's name that say whether less or more of it is better.
 LESS = "loss error err mae mse rmse mape msle rmsle nll bce ce perplexity ppl distance dist bpc "
@@ -35,14 +35,9 @@ def more_is_better(name: str) -> bool | None:
 def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str, bool]:
     """Return the name of the metric that picks the best epoch, and whether more is better.
 
-    A name that is no metric is a part of the loss, and less of it is better.
-
-    Args:
-        params: `monitor` and `monitor_mode` are read; either may be absent or None.
-        metrics: names of the task's metrics, without those of the losses.
-
-    Raises:
-        UsageError: neither `monitor_mode` nor the metric's name says the direction.
+    `monitor` and `monitor_mode` of the params may be absent or None. A name that is none of
+    `metrics` is a part of the loss, and less of it is better. UsageError: neither `monitor_mode`
+    nor the metric's name says the direction.
     """
     name = params.get("monitor") or ("accuracy" if "accuracy" in metrics else "loss")
     if mode := params.get("monitor_mode"):
@@ -50,7 +45,7 @@ def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str,
     more = more_is_better(name) if name in metrics else False
     if more is None:
         raise UsageError(
-            f"'monitor' is {name!r}, a name that does not say whether more of it is better: "
+            f"'monitor' is {spelled(name)}, a name that does not say whether more of it is better: "
             "add\nmonitor_mode, max or min"
         )
     return name, more
@@ -59,16 +54,10 @@ def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str,
 def check_monitor(
     params: Mapping[str, Any], metrics: Collection[str], losses: Iterable[str] | None = None
 ) -> None:
-    """Check that the monitored metric is one of those that there are.
+    """Check that the monitored metric is one of `metrics` or of `losses`, the parts of the loss.
 
-    Args:
-        params: see `monitored`.
-        metrics: names of the task's metrics.
-        losses: names of the parts of the loss; None while they are not known: then only what
-            resembles a metric is refused.
-
-    Raises:
-        UsageError: there is no such metric, or a metric and a part of the loss have one name.
+    While losses are not known (None), only what resembles a metric is refused. UsageError: there is
+    no such metric, or a metric and a part of the loss have one name.
     """
     if both := sorted({*metrics} & {*(losses or ()), "loss"}):
         raise UsageError(f"{both[0]!r} names a metric and a part of the loss: rename one of them")
@@ -77,7 +66,7 @@ def check_monitor(
     hint = did_you_mean(name, known)
     if name not in known and (hint or losses is not None):
         wanted = hint or f", want one of {', '.join(known)}"
-        raise UsageError(f"'monitor' is {name!r}{wanted}")
+        raise UsageError(f"'monitor' is {spelled(name)}{wanted}")
 
 
 def is_better(new: float, old: float, more: bool) -> bool:

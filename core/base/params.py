@@ -1,14 +1,15 @@
 """Hyperparameters: reading a params file, checking its keys and values, overriding them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.base.errors import UsageError, did_you_mean
+from core.base.errors import UsageError, UserError, did_you_mean, spelled
 from core.base.files import write_json
-from core.base.keys import DEFAULTS, KEYS, of_type
+from core.base.keys import DEFAULTS, KEYS, MISTAKEN, of_type
 from core.base.parsing import looks_like, parse_yaml, read_mapping, scalars
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,18 @@ class Params:
         return f"Params({self.__dict__})"
 
 
+@contextmanager
+def naming_source(path: Path, overrides: Collection[str]) -> Iterator[None]:
+    """Let an error on a key, with which it begins, name the params file, or --set."""
+    try:
+        yield
+    except UserError as error:
+        key = str(error).split("'")[1] if str(error).startswith("'") else None
+        if key not in KEYS:
+            raise
+        raise type(error)(f"{'--set' if key in overrides else path}: {error}") from error
+
+
 def _refuse_own_names(names: Iterable[str], where: str) -> None:
     for name in names:
         if hasattr(Params, name) or name.startswith("_"):
@@ -91,7 +104,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         try:
             overrides[name] = parse_yaml(text, name)
         except UsageError as error:
-            raise UsageError(f"--set {setting}: {error}") from error
+            raise UsageError(f"--set {name}: {error}") from error
     return overrides
 
 
@@ -100,11 +113,11 @@ def task_folder(task: str, where: str) -> Path:
     names = task.split(".")
     folder = ROOT.joinpath(*names)
     if not all(name.isidentifier() for name in names):
-        raise UsageError(f"{where}: 'task' is {task!r}, want a dotted name such as 'model'")
+        raise UsageError(f"{where}: 'task' is {spelled(task)}, want a dotted name such as 'model'")
     for name in ("net.py", "data_loader.py"):
         if not (folder / name).is_file():
             wanted = f"but there is no {'/'.join(names)}/{name}"
-            raise UsageError(f"{where}: 'task' is {task!r}, {wanted}")
+            raise UsageError(f"{where}: 'task' is {spelled(task)}, {wanted}")
     return folder
 
 
@@ -113,17 +126,21 @@ def check_names(
 ) -> list[str]:
     """Return a warning for every key that nothing seems to read, or whose string may be a slip.
 
-    A key is known when it is declared, or a word in a Python file of the task's top-level package.
-    `where` names the source of `values`, which may be meant to override the keys of `beside`.
+    A key is known when it is declared, or a word in a Python file of the task's top-level package;
+    a word that is not read of params, as in `self.dropout`, may stand for a longer key. `where`
+    names the source of `values`, which may be meant to override the keys of `beside`.
 
-    Raises:
-        UsageError: an unknown key resembles a declared key, a `params.<name>` of the task or a key
-            of `beside` that is itself absent from `values`; a string is "true" or "false".
+    UsageError: an unknown key is an argument of an optimizer, or resembles a key that is absent: a
+    declared one, a `params.<name>` of the task, one of `beside`; or a string is "true" or "false".
     """
     top = ROOT / task.split(".")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(top.rglob("*.py")))
     words = set(re.findall(r"\w+", code))
-    absent = {*KEYS, *re.findall(r"\bparams\.(\w+)", code), *beside} - set(values)
+    wanted = {*re.findall(r"\bparams\.(\w+)", code), *beside} - set(values)
+    # "name", and x.name of any object but self; not x.name().
+    read = re.findall(r"[\"'](\w+)[\"']", code) + re.findall(
+        r"\b(?!self\b)\w+\.(\w+)\b(?!\()", code
+    )
     warnings = []
     own = {n: v for n, v in values.items() if n not in KEYS or isinstance(v, dict)}
     for name, text in scalars(own):
@@ -132,8 +149,15 @@ def check_names(
             if text.strip().lower() in ("true", "false"):
                 raise UsageError(f"{found}, which code takes for true; write it without quotes")
             warnings.append(f"{found}; if {other} is meant, write it as such")
-    for name in (name for name in values if name not in KEYS and name not in words):
-        if hint := did_you_mean(name, sorted(absent)):
+    for name in (name for name in values if name not in KEYS):
+        known = name in read or name in beside or "**params" in code
+        longer = [key for key in sorted(wanted) if not known and f"_{name}_" in f"_{key}_"]
+        if name in MISTAKEN and not known:
+            raise UsageError(f"{where}: nothing reads {name!r}: set {MISTAKEN[name]!r}")
+        if name in words and not longer:
+            continue
+        absent = wanted | (KEYS.keys() - set(values))
+        if hint := did_you_mean(name, longer or sorted(absent), 0.0 if longer else 0.75):
             raise UsageError(f"{where}: unknown key {name!r}{hint}")
         warnings.append(f"{where}: nothing in {top.name}/ reads the key {name!r}")
     return warnings

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from core.base.errors import DataError, UserError
+from core.base.errors import DataError, UserError, plural
 from core.check.subject import FaultError, NotApplicableError, Short, Subject, first_difference
 from core.data.batches import Batches
 from core.data.dataloaders import ExactLoader, known_ids
@@ -123,7 +123,8 @@ def splits_share_no_example(subject: Subject) -> str:
     for one, other in combinations(found, 2):
         if shared := [key for key in found[one] if key in found[other]]:
             named = "; ".join(f"{found[one][key]} = {found[other][key]}" for key in shared[:2])
-            raise FaultError(f"{len(shared)} inputs are in {one} and in {other}: {named}")
+            inputs = plural(len(shared), "input is", "inputs are")
+            raise FaultError(f"{inputs} in {one} and in {other}: {named}")
     return ", ".join(f"{name} {len(each)}" for name, each in found.items()) + without
 
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from core.base.errors import NumericError
 from core.check.subject import NotApplicableError, Subject
@@ -24,7 +25,8 @@ def find_lr(subject: Subject, path: Path) -> str:
     groups = next(iter(state.optimizers.values())).param_groups
     before = [group["lr"] for group in groups]
     mean, losses = 0.0, list[float]()
-    for rate, batch in zip(RATES, subject.batches(subject.own_loaders), strict=False):
+    rates = tqdm(RATES, "learning rates", leave=False, disable=None)  # a bar on a terminal
+    for rate, batch in zip(rates, subject.batches(subject.own_loaders), strict=False):
         for group, own in zip(groups, before, strict=True):  # groups keep their proportions
             group["lr"] = rate * own / max(before)
         try:

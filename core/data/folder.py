@@ -47,8 +47,10 @@ def file_state(path: Path) -> tuple[int, ...]:
 
 
 def _homes(folder: Path) -> list[Path]:
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [folder / ".cache", user / "project-template"]
+    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "project-template")
+    with suppress(RuntimeError):  # a user without a home, as in some containers
+        return [folder / ".cache", user.expanduser()]
+    return [folder / ".cache"]
 
 
 def read_cache(folder: Path, name: str, load: Callable[[Path], Any]) -> Any:

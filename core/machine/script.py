@@ -2,14 +2,17 @@
 
 import argparse
 import functools
+import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from core.base.errors import OtherProcessError, Stopped, UsageError, UserError
+from core.base.errors import OtherProcessError, Stopped, UsageError, UserError, printable
+from core.base.params import ROOT
 from core.machine.environment import launched
 
 Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
@@ -56,6 +59,15 @@ def _is_to_report(code: int) -> bool:
     return processes.fails_first(code)
 
 
+def _is_of_task(error: Exception) -> bool:
+    """Tell whether code of a task, or a library on its behalf, raised an error: check.py helps."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    by_library = [not {"site-packages", "dist-packages"}.isdisjoint(file.parts) for file in files]
+    own = [f for f, other in zip(files, by_library, strict=True) if not other and ROOT in f.parents]
+    of_task = any(file.parent != ROOT and ROOT / "core" not in file.parents for file in own)
+    return (of_task or by_library[-1]) and "Memory" not in type(error).__name__
+
+
 def reports_errors(main: Main) -> Main:
     """Let a script's `main` return the exit code of a UserError or OSError, with a short message.
 
@@ -65,6 +77,7 @@ def reports_errors(main: Main) -> Main:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of folders of its own
         try:
             return main(argv)
         except OtherProcessError:
@@ -81,7 +94,7 @@ def reports_errors(main: Main) -> Main:
             if "--traceback" in (sys.argv if argv is None else argv):
                 raise
             with suppress(OSError):  # a terminal that is gone, a full disk
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {printable(str(error))}", file=sys.stderr)
             return code
         except Stopped as stopped:
             return stopped.exit_code
@@ -91,7 +104,7 @@ def reports_errors(main: Main) -> Main:
         except Exception as error:
             if not _is_to_report(1):
                 return 1
-            if Path(sys.argv[0]).name == "train.py":
+            if Path(sys.argv[0]).name == "train.py" and _is_of_task(error):
                 error.add_note("check.py tries the net and its loaders, and says what is wrong.")
             raise
 

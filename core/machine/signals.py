@@ -92,19 +92,6 @@ def signals_held_back() -> Iterator[None]:
         _deaf.update(set(multiprocessing.active_children()).difference(running))
 
 
-@contextmanager
-def ctrl_c_ignored() -> Iterator[None]:
-    """Let processes started inside the block, and theirs, ignore SIGINT until they handle it."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that may
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _reset_in_child() -> None:
     """Let a process that a task forks end by signals: only the main process may have to save."""
     for number in _numbers():

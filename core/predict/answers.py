@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from core.base.errors import DataError, UsageError
+from core.base.errors import DataError, UsageError, printable
 from core.base.params import Params
 from core.data.batches import placement
+from core.data.folder import OF_SYSTEMS
 from core.machine.devices import autocast_for, device_of
 from core.machine.nested import apply, example, tensors
 from core.reading.outputs import Reading
@@ -26,7 +27,7 @@ def read_inputs(
 ) -> Iterator[Any]:
     """Yield (name, inputs) of every example; a source that cannot be read goes to `faults`.
 
-    A folder stands for all files below it, but for hidden ones.
+    A folder stands for all files below it, but for hidden ones and those of operating systems.
     """
     if task.read_inputs is None:
         raise UsageError(
@@ -38,7 +39,11 @@ def read_inputs(
         inside = sorted(Path(source).rglob("*")) if Path(source).is_dir() else [Path(source)]
         for path in inside:
             hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
-            if hidden or path.is_dir():
+            if (
+                hidden
+                or path.is_dir()
+                or (path.name.lower() in OF_SYSTEMS and path != Path(source))
+            ):
                 continue
             try:
                 yield from task.read_inputs([str(path)], params)
@@ -125,4 +130,4 @@ def as_text(found: dict[str, Any]) -> str:
         shown = "   ".join(f"{each['class']:<16}{each['probability']:.3f}" for each in best)
     else:
         shown = json.loads(json.dumps(found["outputs"]), parse_float=lambda x: round(float(x), 4))
-    return f"{found['name']:<40}  {shown}"
+    return f"{printable(found['name'], ''):<40}  {shown}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from core.results.gathering import Result, fitting_predictions
 from core.results.rows import Row, less_is_better, members, metric_names
 from core.results.statistics import Metric, aligned, bootstrap, over_seeds, score
 from core.results.tables import with_deviation
+
+TOO_SLOW = "1,000 calls of the metric take too long (--seconds)"
 
 
 def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[Predictions]]:
@@ -36,27 +39,37 @@ def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[
     return {name: m for name, m in metrics.items() if name in runs[0].metrics}, aligned(found)
 
 
-def add_intervals(rows: Sequence[Row], split: str) -> None:
-    """Give the rows whose runs have predictions the 95% intervals of their metrics."""
+def add_intervals(rows: Sequence[Row], split: str, seconds: float) -> None:
+    """Give the rows whose runs have predictions the 95% intervals of their metrics.
+
+    A metric for which `seconds`, those of all rows, are too few has none, and a note says so.
+    """
+    end = time.monotonic() + seconds
     for row in [row for row in rows if row.first.is_run]:
         if not row.stale and all(
             (run.folder / f"predictions_{split}.npz").exists() for run in row.members
         ):
             try:
                 metrics, found = scored(row.members, split)
-                row.intervals = bootstrap([(1 / len(found), p) for p in found], metrics)
+                terms = [(1 / len(found), p) for p in found]
+                row.intervals = bootstrap(terms, metrics, end - time.monotonic())
+                slow = [name for name in metrics if name not in row.intervals]
+                row.first.notes += [f"no interval of {name}: {TOO_SLOW}" for name in slow]
             except Exception as error:  # damaged predictions, or a fault of the user's metric
                 row.first.notes.append(f"no interval: {error}")
 
 
-def compare(a: Row, b: Row, split: str) -> str:
-    """Say for every metric whether `a` and `b` can be told apart, over examples and over seeds."""
+def compare(a: Row, b: Row, split: str, seconds: float) -> str:
+    """Say for every metric whether `a` and `b` can be told apart, over examples and over seeds.
+
+    For a metric that takes more than `seconds` over examples, it says so instead.
+    """
     for run in [run for run in members([a, b]) if run.stale]:
         raise DataError(f"{run.name}: stale, its {split} numbers {run.stale_why}; evaluate again")
     metrics, found = scored(members([a, b]), split)
     sizes = len(a.members), len(b.members)
     weights = [1 / sizes[0]] * sizes[0] + [-1 / sizes[1]] * sizes[1]
-    intervals = bootstrap(list(zip(weights, found, strict=True)), metrics)
+    intervals = bootstrap(list(zip(weights, found, strict=True)), metrics, seconds)
     lines = [f"A: {a.name}", f"B: {b.name}", ""]
     for name in metric_names([a, b]):
         x, y = a.values(name), b.values(name)
@@ -73,6 +86,8 @@ def compare(a: Row, b: Row, split: str) -> str:
             interval = f"95% interval [{low:.2f}, {high:.2f}]"
             verdict = same if low <= 0 <= high else apart
             lines.append(f"  over examples: {gap:+.2f}{unit}, {interval}: {verdict}")
+        elif name in metrics:
+            lines.append(f"  over examples: {TOO_SLOW}")
         if min(sizes) > 1 and sizes == (len(x), len(y)):
             p, least = over_seeds(x, y), 2 / math.comb(sum(sizes), sizes[0])
             verdict = apart if p <= 0.05 else same

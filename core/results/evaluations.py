@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from core.base.errors import settings
 from core.base.files import checkpoint_hash
 
 BEST = ("best.pt", "best.pth.tar")  # the second is the CS230 template's
@@ -47,6 +48,5 @@ def misfit(row: dict[str, Any], best: str | None, data: str | None) -> str:
     if data not in (None, row["data"].get("sha256")):
         return f"are of other data ({row['data'].get('folder')})"
     if row.get("overrides"):
-        settings = ", ".join(f"{name}={value}" for name, value in row["overrides"].items())
-        return f"were computed with {settings}"
+        return f"were computed with {settings(row['overrides'])}"
     return ""

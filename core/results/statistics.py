@@ -3,18 +3,22 @@
 docs/statistics.md has formulas and sources. What is resampled are examples: whole sequences.
 """
 
+import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from core.base.errors import DataError
 from core.base.predictions import Predictions, first_array
 
 RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
 FEW = 64  # distinct values up to which resamples of a mean are drawn as counts
+BAR: dict[str, Any] = {"leave": False, "disable": None}  # shown on a terminal
 Metric = Callable[[Any, Any], float]
 Terms = Sequence[tuple[float, Predictions]]  # a weighted sum of one metric over several runs
 
@@ -51,7 +55,7 @@ def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray |
     for tried in sorted({min(count, 16), count}):
         try:
             with warnings.catch_warnings(action="ignore"):  # of a mean of nothing
-                for i in np.flatnonzero(np.isnan(values[:tried])):
+                for i in tqdm(np.flatnonzero(np.isnan(values[:tried])), **BAR):
                     values[i] = score(subset(predictions, np.array([i])), metric)
             sets = [rng.integers(tried, size=tried) for _ in range(5)]
             whole = [score(subset(predictions, chosen), metric) for chosen in sets]
@@ -62,21 +66,34 @@ def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray |
     return values
 
 
-def bootstrap(terms: Terms, metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float]]:
+def bootstrap(
+    terms: Terms, metrics: Mapping[str, Metric], seconds: float = math.inf
+) -> dict[str, tuple[float, float]]:
     """Return 95% percentile intervals of sums of metrics (Efron & Tibshirani 1993, section 13.3).
 
     The same examples are drawn for every run of a sum, which is what makes a difference paired.
+    Metrics whose calls would take more than some seconds have none.
     """
-    intervals = {}
+    intervals, others = {}, list[str]()
     for name, metric in metrics.items():
-        found = [(weight, values_of_examples(p, metric)) for weight, p in terms]
+        began = time.monotonic()
+        score(terms[0][1], metric)
+        took = (time.monotonic() - began) * len(terms)  # a call for every run
+        if took * RESAMPLES > seconds:
+            continue
+        quick = took * len(terms[0][1]) < seconds
+        found = [(weight, values_of_examples(p, metric) if quick else None) for weight, p in terms]
         parts = [weight * values for weight, values in found if values is not None]
         if len(parts) == len(terms):
             intervals[name] = interval_of_mean(np.sum(parts, axis=0))
-    others = [name for name in metrics if name not in intervals]
+        else:
+            others.append(name)
+            seconds -= took * RESAMPLES
+    bar = tqdm(total=RESAMPLES, **BAR)
 
     def sums(examples: np.ndarray) -> np.ndarray:  # (M,), all from one gathering of the rows
         total = np.zeros(len(others))
+        bar.update()
         for weight, predictions in terms:
             drawn = subset(predictions, examples)
             total += [weight * score(drawn, metrics[name]) for name in others]
@@ -85,6 +102,7 @@ def bootstrap(terms: Terms, metrics: Mapping[str, Metric]) -> dict[str, tuple[fl
     if others:
         low, high = _resample(np.arange(len(terms[0][1])), sums)
         intervals |= {name: (float(low[i]), float(high[i])) for i, name in enumerate(others)}
+    bar.close()
     return intervals
 
 

@@ -35,11 +35,13 @@ Evaluated = tuple[str, Mapping[str, Any], str | None]  # a checkpoint: name, con
 
 
 def read_resolved(folder: Path) -> dict[str, Any]:
-    """Return what params.resolved.json holds, or {} if there is none that can be read."""
+    """Return what params.resolved.json holds, but for what is damaged; {} if there is none."""
     try:
-        return read_mapping(folder / RESOLVED)
+        found = read_mapping(folder / RESOLVED)
     except UsageError:
         return {}
+    kinds = {"code_changed": list} | dict.fromkeys(("params", "overrides", "data", "code"), dict)
+    return {name: v for name, v in found.items() if isinstance(v, kinds.get(name, object))}
 
 
 def remove_outputs(folder: Path) -> None:

@@ -7,10 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.base.errors import UserError
+from core.base.errors import UserError, printable
 
 TERMINAL, FILE = "run's terminal", "run's file"  # names of the handlers of `open_log`
 FORMATS = {TERMINAL: "%(message)s", FILE: "%(asctime)s:%(levelname)s: %(message)s"}
+
+
+class _Plain(logging.Formatter):
+    """Lets no name or text from outside give orders to a terminal, or look like a line of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record; in the file those after the first are indented."""
+        if record.name == "py.warnings":  # "file:line: kind: text", and the line of code
+            text = record.getMessage().partition(": ")[2].splitlines()[0]
+            record = logging.makeLogRecord(vars(record) | {"msg": f"Note: {text}", "args": ()})
+        text = printable(super().format(record)).replace("WARNING: WARNING: ", "WARNING: ")
+        return text.replace("\n", "\n    ") if self.usesTime() else text
 
 
 class _File(logging.FileHandler):
@@ -32,13 +44,15 @@ def open_log(path: str | Path | None) -> None:
         handlers[FILE] = _File(path, encoding="utf-8")
     for name, handler in handlers.items():
         handler.set_name(name)
-        handler.setFormatter(logging.Formatter(FORMATS[name]))
+        handler.setFormatter(_Plain(FORMATS[name]))
         logging.getLogger().addHandler(handler)
+    logging.captureWarnings(True)
 
 
 def close_log() -> None:
     """Take down what open_log put in place."""
     logger = logging.getLogger()
+    logging.captureWarnings(False)
     for handler in [handler for handler in logger.handlers if handler.name in FORMATS]:
         logger.removeHandler(handler)
         handler.close()
@@ -65,7 +79,7 @@ def logging_to(path: str | Path | None) -> Iterator[None]:
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
     """Return "accuracy: 0.935, loss: 0.212"."""
-    return ", ".join(f"{name}: {value:.4g}" for name, value in metrics.items())
+    return ", ".join(f"{printable(name, '')}: {value:.4g}" for name, value in metrics.items())
 
 
 class Board:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.base.errors import plural, settings
 from core.base.monitor import monitored
 from core.data.folder import synthetic_note
 from core.machine import processes
@@ -21,7 +22,7 @@ def start(
     loaders: Mapping[str, Loader],
     data_dir: Path,
     notes: list[str],
-    settings: Mapping[str, Any],
+    overridden: Mapping[str, Any],
 ) -> None:
     """Log what is about to be trained, on which data and where."""
     params, together = state.params, processes.world_size()
@@ -35,13 +36,13 @@ def start(
         ]
     for note in notes:
         logging.warning("Note: %s", note)
-    overrides(settings)
+    overrides(overridden)
     logging.info("Data: %s", data_dir)
     if synthetic := synthetic_note(data_dir):
         logging.info("Note: these are %s", synthetic)
     for split, loader in loaders.items():
-        examples, batches = loader.num_examples, len(loader)
-        logging.info("%s: %s examples in %d batches, %s", split, examples, batches, loader.kind)
+        examples, batches = loader.num_examples, plural(len(loader), "batch", "batches")
+        logging.info("%s: %s examples in %s, %s", split, examples, batches, loader.kind)
     logging.info("Net: %s weights to train", f"{count_weights(state):,}")
     logging.info("%s", state.reading.told(state.task))
 
@@ -51,11 +52,10 @@ def count_weights(state: State) -> int:
     return sum(weight.numel() for weight in state.model.parameters() if weight.requires_grad)
 
 
-def overrides(settings: Mapping[str, Any]) -> None:
+def overrides(values: Mapping[str, Any]) -> None:
     """Log which keys have other values than the params file says."""
-    if settings:
-        told = ", ".join(f"{name}={value}" for name, value in settings.items())
-        logging.info("Overrides of the params file: %s", told)
+    if values:
+        logging.info("Overrides of the params file: %s", settings(values))
 
 
 def first_look(first: FirstLook, new: bool) -> None:
@@ -88,7 +88,7 @@ def end(state: State, baseline: Mapping[str, float]) -> None:
     metrics = state.best["metrics"]
     patience = state.params.early_stopping_patience
     why = f" (no better one in {patience})" if state.stopped_early else ""
-    logging.info("Done after %d epochs%s.", state.epoch, why)
+    logging.info("Done after %s%s.", plural(state.epoch, "epoch", "epochs"), why)
     logging.info("Best: epoch %d, val %s", state.best["epoch"], format_metrics(metrics))
     name, more = monitored(state.params.dict, state.task.metrics)
     if name not in baseline:

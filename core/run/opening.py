@@ -8,10 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from core.base.errors import Stopped, UsageError, spelled
+from core.base.errors import Stopped, UsageError, settings, spelled
 from core.base.keys import DEFAULTS, deciding
 from core.base.monitor import check_monitor
-from core.base.params import Params, find_params_file, load_params, parse_overrides
+from core.base.params import (
+    Params,
+    find_params_file,
+    load_params,
+    naming_source,
+    parse_overrides,
+)
 from core.machine import processes
 from core.machine.compiler import import_when_compiling
 from core.machine.devices import fastest_precision, pick_device
@@ -47,8 +53,7 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
         overrides = parse_overrides(args.settings)
         if args.data_dir is not None:
             overrides["data_dir"] = args.data_dir
-        find_params_file(args.model_dir)
-        main = processes.is_main()
+        path, main = find_params_file(args.model_dir), processes.is_main()
         with one_writer(args.model_dir) if main else nullcontext():
             run = open_run(
                 args.model_dir,
@@ -58,7 +63,11 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
                 restore_file=args.restore_file,
             )
             run.stop = stop
-            with logging_to(run.folder / "train.log") if main else nullcontext(), ending(run):
+            with (
+                logging_to(run.folder / "train.log") if main else nullcontext(),
+                ending(run),
+                naming_source(path, run.overrides),
+            ):
                 yield run
 
 
@@ -146,8 +155,13 @@ def _decide(
     overrides = earlier.get("overrides", {}) | overrides
     params, of_params = load_params(path, overrides)
     task = import_task(params.task)
-    check_schedule(params, task, check_optimizer(params, task))
-    check_monitor(params.dict, task.metrics)
+    same = before is not None and before.get("processes", 1) == processes.world_size()
+    with naming_source(path, overrides):
+        check_schedule(params, task, check_optimizer(params, task))
+        check_monitor(params.dict, task.metrics)
+        _fill_in(params, before["params"] if before else {}, same)
+    if params.lr_scheduler_args and not (params.lr_scheduler or task.make_scheduler):
+        notes.append("'lr_scheduler_args' has no effect: 'lr_scheduler' is null")
     began_from, restored = earlier.get("restore_file"), None
     if restore_file not in (None, began_from):
         if last is not None:
@@ -159,8 +173,6 @@ def _decide(
         if overwrite and found.parent.resolve() == folder.resolve() and found.suffix == ".pt":
             raise UsageError(f"{found}: --overwrite removes this file; move it elsewhere first")
         restored = read_checkpoint(found)
-    same = before is not None and before.get("processes", 1) == processes.world_size()
-    _fill_in(params, before["params"] if before else {}, same)
     edited = edited_since({} if before is None else earlier.get("code", {}), task.name)
     content = last or restored
     decided = {
@@ -181,8 +193,8 @@ def _forgotten(
     earlier: dict[str, Any], overrides: dict[str, Any], restore_file: str | None
 ) -> list[str]:
     """Note which options of a start that left no checkpoint were not given again."""
-    settings = earlier.get("overrides", {}).items()
-    options = [f"--set {name}={value}" for name, value in settings if name not in overrides]
+    before = earlier.get("overrides", {}).items()
+    options = [f"--set {settings({n: value})}" for n, value in before if n not in overrides]
     if restore_file is None and earlier.get("restore_file") is not None:
         options.append(f"--restore_file {earlier['restore_file']}")
     told = "of a start that left no checkpoint is not in force any more"

@@ -98,7 +98,7 @@ def restore(
     if params.num_threads is not None:
         params.num_threads = min(params.num_threads, usable_cores())
     if data_dir is not None:
-        params.data_dir = data_dir
+        params.data_dir = check_values({"data_dir": data_dir}, "--data_dir")["data_dir"]
     reading = Reading.of(content["reading"]) if "reading" in content else Reading(outputs="logits")
     task = reading.apply(import_task(params.task))
     for name in edited_since(read_resolved(path.parent).get("code", {}), params.task):

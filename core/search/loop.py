@@ -1,5 +1,6 @@
 """The loop of a search: claims trials, has them trained, looks after them until none is left."""
 
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -14,15 +15,17 @@ from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
 from core.base import files, parsing
-from core.base.errors import UserError
+from core.base.errors import Stopped, UserError
 from core.base.keys import DEFAULTS
 from core.base.params import Params
 from core.machine.environment import usable_cores
 from core.machine.signals import Stop
 from core.search.study import Study
-from core.search.workers import CONSOLE, Launcher, make_folder, stop_all
+from core.search.workers import CONSOLE, STOPPING, Launcher, make_folder, stop_all
 
 ENDED = "{n} of {total} trials have ended |{bar:10}|{postfix}"
+TOLD = f"{{}}: trials in progress save and end, those that take more than {STOPPING:.0f} s are "
+TOLD += "killed (Ctrl-C again: at once); the same command goes on from there"
 FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is given up
 
 
@@ -44,6 +47,11 @@ class Search:
             try:
                 while self.step():
                     stop.check()
+            except Stopped as stopped:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # the next is no request
+                with tqdm.external_write_mode(file=sys.stdout):
+                    print(TOLD.format(stopped), flush=True)
+                raise
             finally:
                 stop_all(self.processes.values())
                 for job in self.jobs.values():

@@ -41,7 +41,8 @@ def report(study: Study, metric: str, parent_dir: Path) -> str:
         spread = f" ± {statistics.stdev(values):.4f} over {len(values)} seeds" if values[1:] else ""
         words = ", ".join(f"{name} {json.dumps(value)}" for name, value in point.items())
         lines.append(f"  {trial.value:.4f}{spread}  {words}")
-    lines += ["", *_edges(study, complete[0].user_attrs["point"])]
+    worse = [trial for trial in complete if trial.value != complete[0].value]
+    lines += ["", *(_edges(study, complete[0].user_attrs["point"]) if worse else ())]
     lines += [*_importance(study, complete), *_noise(study, complete)]
     picture = _draw(study, complete, metric, parent_dir / "search.png")
     return "\n".join([*lines, f"Each key's values against {metric}: {picture}"])

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from core.base import params, parsing
-from core.base.errors import UsageError, did_you_mean
+from core.base.errors import UsageError, did_you_mean, spelled
 from core.base.keys import KEYS, KINDS, Key, of_type
 from core.base.parsing import looks_like
 
@@ -97,9 +97,11 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
     method, names = written.get("method", "grid"), written.get("space")
     if method not in METHODS:
         hint = did_you_mean(str(method), METHODS)
-        raise UsageError(f"{path}: 'method' is {method!r}{hint}, want one of {', '.join(METHODS)}")
+        raise UsageError(
+            f"{path}: 'method' is {spelled(method)}{hint}, want one of {', '.join(METHODS)}"
+        )
     if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names)):
-        raise UsageError(f"{path}: 'space' is {names!r}, want keys with their values")
+        raise UsageError(f"{path}: 'space' is {spelled(names)}, want keys with their values")
     task = base.get("task", "model")
     if messages := params.check_names(dict.fromkeys(names), task, where, base):
         raise UsageError(messages[0])
@@ -136,7 +138,7 @@ def _refuse_unknown(values: Iterable[str], known: Sequence[str], where: str) -> 
 
 
 def _at_least_one(values: dict[str, Any], name: str, where: str) -> int:
-    return Key(name, int, 1, "", low=1).check(values.get(name, 1), where)
+    return Key(name, int, 1, "", 1, LARGEST_GRID).check(values.get(name, 1), where)
 
 
 def _like(value: Any, base: Any, where: str) -> Any:
@@ -153,9 +155,8 @@ def _like(value: Any, base: Any, where: str) -> Any:
     slip = bool(looks_like(value)) if isinstance(value, str) else isinstance(value, int | float)
     if slip and type(value) is not kind and kind in (bool, int, float, str):
         advice = f"; write {base}.0 there if fractions are meant" if kind is int else ""
-        raise UsageError(
-            f"{where} holds {value!r}, want {KINDS[kind]} like the {base!r} of the params{advice}"
-        )
+        wanted = f"{KINDS[kind]} like the {spelled(base)} of the params{advice}"
+        raise UsageError(f"{where} holds {spelled(value)}, want {wanted}")
     return value
 
 
@@ -178,11 +179,11 @@ def _read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> 
             raise UsageError(f"{where} holds a value twice")
         return CategoricalDistribution([json.dumps(choice) for choice in choices])
     if not (isinstance(values, dict) and {"low", "high"} <= set(values)):
-        raise UsageError(f"{where} is {values!r}, want a list or {{low, high, log, step}}")
+        raise UsageError(f"{where} is {spelled(values)}, want a list or {{low, high, log, step}}")
     _refuse_unknown(values, ("low", "high", "log", "step"), where)
     low, high = read(values["low"]), read(values["high"])
     if not {type(low), type(high)} <= {int, float}:
-        raise UsageError(f"{where}: 'low' and 'high' are {[low, high]}, want numbers")
+        raise UsageError(f"{where}: 'low' and 'high' are {spelled([low, high])}, want numbers")
     whole = type(low) is type(high) is int
     if whole and model is None and name not in KEYS:
         logging.warning("Note: %s is of whole numbers: the params have no %r to tell", where, name)
@@ -200,8 +201,10 @@ def _read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> 
 
 def _read_prune(prune: Any, where: str) -> tuple[int, int]:
     if not (isinstance(prune, dict) and set(prune) <= {"after", "keep"}):
-        raise UsageError(f"{where}: 'prune' is {prune!r}, want {{after: epochs, keep: fraction}}")
+        raise UsageError(
+            f"{where}: 'prune' is {spelled(prune)}, want {{after: epochs, keep: fraction}}"
+        )
     keep = prune.get("keep", 0.5)
     if type(keep) is not float or not 0 < keep <= 0.5 or abs(1 / keep - round(1 / keep)) > 0.05:
-        raise UsageError(f"{where}: prune 'keep' is {keep!r}, want 0.5, 0.33, 0.25, 0.2 ...")
+        raise UsageError(f"{where}: prune 'keep' is {spelled(keep)}, want 0.5, 0.33, 0.25, 0.2 ...")
     return _at_least_one(prune, "after", f"{where}: prune"), round(1 / keep)

@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from core.base.errors import UsageError
 from core.base.params import Params, find_params_file
 from core.base.parsing import read_mapping
 from core.machine.locks import one_writer
-from core.machine.signals import ctrl_c_ignored
 
 CONSOLE = "console.log"  # what a trial prints
-GRACE = 30.0  # seconds that a run may take to save
+GRACE = 30.0  # seconds that a run may take to save, if its search has died
+STOPPING = 10.0  # if its search waits for it
 
 
 def make_folder(folder: Path, params: Params) -> None:
@@ -41,6 +41,19 @@ def make_folder(folder: Path, params: Params) -> None:
         raise UsageError(f"{folder}: its params are not those of this trial; rename or remove it")
 
 
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Let processes started inside the block, and theirs, ignore SIGINT until they handle it."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that may
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Launcher:
     """Starts processes that call `target(folder, data_dir, gpu, method)`, `modules` imported."""
 
@@ -54,7 +67,7 @@ class Launcher:
             self.context.set_forkserver_preload(list(modules))
             # Ctrl-C goes to the search, too, which stops its trials; one that does not listen yet,
             # or no more, would only end as a failure.
-            with ctrl_c_ignored():
+            with _ctrl_c_ignored():
                 ensure_running()
 
     def start(self, folder: Path, data_dir: str | None, gpu: str | None) -> Any:
@@ -101,11 +114,14 @@ def _end_with_search() -> None:
 
 
 def stop_all(processes: Collection[Any]) -> None:
-    """Let runs save and end; those that take too long are killed."""
+    """Let runs save and end; those that take too long are killed, all of them by Ctrl-C."""
     for process in processes:
         process.terminate()
-    until = time.monotonic() + GRACE
-    for process in processes:
-        process.join(max(0.0, until - time.monotonic()))
-        process.kill()
-        process.join()
+    until = time.monotonic() + STOPPING
+    try:
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()

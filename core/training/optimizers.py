@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from core.base.errors import UsageError, did_you_mean
+from core.base.errors import UsageError, did_you_mean, spelled
 from core.base.params import Params
 from core.task import Task
 
@@ -27,7 +27,7 @@ def class_of(module: Any, base: type, key: str, name: str) -> type:
     ]
     if name not in names:
         hint = did_you_mean(name, names)
-        raise UsageError(f"{key!r} is {name!r}, want a class of {module.__name__}{hint}")
+        raise UsageError(f"{key!r} is {spelled(name)}, want a class of {module.__name__}{hint}")
     return getattr(module, name)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from core.base.errors import UsageError
+from core.base.errors import UsageError, spelled
 from core.base.monitor import monitored
 from core.base.params import Params
 from core.task import Task
@@ -122,8 +122,8 @@ def check_schedule(params: Params, task: Task, optimizer: Optimizer | None) -> N
                 optimizer.step()
                 made.step()
         except ZeroDivisionError as error:
-            told = f"'lr_scheduler_args': {params.lr_scheduler} {params.lr_scheduler_args}: {error}"
-            raise UsageError(told) from error
+            given = f"{params.lr_scheduler} {spelled(params.lr_scheduler_args)}"
+            raise UsageError(f"'lr_scheduler_args': {given}: {error}") from error
 
 
 def _build_scheduler(

@@ -151,7 +151,12 @@ class State:
         if self.update_ended:
             if not single or self.params.grad_clip is not None:
                 self._average_and_clip(chosen, None if single else self.terms[optimizer])
-            chosen.step()
+            try:
+                chosen.step()
+            except RuntimeError as error:  # "SparseAdam does not support dense gradients, ..."
+                if "does not support" in str(error) and "gradients" in str(error):
+                    raise UsageError(f"'optimizer': {error}") from None
+                raise
 
     def _average_and_clip(self, optimizer: Optimizer, terms: Tensor | float | None) -> None:
         """Divide the gradients by the number of terms, unless it is None, and clip them."""

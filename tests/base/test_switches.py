@@ -99,7 +99,7 @@ def test_the_frameworks_keys_are_numbers_however_they_are_spelt(tmp_path: Path) 
     for text in ('{"learning_rate": "0.001"}', '{"batch_size": 32.5}'):
         with pytest.raises(UsageError, match=r"params.json: '\w+' is .*, want a"):
             params_of(tmp_path, text)
-    with pytest.raises(UsageError, match="'batch_size' is '1_000', want a whole number"):
+    with pytest.raises(UsageError, match="'batch_size' is \"1_000\", want a whole number"):
         params_of(tmp_path, "batch_size: 1_000")
 
 

@@ -99,6 +99,6 @@ def test_every_kind_of_picture_is_read_and_other_files_are_said(
     assert len(paths) == len(PICTURES) + 1
     assert labels.tolist() == sorted([0, 1, 2, 3, 4, 5])
     assert (read_images(paths, SIZE) >= 198).all()
-    assert "1 files left out" in caplog.text
+    assert "1 file left out" in caplog.text
     assert "3_IMG.gif" in caplog.text
     assert "._0_IMG" not in caplog.text
