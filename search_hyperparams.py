@@ -92,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     path = find_params_file(args.parent_dir)
     params, _ = load_params(path, {})
-    # As JSON, which the record and the folders hold: YAML may have numbers for keys.
-    base = json.loads(json.dumps(read_mapping(path)))
+    base = json.loads(json.dumps(read_mapping(path)))  # YAML may have numbers for keys
     settings = read_settings(args.parent_dir / "search.yaml", base)
     check_values({"data_dir": args.data_dir}, "--data_dir")
     if args.data_dir is not None and "data_dir" in settings.space:
@@ -112,8 +111,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if launcher is not None:
             if args.retry_failed:
                 opened.try_again()
-            if not (ignored := args.parent_dir / ".gitignore").exists():
-                ignored.write_text("# The folders of trials.\n/*/\n")
             loop.Search(args, opened, metric, launcher).run()
         print(report.report(opened, metric, args.parent_dir))
         return int(any(trial.state.name == "FAIL" for trial in opened.trials()))

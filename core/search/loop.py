@@ -41,6 +41,8 @@ class Search:
 
     def run(self) -> None:
         """Run trials until none is left; Stopped, after they have saved, if a signal comes."""
+        if not (ignored := self.args.parent_dir / ".gitignore").exists():
+            ignored.write_text("# The folders of trials.\n/*/\n")
         stop = Stop()
         stop.training = True  # signals are noted, and looked at between two steps
         with stop.handling_signals():
