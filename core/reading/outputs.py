@@ -117,11 +117,10 @@ class Asked:
         self.task = task
 
     def __call__(self, outputs: Any, labels: Any, seed: int = 0) -> float | None:
-        """Return the loss of a batch, computed with at least 32 bits."""
-        device = next((part.device for part in tensors(labels)), torch.device("cpu"))
+        """Return the loss of a batch, of outputs with at least 32 bits."""
+        device = next((part.device for part in tensors(labels)), None)
         outputs = apply(lambda x: x.float() if x.dtype in HALF else x, outputs)
-        exact = torch.autocast(device.type, enabled=False)
-        with torch.no_grad(), seeded(seed, device=device), warnings.catch_warnings(), exact:
+        with torch.no_grad(), seeded(seed, device=device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 return float(self.task.losses(outputs, labels)["loss"])

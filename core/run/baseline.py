@@ -39,18 +39,17 @@ def look(state: State, loaders: Mapping[str, Loader], known: bool) -> FirstLook:
     params, task = state.params, state.task
     outputs, labels = first_outputs(task, state.model, loaders["val"], params)
     # A resumed run draws what it would have drawn.
-    with seeded(params.seed, device=state.device), torch.no_grad(), state.autocast():
-        losses = task.losses(outputs, labels)
+    with seeded(params.seed, device=state.device), torch.no_grad():
+        with state.autocast():
+            losses = task.losses(outputs, labels)
         check_monitor(params.dict, task.metrics, losses)
         if not known:
             state.read(read_batch(task, outputs, labels))
         task, reading = state.task, state.reading
-        return FirstLook(
-            float(losses["loss"]),
-            baseline(task, reading, loaders, outputs, labels),
-            unseen_classes(loaders, reading.ignored),
-            misfits(task, reading, outputs, labels),
-        )
+        found = misfits(task, reading, outputs, labels)
+        with state.autocast():
+            values = baseline(task, reading, loaders, outputs, labels)
+    return FirstLook(float(losses["loss"]), values, unseen_classes(loaders, reading.ignored), found)
 
 
 def chance_loss(task: Task, reading: Reading, outputs: Tensor, labels: Tensor) -> float:
