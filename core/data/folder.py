@@ -47,17 +47,14 @@ def file_state(path: Path) -> tuple[int, ...]:
 
 
 def _homes(folder: Path) -> list[Path]:
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "project-template")
-    with suppress(RuntimeError):  # a user without a home, as in some containers
-        return [folder / ".cache", user.expanduser()]
-    return [folder / ".cache"]
+    user = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))  # ~: no home
+    return [folder / ".cache", *([user / "project-template"] if user.is_absolute() else [])]
 
 
 def read_cache(folder: Path, name: str, load: Callable[[IO[bytes]], Any]) -> Any:
     """Return what `load` reads from a folder's cache; None if it is absent or damaged."""
     for home in _homes(folder):
-        # Readers raise many kinds for damaged files.
-        with suppress(Exception), (home / name).open("rb") as file:
+        with suppress(Exception), (home / name).open("rb") as file:  # damage has many kinds
             return load(file)
     return None
 

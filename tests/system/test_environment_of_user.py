@@ -104,7 +104,6 @@ def test_names_that_are_not_utf8_in_a_locale_without_letters(
         picture.rename(picture.with_name(os.fsdecode(b"0_IMG_\xe9.jpg")))
     (data / os.fsdecode(b"notes_\xe9.txt")).write_text("")
     where = ("--model_dir", folder, "--data_dir", data)
-    plain = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for name, argv in (
         ("train.py", where),
         ("evaluate.py", where),
@@ -112,7 +111,7 @@ def test_names_that_are_not_utf8_in_a_locale_without_letters(
         ("predict.py", (*where[:2], data / "test_signs", "--jsonl")),
         ("synthesize_results.py", ("--parent_dir", folder)),
     ):
-        said = script(name, *argv, **plain)
+        said = script(name, *argv, LC_ALL=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     rows = (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
     assert len([json.loads(row) for row in rows]) == 2
     assert "finished" in said
