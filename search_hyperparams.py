@@ -22,15 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.base.errors import UsageError
+from core.base.keys import naming_source
 from core.base.monitor import check_monitor, monitored
-from core.base.params import (
-    ROOT,
-    Params,
-    check_values,
-    find_params_file,
-    load_params,
-    naming_source,
-)
+from core.base.params import ROOT, Params, check_values, find_params_file, load_params
 from core.base.parsing import read_mapping
 from core.machine.script import one_process_only, reports_errors
 from core.machine.signals import end_workers

@@ -3,12 +3,13 @@
 `python -m core.base.keys` prints them as the table that stands in README.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any
 
-from core.base.errors import UsageError, spelled
+from core.base.errors import UsageError, UserError, spelled
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 KINDS[dict] = "a mapping"
@@ -138,6 +139,18 @@ def decides(name: str, to_the_bit: bool = True) -> bool:
 def deciding(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the params that decide the result of a run, to the bit."""
     return {name: value for name, value in params.items() if decides(name)}
+
+
+@contextmanager
+def naming_source(path: object, overrides: Collection[str]) -> Iterator[None]:
+    """Let an error on a key, with which it begins, name the params file, or --set."""
+    try:
+        yield
+    except UserError as error:
+        key = str(error).split("'")[1] if str(error).startswith("'") else None
+        if key not in KEYS:
+            raise
+        raise type(error)(f"{'--set' if key in overrides else path}: {error}") from error
 
 
 def table() -> str:

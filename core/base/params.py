@@ -1,13 +1,12 @@
 """Hyperparameters: reading a params file, checking its keys and values, overriding them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.base.errors import UsageError, UserError, did_you_mean, spelled
+from core.base.errors import UsageError, did_you_mean, spelled
 from core.base.files import write_json
 from core.base.keys import DEFAULTS, KEYS, MISTAKEN, of_type
 from core.base.parsing import looks_like, parse_yaml, read_mapping, scalars
@@ -60,18 +59,6 @@ class Params:
 
     def __repr__(self) -> str:
         return f"Params({self.__dict__})"
-
-
-@contextmanager
-def naming_source(path: Path, overrides: Collection[str]) -> Iterator[None]:
-    """Let an error on a key, with which it begins, name the params file, or --set."""
-    try:
-        yield
-    except UserError as error:
-        key = str(error).split("'")[1] if str(error).startswith("'") else None
-        if key not in KEYS:
-            raise
-        raise type(error)(f"{'--set' if key in overrides else path}: {error}") from error
 
 
 def _refuse_own_names(names: Iterable[str], where: str) -> None:

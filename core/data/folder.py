@@ -47,17 +47,15 @@ def file_state(path: Path) -> tuple[int, ...]:
 
 
 def _homes(folder: Path) -> list[Path]:
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "project-template")
-    with suppress(RuntimeError):  # a user without a home, as in some containers
-        return [folder / ".cache", user.expanduser()]
-    return [folder / ".cache"]
+    user = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))  # ~: no home
+    return [folder / ".cache", *([user / "project-template"] if user.is_absolute() else [])]
 
 
-def read_cache(folder: Path, name: str, load: Callable[[Path], Any]) -> Any:
+def read_cache(folder: Path, name: str, load: Callable[[IO[bytes]], Any]) -> Any:
     """Return what `load` reads from a folder's cache; None if it is absent or damaged."""
     for home in _homes(folder):
-        with suppress(Exception):  # readers raise many kinds for damaged files
-            return load(home / name)
+        with suppress(Exception), (home / name).open("rb") as file:  # damage has many kinds
+            return load(file)
     return None
 
 
@@ -115,7 +113,7 @@ def _digests(folder: Path, states: Mapping[str, tuple[int, ...]], whole: bool) -
     """Return the digest of every file, of those that have not changed from a cache."""
     began, home = time.time(), folder if folder.is_dir() else folder.parent
     cache = f"digests-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:20]}.json.gz"
-    known = read_cache(home, cache, lambda path: json.loads(gzip.decompress(path.read_bytes())))
+    known = read_cache(home, cache, lambda file: json.loads(gzip.decompress(file.read())))
     marks = {name: repr((name, whole, *state)) for name, state in states.items()}
     found: dict[str, str] = {n: known[mark] for n, mark in marks.items() if mark in (known or {})}
     missing = [name for name in states if name not in found]

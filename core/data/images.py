@@ -66,8 +66,8 @@ def open_rgb(path: Path) -> "Image.Image":
     from PIL import Image, ImageOps  # not needed when the cache holds
 
     try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path}: not a file")  # of a pipe the end would be waited for
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path}: not a file")
         with Image.open(path) as image:
             if image.mode in ("I", "F"):
                 raise DataError(f"{path}: colours of more than 16 bits, want 8 or 16")

@@ -19,19 +19,12 @@ from core.training.tally import score
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What is known before the first step.
+    """What is known before the first step."""
 
-    Args:
-        loss: of the net, on the first validation batch.
-        baseline: validation metrics of the most frequent class, and the loss of chance.
-        unseen: classes that validation examples have, but no training example.
-        misfits: what outputs, labels and metrics show to be wrong.
-    """
-
-    loss: float
-    baseline: dict[str, float]
-    unseen: list[int]
-    misfits: list[str]
+    loss: float  # of the net, on the first validation batch
+    baseline: dict[str, float]  # validation metrics of the most frequent class, loss of chance
+    unseen: list[int]  # classes that validation examples have, but no training example
+    misfits: list[str]  # what outputs, labels and metrics show to be wrong
 
 
 def look(state: State, loaders: Mapping[str, Loader], known: bool) -> FirstLook:
@@ -65,16 +58,9 @@ def baseline(
 ) -> dict[str, float]:
     """Return the validation metrics of the constant answer; "loss" is that of a uniform answer.
 
-    Args:
-        task: whose metrics and loss are taken.
-        reading: what outputs and labels mean.
-        loaders: of "train" and "val"; their `labels` say which class is the most frequent, and
-            what the answer is held against.
-        outputs: of one batch, (B, K), (B, T, K) or (B*T, K).
-        labels: of that batch, (B,) or (B, T).
-
-    Returns:
-        The metrics; {} where outputs do not score classes, or the loaders do not show their labels.
+    The labels of the loaders "train" and "val" say which class is the most frequent, and what it is
+    held against. Outputs (B, K), (B, T, K) or (B*T, K) and labels (B,) or (B, T) are of one batch.
+    Where outputs do not score classes, or loaders do not show their labels, it is {}.
     """
     known = [loaders[split].labels for split in ("train", "val")]
     if reading.class_axis != -1 or reading.num_classes is None or not all(map(is_integer, known)):

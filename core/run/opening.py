@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from core.base.errors import Stopped, UsageError, settings, spelled
-from core.base.keys import DEFAULTS, deciding
+from core.base.keys import DEFAULTS, deciding, naming_source
 from core.base.monitor import check_monitor
-from core.base.params import (
-    Params,
-    find_params_file,
-    load_params,
-    naming_source,
-    parse_overrides,
-)
+from core.base.params import Params, find_params_file, load_params, parse_overrides
 from core.machine import processes
 from core.machine.compiler import import_when_compiling
 from core.machine.devices import fastest_precision, pick_device
@@ -53,7 +47,8 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
         overrides = parse_overrides(args.settings)
         if args.data_dir is not None:
             overrides["data_dir"] = args.data_dir
-        path, main = find_params_file(args.model_dir), processes.is_main()
+        find_params_file(args.model_dir)
+        main = processes.is_main()
         with one_writer(args.model_dir) if main else nullcontext():
             run = open_run(
                 args.model_dir,
@@ -63,11 +58,7 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
                 restore_file=args.restore_file,
             )
             run.stop = stop
-            with (
-                logging_to(run.folder / "train.log") if main else nullcontext(),
-                ending(run),
-                naming_source(path, run.overrides),
-            ):
+            with logging_to(run.folder / "train.log") if main else nullcontext(), ending(run):
                 yield run
 
 
@@ -75,7 +66,8 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
 def ending(run: Run) -> Iterator[None]:
     """Save when a signal ends the block, and note how it ended."""
     try:
-        yield
+        with naming_source(find_params_file(run.folder), run.overrides):
+            yield
     except Stopped as stopped:
         if run.state is not None:
             run.save(run.state)

@@ -22,7 +22,7 @@ FAULTS = {
     "a dataset that counts": ("worker processes change no batch", "a state of its own"),
     "an unreadable file": ("every example can be read", "017.pt"),
     "inputs that are not finite": ("every example can be read", "train, example 7"),
-    "an example in two splits": ("splits share no example", "1 inputs are in train and in val"),
+    "an example in two splits": ("splits share no example", "1 input is in train and in val"),
     "labels that begin at 1": ("labels are of one kind in all splits", "val: label 3"),
     "a class that is not in training": ("labels are of one kind in all splits", "class 2"),
     "splits not drawn at random": ("labels are of one kind in all splits", "93% of val"),
