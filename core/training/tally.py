@@ -109,7 +109,8 @@ class Tally:
         self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
         self.waiting: list[tuple[Any, Any]] = []  # of several processes: what rank 0 has not yet
         self.scored = False
-        self.sizes: list[tuple[int, int]] = []  # examples and rows of each batch, of one process
+        self.sizes: list[tuple[int, int]] = []  # examples and rows of each batch
+        self.exchanged = 0  # of them
         for metric in self.streamed.values():
             metric.reset()
 
@@ -122,11 +123,11 @@ class Tally:
         if self.seen == 1 and self.batches is not None and self.limit:
             size = self.batches * sum(part.nbytes for part in tensors(pair))
             self.stride = max(1, math.ceil(size / LARGEST))
+        examples = num_examples(labels) or num_examples(outputs) or 0
+        self.sizes.append((examples, num_examples(pair[0]) or 0))
         if self.world_size > 1:
             self.waiting.append(pair)
         else:
-            examples = num_examples(labels) or num_examples(outputs) or 0
-            self.sizes.append((examples, num_examples(pair[0]) or 0))
             self._take_in(*pair)
 
     def _take_in(self, outputs: Any, labels: Any) -> None:
@@ -143,6 +144,9 @@ class Tally:
     def exchange(self) -> None:
         """Hand over to rank 0 what the processes have collected."""
         waiting, self.waiting = apply(lambda x: x.detach().cpu(), self.waiting), []
+        new = processes.gathered(self.sizes[self.exchanged :])
+        self.sizes[self.exchanged :] = [s for turn in zip_longest(*new) for s in turn if s]
+        self.exchanged = len(self.sizes)
         for turn in zip_longest(*processes.gathered(waiting)):
             for pair in turn:
                 if pair is not None:
