@@ -285,7 +285,7 @@ def wanted_bytes(params: Params) -> float:
 def wants_predictions(params: Params, tally: Tally) -> bool:
     """Tell whether `save_predictions` asks for predictions of this size."""
     wanted = params.save_predictions
-    return tally.complete and tally.size <= wanted_bytes(params) and bool(wanted)
+    return tally.complete and tally.nbytes <= wanted_bytes(params) and bool(wanted)
 
 
 def refuse(folder: Path, changes: list[str]) -> NoReturn:

@@ -45,6 +45,10 @@ def join(parts: list[Any]) -> Any:
         ) from None
 
 
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else apply(Tensor.detach, value)
+
+
 class MeanLosses:
     """Weighted means of named losses over many batches, kept on the device until they are read.
 
@@ -102,8 +106,8 @@ class Tally:
         # Each a copy of its own: an object may stand under two names, or serve two splits.
         self.streamed = {name: copy.deepcopy(metric) for name, metric in streamed.items()}
         self.limit = math.inf if len(streamed) < len(task.metrics) else keep_bytes
+        self.size = 0  # bytes so far, where there is a limit
         self.complete = True  # nothing was left out because it was too large
-        self.size = 0  # bytes of all outputs and labels
         self.seen, self.stride = 0, 1  # batches so far, of which every `stride`-th is collected
         self.losses = MeanLosses()
         self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
@@ -119,12 +123,13 @@ class Tally:
         self.seen += 1
         if (self.seen - 1) % self.stride:
             return
-        pair = apply(lambda x: x.detach(), self.task.collect(outputs, labels))
+        pair = tuple(map(_detached, self.task.collect(outputs, labels)))
         if self.seen == 1 and self.batches is not None and self.limit:
             size = self.batches * sum(part.nbytes for part in tensors(pair))
             self.stride = max(1, math.ceil(size / LARGEST))
-        examples = num_examples(labels) or num_examples(outputs) or 0
-        self.sizes.append((examples, num_examples(pair[0]) or 0))
+        if self.batches is None:
+            examples = num_examples(labels) or num_examples(outputs) or 0
+            self.sizes.append((examples, num_examples(pair[0]) or 0))
         if self.world_size > 1:
             self.waiting.append(pair)
         else:
@@ -135,7 +140,8 @@ class Tally:
             self.scored = True
             for metric in self.streamed.values():
                 metric.update(outputs, labels)
-        self.size += sum(part.nbytes for part in tensors((outputs, labels)))
+        if self.limit < math.inf:
+            self.size += sum(part.nbytes for part in tensors((outputs, labels)))
         if self.size <= self.limit:
             self.kept.append((outputs, labels))
         else:
@@ -165,6 +171,11 @@ class Tally:
             self.waiting, pairs = pairs, []
         for pair in pairs:
             self._take_in(*pair)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all outputs and labels that are kept."""
+        return sum(part.nbytes for part in tensors(self.kept))
 
     def row_counts(self) -> np.ndarray | None:
         """Return how many rows each example has, (N,); None if batches do not tell."""
