@@ -43,6 +43,7 @@ def put(path: Path, place: int, content: bytes) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+@pytest.mark.slow
 def test_a_byte_in_the_middle_of_a_shard_is_found(data: Path) -> None:
     path = data / "train" / "shard.bin"
     with path.open("r+b") as file:

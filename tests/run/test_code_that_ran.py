@@ -119,6 +119,7 @@ def test_an_edited_net_is_the_one_that_trains_and_is_recorded(clone: Path) -> No
     assert code_of(a)["shapes/flat/net.py"] != code_of(b)["shapes/flat/net.py"]
 
 
+@pytest.mark.slow
 def test_an_edited_module_that_the_net_imports_is_imported_anew(clone: Path) -> None:
     said = notebook(
         clone,
@@ -139,6 +140,7 @@ def test_an_edited_module_that_the_net_imports_is_imported_anew(clone: Path) -> 
     assert said.count("shapes/sizes.py has changed since the last start") == 1
 
 
+@pytest.mark.slow
 def test_every_script_takes_the_edited_code(clone: Path) -> None:
     said = notebook(
         clone,
@@ -156,6 +158,7 @@ def test_every_script_takes_the_edited_code(clone: Path) -> None:
     assert "NoneType" in said
 
 
+@pytest.mark.slow
 def test_what_was_imported_before_the_framework_is_imported_anew(clone: Path) -> None:
     notebook(
         clone,
@@ -191,6 +194,7 @@ def test_an_edit_of_the_framework_needs_a_new_process(clone: Path) -> None:
         assert any(line.startswith("error: ") and message in line for line in said.splitlines())
 
 
+@pytest.mark.slow
 def test_an_edit_within_a_second_is_not_hidden_by_compiled_code(clone: Path) -> None:
     edit = 'edit("shapes/flat/net.py", "SCALE = 1.0", "SCALE = 4.0")'
     notebook(clone, f'import train; run(train, "a"); {edit}')
@@ -220,6 +224,7 @@ def test_another_package_of_the_tasks_name_is_refused(clone: Path, with_net: boo
     assert str(other) in message[-2]
 
 
+@pytest.mark.slow
 def test_code_edited_after_a_complete_run_is_said(clone: Path) -> None:
     printed = notebook(
         clone,

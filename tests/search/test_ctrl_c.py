@@ -13,6 +13,7 @@ from tests.helpers.searching import search, start, write_search
 GRID = "method: grid\nspace: {learning_rate: [0.001, 0.01, 0.1]}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_search_in_long_steps_ends_within_seconds_and_says_so(
     tmp_path: Path, data: Path, times: int

@@ -63,6 +63,7 @@ def test_a_user_without_home_account_and_root_trains_and_evaluates(
     assert [*(data / ".cache").glob("train_signs-*.npy")]
 
 
+@pytest.mark.slow
 def test_where_nothing_but_the_run_can_be_written_it_trains(
     run_folder: Folder, signs: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_without_a_home_caches_lie_beside_the_data(
     assert write_cache(tmp_path / "file", "a", lambda file: file.write(b"x")) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
 def test_names_that_are_not_utf8_in_a_locale_without_letters(
     locale: str, run_folder: Folder, signs: Path, tmp_path: Path
