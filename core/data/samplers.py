@@ -59,6 +59,8 @@ def own_order(loader: DataLoader[Any], seed: int, epoch: int, length: int) -> It
         if batch is None:
             check_length(loader, i, length, what)
         yield batch
+    if epoch:  # that it has no end was found out in the first one
+        return
     with kept_states(states):
         more = sum(1 for _ in islice(drawn, length + 1))
     if more <= length:  # else it has no end, and its length is that of an epoch

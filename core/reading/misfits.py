@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.machine.nested import apply, as_array, example, num_examples
-from core.reading.outputs import Asked, Reading, joined, same
+from core.reading.outputs import LossProbe, Reading, joined, same
 from core.task import Task, counted, is_integer
 
 
@@ -37,21 +37,21 @@ def _mean_of_other_terms(task: Task, outputs: Any, labels: Any) -> str | None:
     That of a batch must be the mean of its examples' losses, weighted by loss_weight. A loss that
     draws random numbers cannot be held against anything.
     """
-    count = num_examples(outputs)
+    count = num_examples(labels) or num_examples(outputs)
     if labels is None or count is None or count < 2:
         return None
-    loss = Asked(task)
+    loss = LossProbe(task)
     alone = [example((outputs, labels), i, count) for i in range(min(count, 8))]
     whole = joined(alone)
     together = loss(*whole)
     if together is None or not same(together, loss(whole[0], whole[1], 1)):
         return None
     values = [(loss(*each), float(task.loss_weight(*each))) for each in alone]
-    counted = [(value, weight) for value, weight in values if weight > 0]
-    if not counted or any(value is None for value, _ in counted):
+    terms = [(value, weight) for value, weight in values if weight > 0]
+    if not terms or any(value is None for value, _ in terms):
         return None
-    mean = sum((value or 0.0) * weight for value, weight in counted)
-    if same(together, mean / sum(weight for _, weight in counted), 1e-3):
+    total = sum((value or 0.0) * weight for value, weight in terms)
+    if same(together, total / sum(weight for _, weight in terms), 1e-3):
         return None
     return (
         "the loss of a batch is not the mean of its examples' losses, weighted by loss_weight: "
@@ -73,7 +73,7 @@ def _broadcast(task: Task, outputs: Tensor, labels: Tensor) -> str | None:
     together = torch.broadcast_shapes(outputs.shape, labels.shape)
     if together in (outputs.shape, labels.shape):
         return None
-    names, loss = [], Asked(task)
+    names, loss = [], LossProbe(task)
     alike = loss(outputs.reshape(labels.shape), labels)
     if alike is not None and not same(loss(outputs, labels), alike):
         names.append("the loss")
@@ -102,7 +102,7 @@ def _counted_padding(task: Task, reading: Reading, outputs: Any, labels: Any) ->
     names = _metrics_that_differ(task, known, kept, changed)
     if not names:
         return None
-    return f"{' and '.join(names)} counts labels that the loss ignores: leave them out"
+    return f"labels that the loss ignores are counted by {' and '.join(names)}: leave them out"
 
 
 def _metrics_that_differ(task: Task, labels: Tensor, one: Tensor, other: Tensor) -> list[str]:

@@ -85,7 +85,7 @@ def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
     """
     if not is_integer(labels):
         return Reading(labels is not None, _declared(task, None) or "other", ignored=())
-    loss, few = Asked(task), _few(outputs, labels)
+    loss, few = LossProbe(task), _few(outputs, labels)
     axis = _class_axis(loss, *few, task)
     odd = [] if axis is None else _outside(labels, outputs.shape[axis]).unique().tolist()
     ignored = _ignored_labels(loss, *few, dict.fromkeys([*CANDIDATES, *odd[:8]]))
@@ -110,7 +110,7 @@ def _few(outputs: Any, labels: Tensor) -> tuple[Any, Tensor]:
     return joined(parts)
 
 
-class Asked:
+class LossProbe:
     """A task's loss that is asked a question; None is the answer if it cannot be."""
 
     def __init__(self, task: Task) -> None:
@@ -195,10 +195,9 @@ def _class_axis(
     if not (isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.ndim > 1):
         return None
     merged = outputs.ndim == 2 and labels.ndim == 2 and len(outputs) == labels.numel()
-    if outputs.shape[-1] < 2 or (merged and labels.shape == outputs.shape):
-        return None
-    last = outputs.shape[:-1] == labels.shape or merged
+    last = outputs.shape[-1] > 1 and (outputs.shape[:-1] == labels.shape or merged)
     second = outputs.ndim > 2 and outputs.shape[:1] + outputs.shape[2:] == labels.shape
+    second = second and outputs.shape[1] > 1
     if not (last and second):
         return -1 if last else 1 if second else None
     # Both: what the loss sees is then the same if outputs and labels are permuted together.

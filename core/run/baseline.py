@@ -37,7 +37,7 @@ def look(state: State, loaders: Mapping[str, Loader], known: bool) -> FirstLook:
             losses = task.losses(outputs, labels)
         check_monitor(params.dict, task.metrics, losses)
         if not known:
-            state.read(read_batch(task, outputs, labels))
+            state.adopt(read_batch(task, outputs, labels))
         task, reading = state.task, state.reading
         found = misfits(task, reading, outputs, labels)
         with state.autocast():

@@ -116,7 +116,7 @@ class Run:
                 self.task, splits, self.data_dir, self.params, kept, self.device, train=True
             )
         self.loader_params = checkpoint.storable(new)
-        for split, loader in loaders.items():
+        for split, loader in loaders.items() if processes.world_size() > 1 else ():
             labels = loader.labels.tolist() if isinstance(loader.labels, Tensor) else None
             seen = loader.num_examples, loader.ids, labels
             told = f"the processes read different examples of {split!r}: each must read all"

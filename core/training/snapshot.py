@@ -89,7 +89,7 @@ def restore(state: State, last: Content, path: Path, changed: bool) -> None:
         load_weights(state.average, last["ema_dict"] or fresh, path)
     state.epoch, state.step = last["epoch"], last["step"]
     if "reading" in last:
-        state.read(Reading.of(last["reading"]))
+        state.adopt(Reading.of(last["reading"]))
     _restore_own_part(state, [last, *last.get("other_processes", [])], changed)
     _restore_optimizers(state, last, changed)
     if not changed:

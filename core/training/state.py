@@ -70,7 +70,7 @@ class State:
         """Forget what was summed up over the last epoch."""
         self.tally = Tally(self.task, math.inf if self.task.metrics else 0, batches)
 
-    def read(self, reading: Reading) -> None:
+    def adopt(self, reading: Reading) -> None:
         """Let the task's defaults go by what outputs and labels mean."""
         self.reading, self.task = reading, reading.apply(self.task)
         self.begin_epoch()

@@ -172,7 +172,7 @@ def test_a_metric_that_counts_padding_is_found() -> None:
     outputs = scores(28, 5)
     outputs[:, 0] += 5 * (torch.arange(28) % 2)  # some of the padding is answered by class 0
     told = found(outputs, labels, masked, {"all": all_rows, "some": rows_that_count})
-    assert len(told) == 1 and told[0].startswith("all counts labels that the loss ignores")
+    assert len(told) == 1 and "the loss ignores are counted by all:" in told[0]
 
 
 def test_asking_a_loss_draws_no_random_numbers_and_tracks_no_gradient() -> None:
@@ -233,3 +233,19 @@ def test_padding_may_be_class_0() -> None:
     reading = read_batch(task(loss), scores(6, 9, 4), labels)
     assert (reading.outputs, reading.ignored) == ("logits", (0,))
     assert reading.apply(task(loss)).loss_weight(None, labels) == (labels != 0).sum()
+
+
+def test_the_axis_of_classes_is_found_in_sequences_of_one_token() -> None:
+    outputs, labels = scores(8, 5, 1), numbers(5, 8, 1)
+    reading = read_batch(task(cross_entropy()), outputs, labels)
+    assert (reading.outputs, reading.class_axis, reading.num_classes) == ("logits", 1, 5)
+
+
+def test_class_weights_are_found_where_tokens_are_merged() -> None:
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, labels.flatten(), weight=WEIGHTS)
+
+    outputs, labels = scores(6 * 4, 3), numbers(3, 6, 4)
+    reading = read_batch(task(loss), outputs, labels)
+    told = misfits(reading.apply(task(loss)), reading, outputs, labels)
+    assert len(told) == 1 and "is not the mean of its examples' losses" in told[0]
