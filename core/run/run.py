@@ -25,6 +25,7 @@ from core.data.folder import find_data_dir, fingerprint
 from core.machine import devices, processes
 from core.machine.random_states import mixed_seed, seed_everything
 from core.machine.signals import Stop
+from core.reading.outputs import Reading
 from core.run import folder as files
 from core.run import messages
 from core.run.baseline import look
@@ -118,9 +119,8 @@ class Run:
         self.loader_params = checkpoint.storable(new)
         for split, loader in loaders.items() if processes.world_size() > 1 else ():
             labels = loader.labels.tolist() if isinstance(loader.labels, Tensor) else None
-            seen = loader.num_examples, loader.ids, labels
             told = f"the processes read different examples of {split!r}: each must read all"
-            processes.check_same(seen, told)
+            processes.check_same((loader.num_examples, loader.ids, labels), told)
         self._check_data()  # only now: a loader may have written there
         return loaders
 
@@ -130,13 +130,17 @@ class Run:
         if not self.is_main:  # processes draw different numbers; rank 0 those of one alone
             seed_everything(mixed_seed(state.params.seed, processes.rank()))
         content, self.content = processes.broadcast(self.content), None
+        known = False  # what outputs and labels mean: after a change it is found out anew
         if self.before is not None and content is not None:
             changed = bool(self.changed) or self.data_changed
+            known = "reading" in self.before and not (changed or self.code_changed)
+            if known:
+                state.adopt(Reading.of(self.before["reading"]))
             snapshot.restore(state, content, self.folder / "last.pt", changed)
             self.log_bytes = self.before["log_bytes"]
         elif content is not None:
             snapshot.start_from(state, content, str(self.restore_file))
-        first = look(state, loaders, known=self.before is not None and "reading" in self.before)
+        first = look(state, loaders, known)
         self.task, self.reading, self.baseline = state.task, state.reading, first.baseline
         if self.is_main:
             self._begin_folder(state)

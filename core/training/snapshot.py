@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from core.machine import processes
 from core.machine.nested import apply
 from core.machine.random_states import random_states, set_random_states
-from core.reading.outputs import Reading
 from core.training.checkpoint import kept_weights, load_weights, plain
 from core.training.optimizers import lay_out_as_weights
 from core.training.state import State
@@ -88,8 +87,6 @@ def restore(state: State, last: Content, path: Path, changed: bool) -> None:
         fresh = {"n_averaged": state.average.n_averaged, **own}  # the run had no averages so far
         load_weights(state.average, last["ema_dict"] or fresh, path)
     state.epoch, state.step = last["epoch"], last["step"]
-    if "reading" in last:
-        state.adopt(Reading.of(last["reading"]))
     _restore_own_part(state, [last, *last.get("other_processes", [])], changed)
     _restore_optimizers(state, last, changed)
     if not changed:

@@ -73,7 +73,7 @@ class State:
     def adopt(self, reading: Reading) -> None:
         """Let the task's defaults go by what outputs and labels mean."""
         self.reading, self.task = reading, reading.apply(self.task)
-        self.begin_epoch()
+        self.tally.task = self.task
 
     @property
     def net(self) -> nn.Module:

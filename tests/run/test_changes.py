@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core.reading.outputs import read_batch
 from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder, write_signs
 from tests.helpers import ROOT
@@ -132,3 +134,21 @@ def test_a_complete_run_says_that_new_params_are_not_used(
     said = capsys.readouterr().err
     assert "Note: not trained with the new seed; --overwrite starts anew." in said
     assert "complete, nothing to do" in said
+
+
+@pytest.mark.parametrize(("more", "asked"), [([], 0), (["--resume", "--set", "seed=7"], 1)])
+def test_what_outputs_mean_is_found_out_anew_after_a_change(
+    more: list[str], asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {"task": "tests.projects.weighted", "num_epochs": 1, "num_threads": 1}
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    assert run(tmp_path, tmp_path) == 0
+    seen: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        seen.append(1)
+        return read_batch(*args)
+
+    monkeypatch.setattr("core.run.baseline.read_batch", counted)
+    assert run(tmp_path, tmp_path, "--set", "num_epochs=2", *more) == 0
+    assert len(seen) == asked
