@@ -25,9 +25,9 @@ from core.machine.devices import autocast_for, device_of
 from core.machine.random_states import seeded
 from core.machine.script import common_parser, one_process_only, reports_errors
 from core.run.evaluation import write_evaluation
+from core.run.kept_outputs import wanted_bytes
 from core.run.log import format_metrics, logging_to
 from core.run.restoring import restore
-from core.run.run import wanted_bytes
 from core.task import Loader, Task
 from core.training.tally import Tally
 

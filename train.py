@@ -11,8 +11,9 @@ from torch import Tensor
 from core.machine.processes import leave
 from core.machine.script import common_parser, reports_errors
 from core.run import messages
+from core.run.kept_outputs import wanted_bytes
 from core.run.opening import started
-from core.run.run import Run, wanted_bytes
+from core.run.run import Run
 from core.task import Batch, Loader
 from core.training.state import State, make_state
 from evaluate import evaluate
@@ -54,7 +55,7 @@ def train_and_evaluate(state: State, loaders: dict[str, Loader], run: Run) -> No
     while state.epoch < state.params.num_epochs and not state.stopped_early:
         trained = train(state, loaders["train"], run)
         state.metrics, _ = evaluate(
-            state.net, loaders["val"], state.task, state.params, watch=run.stop.watch
+            state.net, loaders["val"], state.task, state.params, watch=run.watch
         )
         is_best = state.end_epoch()  # steps the schedule, compares with the best epoch
         run.write_epoch(state, trained, is_best)  # row, checkpoint, log
@@ -65,7 +66,7 @@ def predict_with_best(state: State, loader: Loader, run: Run) -> None:
     if state.params.save_predictions and state.best is not None:
         with run.best_net(state) as net:
             kept = wanted_bytes(state.params)
-            _, tally = evaluate(net, loader, state.task, state.params, kept, run.stop.watch)
+            _, tally = evaluate(net, loader, state.task, state.params, kept, run.watch)
         run.write_predictions(tally, loader)
 
 

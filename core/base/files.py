@@ -106,9 +106,21 @@ def finite_or_none(value: float) -> float | None:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> int:
-    """Add one JSON object as a line at the end of a file; returns the file's new length."""
-    with named(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
+    """Add one JSON object as a line at the end of a file; returns the file's new length.
+
+    The part of a row that a full disk or a power cut has left at the end is removed.
+    """
+    line = json.dumps(row, allow_nan=False).encode() + b"\n"
+    with named(path), path.open("a+b") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        if file.read() not in (b"", b"\n"):
+            file.seek(0)
+            end = (content := file.read()).rfind(b"\n") + 1
+            if parse_rows(content[end:] + b"\n")[0]:
+                line = b"\n" + line
+            else:
+                file.truncate(end)
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
         return file.tell()

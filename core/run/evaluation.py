@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from core.base.keys import KEYS, decides
-from core.base.predictions import write_predictions
 from core.data.folder import fingerprint, synthetic_note
 from core.run.classes import report_classes
 from core.run.folder import add_evaluation, read_resolved, write_numbers
+from core.run.kept_outputs import save_predictions, wants_predictions
 from core.run.log import format_metrics
 from core.run.restoring import Restored
-from core.run.run import wants_predictions
 from core.task import Loader
 from core.training.checkpoint import find_checkpoint
 from core.training.tally import Tally
@@ -26,12 +25,12 @@ def write_evaluation(
     loader: Loader,
     values: dict[str, float],
     tally: Tally,
-    save_predictions: bool,
+    all_predictions: bool,
 ) -> None:
     """Write an evaluation's numbers and, if asked for, predictions; log a table of the classes.
 
     The files' names say split and checkpoint; and data or settings that are not the run's own.
-    Predictions are written if the params say so, or `save_predictions` whatever their size.
+    Predictions are written if the params say so, or with `all_predictions` whatever their size.
     """
     logging.info("%s, %s examples: %s", split, loader.num_examples, format_metrics(values))
     path, params, task, data_dir = restored.path, restored.params, restored.task, restored.data_dir
@@ -55,11 +54,10 @@ def write_evaluation(
     if marks:
         logging.warning("Note: of other data or settings than the run's: metrics_%s.json", name)
     outputs, labels = tally.arrays()
-    if save_predictions or (source == "best" and wants_predictions(params, tally)):
+    if all_predictions or (source == "best" and wants_predictions(params, tally)):
         target = folder / f"predictions_{split if source == 'best' else name}.npz"
         made_of = {"checkpoint": restored.sha256, "data": data["sha256"]}
-        rows, ignored = tally.row_counts(), restored.reading.ignored
-        write_predictions(target, outputs, labels, loader.ids, rows, ignored, **made_of)
+        save_predictions(target, tally, loader, restored.reading, made_of)
         logging.info("Predictions written to %s", target)
     made_up = synthetic_note(data_dir) is not None
     title = f"{split}, {path.name}" + ("\n(made-up data)" if made_up else "")

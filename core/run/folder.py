@@ -44,6 +44,13 @@ def read_resolved(folder: Path) -> dict[str, Any]:
     return {name: v for name, v in found.items() if isinstance(v, kinds.get(name, object))}
 
 
+def refuse_pipes(folder: Path) -> None:
+    """Raise UsageError for a named pipe in place of a run's file: whoever opens it would hang."""
+    for path in (each for name in [*OUTPUTS, "train.log"] for each in folder.glob(name)):
+        if path.is_fifo():
+            raise UsageError(f"{path}: is a named pipe, want a regular file")
+
+
 def remove_outputs(folder: Path) -> None:
     """Remove what a run wrote into its folder, and nothing else; the log, in use, is emptied."""
     for pattern in OUTPUTS:

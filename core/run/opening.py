@@ -19,7 +19,7 @@ from core.machine.environment import cores_per_process
 from core.machine.locks import one_writer
 from core.machine.signals import Stop
 from core.run.code import edited_since, import_task
-from core.run.folder import STATUS, read_resolved, write_status
+from core.run.folder import STATUS, read_resolved, refuse_pipes, write_status
 from core.run.log import logging_to
 from core.run.run import Run, refuse
 from core.task import Task
@@ -29,7 +29,7 @@ from core.training.schedule import check_schedule, depends_on_length
 
 # What the last checkpoint says of a run, beside the state of training.
 FACTS = ["epoch", "step", "finished", "stopped_early", "params", "data", "processes"]
-FACTS += ["loader_params", "log_bytes", "best", "metrics", "reading"]
+FACTS += ["loader_params", "log_bytes", "best", "metrics", "reading", "overrides"]
 
 
 @contextmanager
@@ -129,6 +129,7 @@ def _decide(
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return what a Run is made of, and the checkpoint that it goes on or starts from."""
     path = find_params_file(folder)
+    refuse_pipes(folder)
     for leftover in folder.glob(".*.tmp"):  # of writers that were killed
         leftover.unlink(missing_ok=True)
     notes: list[str] = []
@@ -144,7 +145,8 @@ def _decide(
     if last is None:
         notes += _forgotten(earlier, overrides, restore_file)
         earlier = {}
-    overrides = earlier.get("overrides", {}) | overrides
+    given = (before or {}).get("overrides", earlier.get("overrides", {}))
+    overrides = given | overrides
     params, of_params = load_params(path, overrides)
     task = import_task(params.task)
     same = before is not None and before.get("processes", 1) == processes.world_size()

@@ -26,7 +26,7 @@ from core.machine.devices import place_net, start
 from core.machine.environment import usable_cores
 from core.reading.outputs import Reading, first_outputs, read_batch
 from core.run.code import edited_since, import_task
-from core.run.folder import read_resolved
+from core.run.folder import read_resolved, refuse_pipes
 from core.task import Loader, Task
 from core.training import checkpoint
 
@@ -81,13 +81,14 @@ def restore(
     template, takes those of the file.
     """
     path = checkpoint.find_checkpoint(folder, name)
+    refuse_pipes(folder)
     sha256, content = checkpoint_hash(path), checkpoint.read_checkpoint(path)
     while sha256 != (sha256 := checkpoint_hash(path)):  # training has replaced it meanwhile
         content = checkpoint.read_checkpoint(path)
     if stored := content.get("params"):
         last_used = read_resolved(folder).get("params", {})
         machine = {n: last_used[n] for n in DEFAULTS if n in last_used and not decides(n)}
-        values = DEFAULTS | machine | stored
+        values = DEFAULTS | machine | check_values(stored, str(path))
     else:
         values = load_params(find_params_file(folder), {})[0].dict
     overrides = check_values(parse_overrides(settings), "--set", beside=values)

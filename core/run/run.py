@@ -19,7 +19,6 @@ from core.base.files import append_row, checkpoint_hash, finite_or_none
 from core.base.keys import deciding
 from core.base.monitor import monitored
 from core.base.params import Params
-from core.base.predictions import write_predictions
 from core.data.fetching import fetch_loaders
 from core.data.folder import find_data_dir, fingerprint
 from core.machine import devices, processes
@@ -29,14 +28,13 @@ from core.reading.outputs import Reading
 from core.run import folder as files
 from core.run import messages
 from core.run.baseline import look
+from core.run.kept_outputs import save_predictions, wants_predictions
 from core.run.log import Board
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
 from core.training.state import State
 from core.training.tally import Tally
-
-AUTO_BYTES = 64 * 2**20  # up to which `save_predictions: auto` keeps outputs
 
 
 @dataclass
@@ -117,6 +115,7 @@ class Run:
                 self.task, splits, self.data_dir, self.params, kept, self.device, train=True
             )
         self.loader_params = checkpoint.storable(new)
+        self.val_batches = math.ceil(len(loaders["val"]) / processes.world_size())
         for split, loader in loaders.items() if processes.world_size() > 1 else ():
             labels = loader.labels.tolist() if isinstance(loader.labels, Tensor) else None
             told = f"the processes read different examples of {split!r}: each must read all"
@@ -186,11 +185,19 @@ class Run:
         self.began, total, done = time.perf_counter(), len(loader), state.batch
         self.fraction, self.examples = 1 - done / total, loader.num_examples
         batches, name = state.batches(loader), f"epoch {state.epoch + 1}"
-        quiet = None if self.is_main else True  # None: shown on a terminal only
-        self.bar = tqdm(batches, name, total, leave=False, disable=quiet, initial=done)
+        self.bar = self._bar(batches, name, total, done)
         with closing(batches), self.bar:
             yield self.bar
         self.trained = time.perf_counter()
+
+    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches of an evaluation, with a bar; a signal ends it between two of them."""
+        with self._bar(self.stop.watch(batches), "validation", self.val_batches) as bar:
+            yield from bar
+
+    def _bar(self, batches: Iterable[Batch], name: str, total: int, done: int = 0) -> "tqdm[Batch]":
+        quiet = None if self.is_main else True  # None: shown on a terminal only
+        return tqdm(batches, name, total, leave=False, disable=quiet, initial=done)
 
     def after_update(self, state: State) -> None:
         """Save if `checkpoint_minutes` have passed; raises Stopped if a signal has come."""
@@ -243,6 +250,7 @@ class Run:
             "data": self.data,
             "params": self.asked,
             "loader_params": checkpoint.with_arrays(self.loader_params),
+            "overrides": self.overrides,
         }
         last = snapshot.take_last(state, parts, facts)
         params = self.asked | {"data_dir": self.params.data_dir}
@@ -265,11 +273,9 @@ class Run:
     def write_predictions(self, tally: Tally, loader: Loader) -> None:
         """Write the outputs of the validation split, if the params ask for as much."""
         if self.is_main and wants_predictions(self.params, tally):
-            path = self.folder / "predictions_val.npz"
             best, data = checkpoint_hash(self.folder / "best.pt"), self.data["sha256"]
-            rows, ignored = tally.row_counts(), self.reading.ignored
-            of = {"checkpoint": best, "data": data}
-            write_predictions(path, *tally.arrays(), loader.ids, rows, ignored, **of)
+            path, of = self.folder / "predictions_val.npz", {"checkpoint": best, "data": data}
+            save_predictions(path, tally, loader, self.reading, of)
 
     def finish(self, state: State) -> int:
         """Note that all is done; returns the exit code."""
@@ -278,18 +284,6 @@ class Run:
         self.writer.wait()
         self.write_status("finished", state)
         return 0
-
-
-def wanted_bytes(params: Params) -> float:
-    """Return how many bytes of outputs `save_predictions` asks for; infinity for all."""
-    sizes = {"auto": AUTO_BYTES, True: math.inf, False: 0}
-    return sizes[params.save_predictions]
-
-
-def wants_predictions(params: Params, tally: Tally) -> bool:
-    """Tell whether `save_predictions` asks for predictions of this size."""
-    wanted = params.save_predictions
-    return tally.complete and tally.nbytes <= wanted_bytes(params) and bool(wanted)
 
 
 def refuse(folder: Path, changes: list[str]) -> NoReturn:

@@ -1,12 +1,19 @@
 """Starts that fail change nothing, and say what is wrong."""
 
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import evaluate
 from core.base.errors import DataError
 from core.training.checkpoint import read_checkpoint
 from tests.conftest import Folder
+from tests.helpers import ROOT
 from tests.helpers.runs import run
 
 
@@ -70,6 +77,45 @@ def test_options_of_a_start_that_left_no_checkpoint_are_not_kept(
     capsys.readouterr()
     assert run(folder, signs) == 0
     assert "Overrides of the params file: seed=8, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["last.pt", "metrics.jsonl", "train.log", "evaluations.jsonl"])
+def test_a_pipe_in_place_of_a_file_of_the_run_is_refused(
+    run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = run_folder(num_epochs=1)
+    os.mkfifo(folder / name)
+    assert run(folder, signs) == 2
+    assert f"{folder / name}: is a named pipe" in capsys.readouterr().err
+    os.unlink(folder / name)
+    assert run(folder, signs) == 0
+    os.mkfifo(folder / "predictions_test.npz")
+    assert evaluate.main(["--model_dir", str(folder)]) == 2
+
+
+def test_overrides_outlast_a_damaged_record(run_folder: Folder, signs: Path) -> None:
+    folder = run_folder(task="tests.projects.linear", num_epochs=1)
+    assert run(folder, signs, "--set", "seed=8", "--set", "num_epochs=2") == 0
+    (folder / "params.resolved.json").write_text("{damaged")
+    assert run(folder, signs, "--set", "num_epochs=3") == 0
+    assert read_checkpoint(folder / "last.pt")["params"]["seed"] == 8
+
+
+def test_bars_of_training_and_validation_are_shown_on_a_terminal(
+    run_folder: Folder, signs: Path
+) -> None:
+    folder, (here, there) = run_folder(task="tests.projects.linear", num_epochs=1), pty.openpty()
+    command = [sys.executable, "train.py", "--model_dir", folder, "--data_dir", signs]
+    with subprocess.Popen(command, cwd=ROOT, stderr=there) as process:
+        os.close(there)
+        shown = b""
+        with suppress(OSError):  # what Linux raises at the end of a terminal
+            while part := os.read(here, 4096):
+                shown += part
+    os.close(here)
+    assert process.returncode == 0
+    for bar in (b"epoch 1:   0%", b"validation:   0%"):
+        assert bar in shown
 
 
 def test_a_schedule_that_torch_cannot_make_is_a_usage_error(
