@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def test_bars_of_training_and_validation_are_shown_on_a_terminal(
     run_folder: Folder, signs: Path
 ) -> None:
     folder, (here, there) = run_folder(task="tests.projects.linear", num_epochs=1), pty.openpty()
-    command = [sys.executable, "train.py", "--model_dir", folder, "--data_dir", signs]
+    termios.tcsetwinsize(here, (24, 80))
+    command = [sys.executable, "train.py", "--model_dir", str(folder), "--data_dir", str(signs)]
     with subprocess.Popen(command, cwd=ROOT, stderr=there) as process:
         os.close(there)
         shown = b""
