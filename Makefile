@@ -43,9 +43,9 @@ check-all: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-# Everything but the tests that take minutes.
+# Everything but the tests that take minutes, on all cores.
 test: .venv/.ready
-	@$(call TIMED,$(BIN)/python -m pytest -q -m "not slow")
+	@$(call TIMED,$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile)
 
 # The long kill tests: 200 kills at random times, and one before every operation of a run.
 test-long: .venv/.ready

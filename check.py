@@ -73,7 +73,7 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
     params, warnings = load_params(path, overrides)
     for note in notes + warnings:
         print(f"note: {note}")
-    data_dir = find_data_dir(params, import_task(params.task))
+    data_dir = find_data_dir(params, import_task(params))
     seed = random.SystemRandom().randrange(1000) if args.seed is None else args.seed
     subjects: list[Subject] = []
 

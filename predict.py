@@ -3,7 +3,8 @@
     python predict.py --model_dir experiments/base_model photograph.jpg folder
     python predict.py --model_dir experiments/ner - < sentences.txt
 
-Where a task names classes, outputs are scores of classes that exclude each other.
+A task may say in a function `predict` of its net.py what an answer is. Without it: the class, where
+the net scores classes, else the net's numbers.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from core.base.errors import DataError, listed, plural
 from core.machine.devices import start
 from core.machine.script import common_parser, reports_errors
 from core.predict.answers import answer, as_text, predict, read_inputs
+from core.predict.own_answers import write_files
 from core.run.restoring import restore
 
 
@@ -23,6 +25,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = common_parser(__doc__)
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="a file or folder; - is stdin")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for files of answers")
     parser.add_argument("--restore_file", default="best", help="best (default), last or a path")
     parser.add_argument("--jsonl", action="store_true", help="a JSON object a line, not a table")
     parser.add_argument("--top", type=int, default=1, help="how many classes are shown")
@@ -52,10 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     model = restored.net(start(params))
     classes = task.class_names(params) if task.class_names else None
-    faults: list[str] = []
+    faults, taken = list[str](), set[str]()
     examples = read_inputs(task, args.inputs, params, faults)
-    for name, outputs in predict(model, examples, params, args.batch_size):
-        found = answer(name, outputs, restored.reading, classes, args.top)
+    for name, outputs in predict(task, model, examples, params, args.batch_size):
+        if task.predict is None:
+            found = answer(name, outputs, restored.reading, classes, args.top)
+        else:
+            found = write_files({"name": str(name)} | outputs, args.output, taken)
         print(json.dumps(found) if args.jsonl else as_text(found))
     if faults:
         inputs = plural(len(faults), "input", "inputs")

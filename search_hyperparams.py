@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from core.run.code import import_task  # imports torch, as the launcher does
     from core.search import loop, report, study
 
-    metrics = import_task(params.task).metrics
+    metrics = import_task(params).metrics
     with naming_source(path, ()):
         check_monitor(params.dict, metrics)
         metric, more = monitored(params.dict, metrics)

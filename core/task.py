@@ -5,7 +5,9 @@
 
 import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import partial
+from inspect import signature
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -113,16 +115,26 @@ def default_collect(outputs: Any, labels: Any, class_axis: int | None = -1) -> t
 def default_forward(model: nn.Module, batch: Batch, params: Params) -> tuple[Any, Any]:
     """Run the model on a batch (inputs, labels)."""
     if isinstance(batch, Mapping | Tensor) or not (hasattr(batch, "__len__") and len(batch) == 2):
-        keys = f" with the keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
-        kind = f"{type(batch).__name__}{keys}"
-        if isinstance(batch, tuple | list):
-            kind = f"{type(batch).__name__} of {len(batch)}"
+        kind = type(batch).__name__
+        if isinstance(batch, Mapping):
+            kind += f" with the keys {', '.join(map(str, batch))}"
+        elif isinstance(batch, tuple | list):
+            kind += f" of {len(batch)}"
         raise UsageError(
             f"a batch is a {kind}, not (inputs, labels):\ndefine forward(model, batch, params) -> "
             "(outputs, labels) in net.py"
         )
     inputs, labels = batch
     return model(inputs), labels
+
+
+def given(function: Callable[..., Any], **values: Any) -> Callable[..., Any]:
+    """Return a function that is given those of the values whose names its signature has."""
+    try:
+        asked = signature(function).parameters.keys() & values
+    except (TypeError, ValueError):  # a function of C does not tell
+        return function
+    return partial(function, **{name: values[name] for name in asked}) if asked else function
 
 
 @dataclass(frozen=True)
@@ -137,15 +149,30 @@ class Task:
     loss_weight: Callable[[Any, Any], Tensor] = default_loss_weight
     collect: Callable[[Any, Any], tuple[Any, Any]] = default_collect
     forward: Callable[[nn.Module, Batch, Params], tuple[Any, Any]] = default_forward
+    initialize: Callable[[nn.Module, Params], object] | None = None
     make_optimizer: Callable[..., Any] | None = None
     make_scheduler: Callable[..., Any] | None = None
     train_step: Callable[..., dict[str, Tensor]] | None = None
+    predict: Callable[[nn.Module, Any, Params], Iterable[Any]] | None = None
     outputs: str | None = None  # "logits", "probabilities" or "other"
     class_names: Callable[[Params], list[str]] | None = None
     show: Callable[..., bytes | str] | None = None
-    read_inputs: Callable[[list[str], Params], Iterable[tuple[str, Any]]] | None = None
+    read_inputs: Callable[..., Iterable[tuple[str, Any]]] | None = None
     data_dir: str | None = None
     labelled: bool = True  # whether the loss needs labels; a split without is then not scored
+    waived_checks: Mapping[str, str] = field(default_factory=dict)  # of check.py, with the reason
+
+    def with_params(self, params: Params) -> "Task":
+        """Return the task, of which loss, metrics and the like get params if they ask for them."""
+        bound: dict[str, Any] = {
+            name: given(getattr(self, name), params=params)
+            for name in ("loss_fn", "loss_weight", "collect")
+        }
+        metrics = {
+            name: metric if hasattr(metric, "compute") else given(metric, params=params)
+            for name, metric in self.metrics.items()
+        }
+        return replace(self, **bound, metrics=metrics)
 
     def losses(self, outputs: Any, labels: Any) -> dict[str, Tensor]:
         """Return the named losses () of a batch; "loss" is the one that is minimised."""
@@ -164,11 +191,11 @@ def load_task(name: str) -> Task:
     net = importlib.import_module(f"{name}.net")
     data_loader = importlib.import_module(f"{name}.data_loader")
     found: dict[str, Any] = {"name": name}
-    for field in fields(Task)[1:]:
-        module = data_loader if field.name in IN_DATA_LOADER else net
-        if hasattr(module, field.name):
-            found[field.name] = getattr(module, field.name)
-        elif field.default is MISSING:
-            where = f"{module.__file__}: {field.name!r} is missing"
+    for each in fields(Task)[1:]:
+        module = data_loader if each.name in IN_DATA_LOADER else net
+        if hasattr(module, each.name):
+            found[each.name] = getattr(module, each.name)
+        elif each.default is MISSING and each.default_factory is MISSING:
+            where = f"{module.__file__}: {each.name!r} is missing"
             raise UsageError(f"{where} (see model/__init__.py)")
     return Task(**found)

@@ -48,6 +48,7 @@ class Key:
     choices: tuple[Any, ...] = ()
     machine: bool = False
     optional: bool = False
+    or_name: bool = False  # a string is allowed, too
 
     def wanted(self) -> str:
         """Say in words what is allowed."""
@@ -57,6 +58,7 @@ class Key:
             words = f"{', '.join(others)} or {last}"
         limits = [f"{word} {bound}" for word, bound, _ in self._limits()]
         words = " ".join([words, " and ".join(limits)]) if limits else words
+        words += ", or a name" if self.or_name else ""
         return words + (", or null" if self.optional or self.default is None else "")
 
     def check(self, value: Any, where: str) -> Any:
@@ -69,6 +71,7 @@ class Key:
         else:
             allowed = type(value) is self.type and value != ""
             allowed = allowed and all(within(value, bound) for _, bound, within in self._limits())
+            allowed = allowed or (self.or_name and isinstance(value, str) and value != "")
         wanted = self.wanted()
         if allowed and type(value) is int and self.high is None and value > LARGEST:
             allowed, wanted = False, f"at most {LARGEST}"
@@ -93,6 +96,7 @@ _MINUTES = "minutes between checkpoints inside an epoch; 0: after every step; nu
 _MODE = "null: as its name says, min for an error, max for a score"
 _CHECKS = "steps between checks on a GPU that losses are finite"
 _PREDICTIONS = "outputs of the best weights on the validation split; auto: up to 64 MB"
+_VAL_SPLIT = "fraction of training data to validate on; 0: no; a name: the task's split for it"
 _KEYS = [
     Key("task", str, "model", "package that holds `net.py` and `data_loader.py`, a dotted name"),
     Key("data_dir", str, None, "folder of the data; null: what the task's `data_loader.py` says"),
@@ -107,7 +111,7 @@ _KEYS = [
     _choice(("auto", "update", "epoch"), "lr_scheduler_interval", _INTERVAL),
     Key("monitor", str, None, "validation metric that picks the best; null: accuracy, else loss"),
     Key("monitor_mode", str, None, _MODE, choices=("max", "min")),
-    Key("val_split", float, 0.0, "fraction of training data to validate on; 0: no", 0, below=1),
+    Key("val_split", float, 0.0, _VAL_SPLIT, 0, below=1, or_name=True),
     _choice(("float32", "bfloat16", "float64", "auto"), "precision", _PRECISION),
     Key("channels_last", bool, False, "memory format of images and convolutions"),
     Key("compile", bool, False, "`model.compile()`"),

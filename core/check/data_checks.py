@@ -16,7 +16,8 @@ import torch
 from core.base.errors import DataError, UserError, plural
 from core.check.subject import FaultError, NotApplicableError, Short, Subject, first_difference
 from core.data.batches import Batches
-from core.data.dataloaders import ExactLoader, known_ids
+from core.data.dataloaders import ExactLoader
+from core.data.known import known_ids
 from core.machine.devices import peak_memory_mb
 from core.machine.nested import apply, tensors
 from core.task import Loader, counted, is_integer

@@ -1,7 +1,7 @@
 """Plain DataLoaders made exact: order and randomness depend on (seed, epoch, example) alone."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import tee
 from typing import Any
@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import (
     DataLoader,
     Dataset,
-    Subset,
 )
 from torch.utils.data.distributed import DistributedSampler
 
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
+from core.data.known import known_ids, known_labels
 from core.data.order import epoch_order, split_into_batches
 from core.data.samplers import is_shuffled, own_order
 from core.machine.nested import tensors
@@ -28,7 +28,7 @@ from core.machine.random_states import (
     seed_cpu,
 )
 from core.machine.signals import ignore_signals, signals_held_back
-from core.task import Batch, IndexBatch, Loader, is_integer
+from core.task import Batch, IndexBatch, Loader
 
 KEPT = ["num_workers", "collate_fn", "pin_memory", "timeout", "prefetch_factor"]
 KEPT += ["multiprocessing_context", "persistent_workers"]
@@ -229,27 +229,3 @@ def _places(epoch: int, batched: bool, planned: IndexBatch) -> Any:
         return epoch, planned.index
     index = planned.index if planned.rows is None else planned.index[planned.rows]
     return [(epoch, i) for i in index]
-
-
-def known_ids(dataset: Any) -> Sequence[Any]:
-    """Return a dataset's `filenames`, or the numbers of its examples; of a part, the whole's."""
-    if isinstance(dataset, Subset):
-        whole = known_ids(dataset.dataset)
-        return [whole[i] for i in dataset.indices]
-    names = getattr(dataset, "filenames", None)
-    return list(names) if names is not None else range(len(dataset))
-
-
-def known_labels(dataset: Any) -> Tensor | None:
-    """Return the labels (N,) a dataset holds as `targets`, `labels` or last tensor, if integers."""
-    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if labels is None and getattr(dataset, "tensors", None):
-        labels = dataset.tensors[-1]
-    if isinstance(dataset, Subset):
-        whole = known_labels(dataset.dataset)
-        return None if whole is None else whole[torch.as_tensor(dataset.indices)]
-    try:
-        labels = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    return labels if is_integer(labels) and len(labels) == len(dataset) else None

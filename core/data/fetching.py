@@ -34,9 +34,11 @@ def fetch_loaders(
     What they set when the checkpoint was made, `kept`, stays in force. With `train` the split
     "train" is to be trained on, so shuffled. DataError: the task gives no such split.
     """
+    params.data_dir, val = str(data_dir), params.val_split
     before = dict(params.dict)
     params.dict.update(kept)
-    asked = ["train" if params.val_split and s == "val" else s for s in splits]
+    of_task = {"val": val if isinstance(val, str) else "train"} if val else {}
+    asked = [of_task.get(split, split) for split in splits]
     found = task.fetch_dataloader(list(dict.fromkeys(asked)), str(data_dir), params)
     if not isinstance(found, Mapping):
         raise UsageError(
@@ -45,10 +47,14 @@ def fetch_loaders(
         )
     found = dict(found)
     params.dict.update(kept)
-    if params.val_split and "train" in found:
+    if isinstance(val, str) and val in found:
+        found["val"] = found[val]
+    elif val and "train" in found:
         found["train"], found["val"] = split_off(found["train"], params)
-    if missing := [split for split in splits if split not in found]:
-        raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}")
+    if missing := [of_task.get(split, split) for split in splits if split not in found]:
+        others = [name for name in found if name not in ("train", "val", "test")]
+        hint = f", but {others[0]!r}: set val_split: {others[0]}" if others else ""
+        raise DataError(f"{data_dir}: the task's loader gives no split {missing[0]!r}{hint}")
     new = {n: v for n, v in params.dict.items() if n not in before or v is not before[n]}
     loaders = {
         split: exact(found[split], params.seed, train and split == "train") for split in splits

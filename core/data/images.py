@@ -88,12 +88,20 @@ def open_rgb(path: Path) -> "Image.Image":
         raise DataError(f"{path}: {fault}") from None
 
 
-def png(pixels: Tensor) -> bytes:
-    """Return uint8 (3, H, W) as the bytes of a PNG file."""
+def png(pixels: Tensor | np.ndarray) -> bytes:
+    """Return a picture as the bytes of a PNG file; ValueError if it is none.
+
+    Args:
+        pixels: uint8, a tensor (3, H, W) or (H, W), or a NumPy array (H, W, 3) or (H, W).
+    """
     from PIL import Image
 
+    if isinstance(pixels, Tensor):
+        pixels = (pixels.movedim(0, -1) if pixels.ndim == 3 else pixels).cpu().numpy()
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise ValueError(f"png: pixels are {pixels.dtype} {pixels.shape}, want uint8 (H, W[, 3])")
     file = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
     return file.getvalue()
 
 

@@ -53,10 +53,10 @@ def _own_device(device: torch.device) -> torch.device:
 def start(params: Params) -> torch.device:
     """Set up this process for a run (threads, memory, kernels, seeds), and return its device.
 
-    Sets `params.cuda`, too, which code for the CS230 template reads.
+    Sets `params.device` to its name, and `params.cuda`, which code for the CS230 template reads.
     """
     device = _own_device(pick_device(params.device))
-    params.cuda = device.type == "cuda"
+    params.device, params.cuda = str(device), device.type == "cuda"
     if params.precision == "auto":
         params.precision = fastest_precision(device)
     if params.num_threads is None:

@@ -2,13 +2,14 @@
 
 import itertools
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, default_convert
 
 from core.base.errors import DataError, UsageError, printable
 from core.base.params import Params
@@ -16,8 +17,10 @@ from core.data.batches import placement
 from core.data.folder import OF_SYSTEMS
 from core.machine.devices import autocast_for, device_of
 from core.machine.nested import apply, example, tensors
+from core.machine.random_states import seeded
+from core.predict.own_answers import own_answers
 from core.reading.outputs import Reading
-from core.task import Task
+from core.task import Task, given
 
 AHEAD = 16  # batches read at a time, so that inputs of equal shape find each other
 
@@ -27,7 +30,8 @@ def read_inputs(
 ) -> Iterator[Any]:
     """Yield (name, inputs) of every example; a source that cannot be read goes to `faults`.
 
-    A folder stands for all files below it, but for hidden ones and those of operating systems.
+    A folder stands for all files below it, but for hidden ones and those of operating systems. Any
+    other source is the task's business: a file, or a text such as the beginning of a sentence.
     """
     if task.read_inputs is None:
         raise UsageError(
@@ -35,45 +39,53 @@ def read_inputs(
             "read_inputs(sources: list[str], params) that yields (name, inputs) of each example,\n"
             "inputs as the net takes them but without the batch's dimension."
         )
+    read = given(task.read_inputs, data_dir=params.data_dir)
     for source in sources:
-        inside = sorted(Path(source).rglob("*")) if Path(source).is_dir() else [Path(source)]
-        for path in inside:
-            hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
-            if (
-                hidden
-                or path.is_dir()
-                or (path.name.lower() in OF_SYSTEMS and path != Path(source))
-            ):
-                continue
+        for each in _files(Path(source)) if os.path.isdir(source) else [source]:
             try:
-                yield from task.read_inputs([str(path)], params)
+                yield from read([str(each)], params)
             except (DataError, OSError) as error:
                 faults.append(str(error))
 
 
-def predict(
-    model: nn.Module, examples: Iterator[Any], params: Params, batch_size: int
-) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the outputs, without the batch's dimension, of every example.
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not (hidden or path.is_dir() or path.name.lower() in OF_SYSTEMS):
+            yield path
 
-    Examples whose inputs have the same shapes are run together, `batch_size` at a time.
+
+def predict(
+    task: Task, model: nn.Module, examples: Iterator[Any], params: Params, batch_size: int
+) -> Iterator[tuple[str, Any]]:
+    """Yield the name of every example, and what the task's own `predict` answers for it.
+
+    Without that it is the net's outputs, without the batch's dimension. Examples whose inputs have
+    the same shapes are run together, `batch_size` at a time; a net that draws is seeded.
     """
-    device = device_of(model)
+    device, batches = device_of(model), itertools.count()
     autocast, place = autocast_for(params, device), placement(params, device)
     model.eval()
     while ahead := list(itertools.islice(examples, AHEAD * batch_size)):
         alike: dict[Any, list[int]] = {}
         for i, (_, inputs) in enumerate(ahead):
-            alike.setdefault(tuple(part.shape for part in tensors(inputs)), []).append(i)
+            shapes = tuple(part.shape for part in tensors(default_convert(inputs)))
+            alike.setdefault(shapes, []).append(i)
         outputs: dict[int, Any] = {}
         for places in alike.values():
             for start in range(0, len(places), batch_size):
                 chosen = places[start : start + batch_size]
                 batch = place(default_collate([ahead[i][1] for i in chosen]))
-                with torch.no_grad(), autocast():
-                    found = model(batch)
-                for row, i in enumerate(chosen):
-                    outputs[i] = apply(_of_one, example(found, row, len(chosen)))
+                draws = seeded(params.seed, next(batches), device=device)
+                with draws, torch.no_grad(), autocast():
+                    if task.predict is None:
+                        found = model(batch)
+                        rows = [example(found, row, len(chosen)) for row in range(len(chosen))]
+                        answered = [apply(_of_one, row) for row in rows]
+                    else:
+                        own = task.predict(model, batch, params)
+                        answered = own_answers(task, own, len(chosen))
+                outputs |= zip(chosen, answered, strict=True)
         for i, (name, _) in enumerate(ahead):
             yield name, outputs[i]
 
@@ -125,9 +137,12 @@ def as_text(found: dict[str, Any]) -> str:
     if "words" in found:
         columns = zip(found["words"], found["tags"], found["probabilities"], strict=True)
         return "\n".join([*(f"{word:<24}{tag:<16}{p:.3f}" for word, tag, p in columns), ""])
-    if "class" in found:
+    if "class" in found and "probability" in found:
         best = found.get("top", [found])
         shown = "   ".join(f"{each['class']:<16}{each['probability']:.3f}" for each in best)
     else:
-        shown = json.loads(json.dumps(found["outputs"]), parse_float=lambda x: round(float(x), 4))
-    return f"{printable(found['name'], ''):<40}  {shown}"
+        own = {key: value for key, value in found.items() if key != "name"}
+        own = json.loads(json.dumps(own), parse_float=lambda x: round(float(x), 4))
+        shown = ", ".join(f"{key}: {value}" for key, value in own.items())
+        shown = str(*own.values()) if own.keys() <= {"text", "outputs"} else shown
+    return f"{printable(found['name'], ''):<40}  {printable(shown)}"

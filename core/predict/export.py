@@ -1,5 +1,6 @@
 """A net as a file of torch.export, which runs without the project; compared with the net itself."""
 
+import inspect
 import io
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.base.errors import NumericError, UserError
-from core.base.files import replacing
+from core.base.files import replacing, write_json
 from core.base.params import Params
 from core.machine.nested import apply, tensors
 from core.task import Loader, Task
@@ -40,6 +41,7 @@ def _arguments(model: nn.Module, loader: Loader, task: Task, params: Params) -> 
 def export(model: nn.Module, loader: Loader, task: Task, params: Params, path: Path) -> str:
     """Write a net with its weights as FILE.pt2, for batches of any size; returns what was done.
 
+    FILE.json beside it says what goes in and comes out, and how the task reads answers from that.
     Other dimensions, such as the length of a text, stay free where torch.export can trace that. It
     cannot for an LSTM: then the file takes inputs of the traced length only, padded up to it. The
     net is left in eval mode, on the CPU: a file that was traced on a GPU runs on none else.
@@ -78,11 +80,29 @@ def export(model: nn.Module, loader: Loader, task: Task, params: Params, path: P
         worst = max(_difference(model, exported, of_size(count)) for count in SIZES)
     with buffer.getbuffer() as content, replacing(path) as file:
         file.write(content)
+    facts = path.with_suffix(".json")
+    write_json(facts, _facts(task, params, given, model(*given)))
     sizes = [", ".join(["batch", *map(str, x.shape[1:])]) for x in tensors(given) if x.ndim]
     return (
         f"{path}: {path.stat().st_size:,} bytes, for inputs ({'), ('.join(sizes)}); "
-        f"on 1, 2 and 7 examples its outputs differ from the net's by at most {worst:.1g}."
+        f"{facts.name} describes them. On 1, 2 and 7 examples its outputs differ from the net's by "
+        f"at most {worst:.1g}."
     )
+
+
+def _facts(task: Task, params: Params, given: Any, outputs: Any) -> dict[str, Any]:
+    """Return shapes and types of inputs and outputs, names of classes, and the task's `predict`."""
+
+    def described(value: Any) -> list[dict[str, Any]]:
+        kinds = [(["batch", *x.shape[1:]], str(x.dtype)) for x in tensors(value)]
+        return [{"shape": shape, "type": kind.removeprefix("torch.")} for shape, kind in kinds]
+
+    facts: dict[str, Any] = {"inputs": described(given), "outputs": described(outputs)}
+    if task.class_names is not None:
+        facts["classes"] = [*map(str, task.class_names(params))]
+    if task.predict is not None:
+        facts["predict"] = inspect.getsource(task.predict)
+    return facts
 
 
 def _difference(model: nn.Module, exported: nn.Module, given: tuple[Any, ...]) -> float:

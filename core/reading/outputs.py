@@ -83,8 +83,9 @@ def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
         DataError: shapes leave two readings, and the loss does not tell them apart.
         UsageError: `outputs` of net.py does not fit what the net gives.
     """
-    if not is_integer(labels):
-        return Reading(labels is not None, _declared(task, None) or "other", ignored=())
+    if not task.labelled or not is_integer(labels):
+        labelled = task.labelled and labels is not None
+        return Reading(labelled, _declared(task, None) or "other", ignored=())
     loss, few = LossProbe(task), _few(outputs, labels)
     axis = _class_axis(loss, *few, task)
     odd = [] if axis is None else _outside(labels, outputs.shape[axis]).unique().tolist()

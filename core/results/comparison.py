@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.base.errors import DataError
-from core.base.params import task_folder
+from core.base.params import Params
 from core.base.predictions import Predictions
 from core.results.gathering import Result, fitting_predictions
 from core.results.rows import Row, less_is_better, members, metric_names
@@ -19,15 +19,14 @@ TOO_SLOW = "1,000 calls of the metric take too long (--seconds)"
 
 def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[Predictions]]:
     """Return metrics and predictions of a task's runs; UserError if the two do not fit together."""
-    from core.task import load_task  # imports torch
+    from core.run.code import import_task  # imports torch
 
-    task = runs[0].params.get("task", "model")
-    task_folder(task, str(runs[0].folder))
+    params = Params.of({"task": "model"} | runs[0].params, runs[0].folder)
     found = [fitting_predictions(run, split) for run in runs]
     try:
-        metrics = {name: m for name, m in load_task(task).metrics.items() if callable(m)}
+        metrics = {name: m for name, m in import_task(params).metrics.items() if callable(m)}
     except Exception as error:  # it is the user's code
-        raise DataError(f"task {task} cannot be imported: {error}") from error
+        raise DataError(f"task {params.task} cannot be imported: {error}") from error
     for run, predictions in zip(runs, found, strict=True):
         for name in metrics.keys() & run.metrics.keys():
             value, recorded = score(predictions, metrics[name]), run.metrics[name]

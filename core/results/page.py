@@ -85,7 +85,8 @@ def best_run(run: Result, split: str) -> dict[str, Any]:
             found |= {"matrix": confusion.tolist(), "classes": names}
     if predictions.starts is not None:
         losses = np.add.reduceat(losses, predictions.starts[:-1])
-    place = "train" if split == "val" and params and params.val_split else split
+    held_out = params.val_split if split == "val" and params else 0.0
+    place = held_out if isinstance(held_out, str) else "train" if held_out else split
     for i in np.argsort(-losses, kind="stable")[:WORST].tolist():
         one = subset(predictions, np.array([i]))
         index = i if one.ids is None else one.ids[0].item()

@@ -6,12 +6,16 @@ from importlib.util import find_spec
 
 from core.base import imported
 from core.base.errors import UsageError
-from core.base.params import ROOT, task_folder
+from core.base.params import ROOT, Params, task_folder
 from core.task import Task, load_task
 
 
-def import_task(name: str) -> Task:
-    """Load a task, anew if it was edited since; UsageError if core was, or another has its name."""
+def import_task(params: Params) -> Task:
+    """Load the task of some params, anew if it was edited since, and give it the params.
+
+    UsageError: core was edited since, or another package has the task's name.
+    """
+    name = params.task
     edited = imported.edited()
     if fixed := [path for path in edited if not imported.can_be_forgotten(path)]:
         raise UsageError(f"{fixed[0]}: edited since Python imported it; start Python anew")
@@ -32,7 +36,7 @@ def import_task(name: str) -> Task:
         raise UsageError(f"{told}\nRename one of the two packages, or start Python in {ROOT}.")
     task = load_task(name)
     imported.hashes()
-    return task
+    return task.with_params(params)
 
 
 def hash_code(task: str) -> dict[str, str]:

@@ -116,7 +116,7 @@ def open_run(
     decided = processes.on_main(decide)()
     return Run(
         folder=folder,
-        task=import_task(decided["params"].task),
+        task=import_task(decided["params"]),
         content=contents[0] if contents else None,
         may_change=resume,
         overwrite=overwrite,
@@ -148,7 +148,7 @@ def _decide(
     given = (before or {}).get("overrides", earlier.get("overrides", {}))
     overrides = given | overrides
     params, of_params = load_params(path, overrides)
-    task = import_task(params.task)
+    task = import_task(params)
     same = before is not None and before.get("processes", 1) == processes.world_size()
     with naming_source(path, overrides):
         check_schedule(params, task, check_optimizer(params, task))

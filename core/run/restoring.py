@@ -1,6 +1,7 @@
 """Restoring a net from a checkpoint, for whatever uses it: evaluate, predict, check, results."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,16 @@ class Restored:
     reading: Reading  # what outputs and labels mean
     sha256: str | None  # of the checkpoint
     overrides: dict[str, Any]  # of the command line
+    data_dir_then: str | None  # when it was made
 
     @property
     def loader_params(self) -> dict[str, Any]:
-        """What the loaders set on params when the checkpoint was made."""
-        return checkpoint.without_marks(self.content.get("loader_params", {}))
+        """What the loaders set on params when the checkpoint was made.
+
+        Paths below the folder of the data that was used then lead to where the data are now.
+        """
+        kept = checkpoint.without_marks(self.content.get("loader_params", {}))
+        return {n: moved(v, self.data_dir_then, self.params.data_dir) for n, v in kept.items()}
 
     @property
     def data_dir(self) -> Path:
@@ -69,6 +75,19 @@ class Restored:
             self.reading = read_batch(task, *first_outputs(task, model, loader, params))
             self.task = self.reading.apply(task)
         return model, loader
+
+
+def moved(value: Any, before: str | None, now: str | None) -> Any:
+    """Return a value in which paths below the folder `before` lie below `now`."""
+    if isinstance(value, dict):
+        return {name: moved(item, before, now) for name, item in value.items()}
+    if isinstance(value, list):
+        return [moved(item, before, now) for item in value]
+    if isinstance(value, str) and before and now and before != now:
+        for folder in (os.path.normpath(before), os.path.abspath(before)):
+            if value == folder or value.startswith(folder + os.sep):
+                return os.path.join(now, value[len(folder) + 1 :]) if value != folder else now
+    return value
 
 
 def restore(
@@ -98,10 +117,12 @@ def restore(
         logging.warning("Note: %s", warning)
     if params.num_threads is not None:
         params.num_threads = min(params.num_threads, usable_cores())
+    then = values["data_dir"]
     if data_dir is not None:
         params.data_dir = check_values({"data_dir": data_dir}, "--data_dir")["data_dir"]
     reading = Reading.of(content["reading"]) if "reading" in content else Reading(outputs="logits")
-    task = reading.apply(import_task(params.task))
+    task = reading.apply(import_task(params))
     for name in edited_since(read_resolved(path.parent).get("code", {}), params.task):
         logging.warning("Note: %s has changed since the last start of training", name)
-    return Restored(path, content, params, task, reading, sha256, overrides)
+    params.data_dir = params.data_dir or task.data_dir
+    return Restored(path, content, params, task, reading, sha256, overrides, then or task.data_dir)

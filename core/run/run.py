@@ -33,7 +33,7 @@ from core.run.log import Board
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
-from core.training.state import State
+from core.training.state import State, initialize
 from core.training.tally import Tally
 
 
@@ -125,6 +125,9 @@ class Run:
 
     def resume(self, state: State, loaders: dict[str, Loader]) -> None:
         """Put the state where the run stopped; a new run begins from its first weights."""
+        if self.before is None and self.restore_file is None:
+            with processes.local_main_first():  # it may fetch a file
+                initialize(state)
         processes.broadcast_modules(state.model, state.average, weights=True)
         if not self.is_main:  # processes draw different numbers; rank 0 those of one alone
             seed_everything(mixed_seed(state.params.seed, processes.rank()))
@@ -253,7 +256,7 @@ class Run:
             "overrides": self.overrides,
         }
         last = snapshot.take_last(state, parts, facts)
-        params = self.asked | {"data_dir": self.params.data_dir}
+        params = self.asked | {"data_dir": self.in_force["data_dir"]}
         best = snapshot.take_best(state, last, params) if is_best else None
         self.writer.begin(files.write_save, self.folder, last, best)
         self.saved_at = time.monotonic()

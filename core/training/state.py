@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, tee
 from typing import Any
@@ -58,7 +58,7 @@ class State:
         self.alone = processes.world_size() == 1
         # Of the update in progress, which several batches may make (`grad_accumulation`):
         self.update_begins = self.update_ended = True  # with the current batch
-        self.terms: dict[str, Tensor | float] = {}  # so far, by optimizer
+        self.terms: dict[tuple[str, ...], Tensor | float] = {}  # so far, by optimizers
         # Of the current batch:
         self.fraction = 1.0  # of its rows, where several processes divide them
         self.weights: list[Tensor | float] = []  # that `update` was given
@@ -117,26 +117,29 @@ class State:
         processes.broadcast_modules(self.model, self.average)  # buffers, as those of batch norm
 
     def update(
-        self, loss: Tensor, optimizer: str = "main", weight: Tensor | float | None = None
+        self,
+        loss: Tensor,
+        optimizer: str | Sequence[str] | None = None,
+        weight: Tensor | float | None = None,
     ) -> None:
-        """Change the weights of one optimizer by the gradient of a loss ().
+        """Change the weights of one optimizer, or of several, by the gradient of a loss ().
 
         The gradients of several batches (`grad_accumulation`) and of several processes are
         averaged, each with its `weight`, the number of terms in its mean (default: every batch
-        counts the same); only the last batch of an update changes the weights.
+        counts the same); only the last batch of an update changes the weights. The default
+        `optimizer` is "main"; of a task without a train_step it is all that there are.
         """
-        if optimizer not in self.optimizers:
-            there = ", ".join(self.optimizers)
-            raise UsageError(f"state.update: there is no optimizer {optimizer!r}, only {there}")
-        chosen, on_cpu = self.optimizers[optimizer], self.device.type == "cpu"
+        names = self._names(optimizer)
+        chosen, on_cpu = [self.optimizers[name] for name in names], self.device.type == "cpu"
         single = self.update_begins and self.update_ended and self.alone
         if weight is not None:
             self.weights.append(weight)
         if weight is None or not self.fraction:  # of a fraction of 0 nothing may count
             weight = self.fraction
         if self.update_begins:
-            chosen.zero_grad()
-            self.terms[optimizer] = 0.0
+            for each in chosen:
+                each.zero_grad()
+            self.terms[names] = 0.0
         # Whether all labels are ignored is asked on a CPU only: on a GPU that would be to wait.
         # SyncBatchNorm's processes wait for each other in the backward pass, rows or not.
         if (self.fraction or self.params.sync_batchnorm) and not (on_cpu and weight <= 0):
@@ -145,22 +148,33 @@ class State:
             if not on_cpu:
                 self._remember_if_not_finite(loss)
             # A loss of one optimizer may reach the weights of another, whose gradients it leaves.
-            own = None if len(self.optimizers) == 1 else weights_of(chosen)
+            own = None if len(self.optimizers) == len(chosen) else weights_of(*chosen)
             (loss if single else loss * weight).backward(inputs=own)
-            self.terms[optimizer] = self.terms[optimizer] + weight
+            self.terms[names] = self.terms[names] + weight
         if self.update_ended:
             if not single or self.params.grad_clip is not None:
-                self._average_and_clip(chosen, None if single else self.terms[optimizer])
+                self._average_and_clip(weights_of(*chosen), None if single else self.terms[names])
             try:
-                chosen.step()
+                for each in chosen:
+                    each.step()
             except RuntimeError as error:  # "SparseAdam does not support dense gradients, ..."
                 if "does not support" in str(error) and "gradients" in str(error):
                     raise UsageError(f"'optimizer': {error}") from None
                 raise
 
-    def _average_and_clip(self, optimizer: Optimizer, terms: Tensor | float | None) -> None:
+    def _names(self, optimizer: str | Sequence[str] | None) -> tuple[str, ...]:
+        """Return the names of the optimizers that `update` is asked for."""
+        if optimizer is None:
+            alone = "main" in self.optimizers or self.task.train_step is not None
+            optimizer = "main" if alone else [*self.optimizers]
+        names = (optimizer,) if isinstance(optimizer, str) else tuple(optimizer)
+        if wrong := [name for name in names if name not in self.optimizers]:
+            there = ", ".join(self.optimizers)
+            raise UsageError(f"state.update: there is no optimizer {wrong[0]!r}, only {there}")
+        return names
+
+    def _average_and_clip(self, weights: list[Tensor], terms: Tensor | float | None) -> None:
         """Divide the gradients by the number of terms, unless it is None, and clip them."""
-        weights = weights_of(optimizer)
         total = None if terms is None else processes.sum_gradients(weights, terms)
         if total is not None:
             for w in weights:
@@ -230,10 +244,26 @@ class State:
         return is_best
 
 
-def weights_of(optimizer: Optimizer) -> list[Tensor]:
-    """Return the weights that an optimizer changes."""
-    groups = optimizer.param_groups
+def weights_of(*optimizers: Optimizer) -> list[Tensor]:
+    """Return the weights that optimizers change."""
+    groups = [group for each in optimizers for group in each.param_groups]
     return [w for group in groups for w in group["params"] if w.requires_grad]
+
+
+def initialize(state: State) -> None:
+    """Give a new run the first weights that its task says; UsageError if they are other objects."""
+    if state.task.initialize is None:
+        return
+    before = dict(state.model.named_parameters())
+    state.task.initialize(state.model, state.params)
+    for name, weight in state.model.named_parameters():
+        if weight is not before.get(name):
+            raise UsageError(
+                f"initialize of net.py replaces {name}, which the optimizer does not know:\n"
+                "fill the weights in place, with load_state_dict or copy_ under torch.no_grad()"
+            )
+    if state.average is not None:
+        state.average.module.load_state_dict(state.model.state_dict())
 
 
 def make_state(task: Task, params: Params, device: torch.device, train_loader: Loader) -> State:

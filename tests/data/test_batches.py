@@ -17,8 +17,8 @@ from torch.utils.data import (
 
 from core.base.errors import DataError
 from core.data.batches import Batches
-from core.data.dataloaders import known_labels
 from core.data.fetching import exact
+from core.data.known import known_labels
 from core.data.order import split_into_batches
 
 

@@ -1,5 +1,6 @@
 """predict.py: new inputs through the best checkpoint, and the exported net."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,11 @@ def test_the_exported_net_gives_the_nets_own_outputs(
 ) -> None:
     target = tmp_path / "model.pt2"
     assert predict.main(["--model_dir", str(trained), "--export", str(target)]) == 0
-    assert "inputs (batch, 3, 16, 16); on 1, 2 and 7 examples" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "inputs (batch, 3, 16, 16); model.json describes them. On 1, 2 and 7 examples" in said
+    facts = json.loads((tmp_path / "model.json").read_text())
+    assert facts["inputs"] == [{"shape": ["batch", 3, 16, 16], "type": "float32"}]
+    assert facts["outputs"] == [{"shape": ["batch", 6], "type": "float32"}]
     net = torch.export.load(target).module()
     picture = sorted((signs / "test_signs").iterdir())[0]
     (found,) = answers(capsys, trained, picture, "--top", "6")

@@ -105,6 +105,7 @@ OWN = {
         "tests.projects.regression", {"monitor": "error", "monitor_mode": "min", "depth": 2}
     ),
     "weighted": Project("tests.projects.weighted", {"class_weights": True}),
+    "tuned": Project("tests.projects.tuned", {"smoothing": 0.1}, together={"grad_accumulation": 2}),
     "unlabelled": Project("tests.projects.unlabelled", together={}),
     "autoencoder": kind("autoencoder"),
     "cache_writer": kind("cache_writer"),

@@ -51,12 +51,12 @@ def as_stranger() -> tuple[str, ...]:
 def test_a_user_without_home_account_and_root_trains_and_evaluates(
     run_folder: Folder, signs: Path, tmp_path: Path
 ) -> None:
-    folder, data = run_folder(num_epochs=1), tmp_path / "data"
+    folder, data, enter = run_folder(num_epochs=1), tmp_path / "data", as_stranger()
     shutil.copytree(signs, data)
     open_to_all(tmp_path)
     where = ("--model_dir", folder, "--data_dir", data)
     for name in ("train.py", "evaluate.py"):
-        said = script(name, *where, enter=as_stranger(), HOME=None, XDG_CACHE_HOME=None)
+        said = script(name, *where, enter=enter, HOME=None, XDG_CACHE_HOME=None)
         assert "atplotlib" not in said
         assert "fontManager" not in said
     assert (folder / "predictions_val.npz").exists()
@@ -68,6 +68,7 @@ def test_where_nothing_but_the_run_can_be_written_it_trains(
     run_folder: Folder, signs: Path, tmp_path: Path
 ) -> None:
     folder, data, home = run_folder(num_epochs=1), tmp_path / "data", tmp_path / "home"
+    enter = as_stranger()
     shutil.copytree(signs, data, ignore=shutil.ignore_patterns(".cache"))
     home.mkdir()
     open_to_all(tmp_path)
@@ -75,7 +76,7 @@ def test_where_nothing_but_the_run_can_be_written_it_trains(
         place.chmod(0o555)
     for name in ("train.py", "evaluate.py"):
         where = ("--model_dir", folder, "--data_dir", data)
-        said = script(name, *where, enter=as_stranger(), HOME=str(home), XDG_CACHE_HOME=None)
+        said = script(name, *where, enter=enter, HOME=str(home), XDG_CACHE_HOME=None)
         assert "no cache train_signs" in said or name == "evaluate.py"
         assert "Traceback" not in said
         assert "atplotlib" not in said
