@@ -32,10 +32,16 @@ class IndexBatch(NamedTuple):
     fraction: float = 1.0  # of the batch's rows that are this process's
 
     def of_process(self, rank: int, world_size: int) -> "IndexBatch":
-        """Return the rows of a process; one without any gets the first, which may not count."""
-        own = len(range(rank, len(self.index), world_size))
-        rows = slice(rank, None, world_size) if own else slice(1)
-        return self._replace(rows=rows, fraction=own / len(self.index))
+        """Return the rows of a process, at least two, as batch normalisation needs them.
+
+        Where they are too few, the last processes get the first two again, which may not count.
+        """
+        count = len(self.index)
+        sharing = min(world_size, max(1, count // 2))
+        if rank >= sharing:
+            return self._replace(rows=slice(2), fraction=0.0)
+        own = len(range(rank, count, sharing))
+        return self._replace(rows=slice(rank, None, sharing), fraction=own / count)
 
 
 class Loader(Protocol):

@@ -8,19 +8,20 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Timer
 from typing import IO, Any
 
-from core.base.errors import DataError
+from core.base.errors import DataError, plural
 from core.base.files import replacing
 from core.base.params import Params
 from core.task import Task
 
 MANIFEST = "manifest.json"  # of a prepare script
+LEFT_OUT = "left-out.json"  # in a folder's cache: files that are no data
 OF_SYSTEMS = ("thumbs.db", "desktop.ini")  # come and go as people look into a folder
 WHOLE = 16 * 2**30  # bytes of a folder up to which every byte is read for the fingerprint
 SAMPLE, STRETCH, MOST = 16_384, 4 * 2**20, 256  # of files in larger folders, see `_digest`
@@ -88,17 +89,40 @@ def _files(folder: Path, left_out: set[Path], prefix: str = "") -> Iterator[str]
             yield prefix + entry.name
 
 
+@contextmanager
+def leaving_out_new_files(data_dir: Path) -> Iterator[None]:
+    """Let files that appear in the folder during the block count as no data from then on.
+
+    They are caches that a loader writes for an evaluation, of a split that training never reads.
+    """
+    before = set(_files(data_dir, set())) if data_dir.is_dir() else set()
+    yield
+    new = sorted(set(_files(data_dir, set())) - before) if data_dir.is_dir() else []
+    if new:
+        told = "Note: the loader made %s in %s, which count as no data"
+        logging.warning(told, plural(len(new), "file", "files"), data_dir)
+        content = json.dumps(sorted({*_left_out(data_dir), *new})).encode()
+        write_cache(data_dir, LEFT_OUT, lambda file: file.write(content))
+
+
+def _left_out(data_dir: Path) -> list[str]:
+    return read_cache(data_dir, LEFT_OUT, json.load) or []
+
+
 def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     """Return the number of files, their bytes, and a SHA-256 of their names, sizes and contents.
 
-    Times do not count, nor does the run's own folder. Up to 16 GiB every byte is read; of a larger
-    folder the files above 64 KiB are sampled, see `_digest`. What takes more than a second is said
-    in the log, and kept in a cache for as long as inode, size and times of a file are the same.
+    Times do not count, nor do the run's own folder and what loaders wrote for evaluations.
+    Up to 16 GiB every byte is read; of a larger folder the files above 64 KiB are sampled, see
+    `_digest`. What takes more than a second is said in the log, and kept in a cache for as long as
+    inode, size and times of a file are the same.
     """
     timer = Timer(SLOW, logging.info, [f"{data_dir}: reading the files, for their fingerprint"])
     timer.start()
     try:
         names = list(_files(data_dir, {run_folder.resolve()})) if data_dir.is_dir() else [""]
+        if left_out := set(_left_out(data_dir)):
+            names = [name for name in names if name not in left_out]
         states = {name: file_state(data_dir / name) for name in names}
         total = sum(state[1] for state in states.values())
         digests = _digests(data_dir, states, total <= WHOLE)

@@ -22,7 +22,7 @@ from core.base.params import (
     task_folder,
 )
 from core.data.fetching import fetch_loaders
-from core.data.folder import find_data_dir
+from core.data.folder import find_data_dir, leaving_out_new_files
 from core.machine.devices import place_net, start
 from core.machine.environment import usable_cores
 from core.reading.outputs import Reading, first_outputs, read_batch
@@ -69,7 +69,9 @@ class Restored:
     def with_loader(self, split: str) -> tuple[nn.Module, Loader]:
         """Return the net, and the loader of a split."""
         task, params, kept, device = self.task, self.params, self.loader_params, start(self.params)
-        loaders, _ = fetch_loaders(task, [split], self.data_dir, params, kept, device, train=False)
+        folder = self.data_dir
+        with leaving_out_new_files(folder):
+            loaders, _ = fetch_loaders(task, [split], folder, params, kept, device, train=False)
         model, loader = self.net(device), loaders[split]
         if "reading" not in self.content:  # a checkpoint of the CS230 template
             self.reading = read_batch(task, *first_outputs(task, model, loader, params))

@@ -1,5 +1,6 @@
 """The fingerprint of a data folder: finds changes, and reads again only what may have changed."""
 
+import json
 import logging
 import os
 import shutil
@@ -7,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core.data import fingerprint, folder
+from core.data import folder
+from core.data.folder import fingerprint
+from tests.conftest import Folder
+from tests.helpers.runs import run, score
+from tests.projects.registry import OWN
 
 NOWHERE = Path("/nowhere")
 
@@ -152,3 +157,19 @@ def test_files_of_the_system_links_and_pipes_do_not_change_it(data: Path) -> Non
     (data / "gone").symlink_to("/nowhere/at/all")
     os.mkfifo(data / "pipe")
     assert fingerprint(data, NOWHERE) == before
+
+
+def test_what_a_loader_writes_for_an_evaluation_is_no_data(
+    run_folder: Folder, no_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = (run_folder(name, **OWN["cache_writer"].all_params()) for name in ("one", "other"))
+    assert run(one, no_data) == run(other, no_data) == 0
+    score(one)
+    assert "the loader made 1 file in" in capsys.readouterr().err
+    assert (no_data / "test.txt").exists()
+    assert json.loads((one / "evaluations.jsonl").read_text().splitlines()[-1])["split"] == "test"
+    assert not [*one.glob("metrics_test_*_on_*")]
+    for each in (one, other):
+        assert run(each, no_data) == 0
+    (no_data / "new.txt").write_text("a new file of data")
+    assert run(one, no_data) == 2

@@ -45,7 +45,8 @@ class Stream(IterableDataset[Any]):
 def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:
     kind = params.kind
     if kind == "cache_writer":
-        (Path(data_dir) / "words.txt").write_text("a\nb\n")
+        for name in ("words", *splits):
+            (Path(data_dir) / f"{name}.txt").write_text("a\nb\n")
     if kind == "numpy_params":
         params.means = np.arange(4, dtype=np.float32)
         params.device = torch.device("cpu")
