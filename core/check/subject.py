@@ -15,11 +15,12 @@ from core.base.params import Params
 from core.data.fetching import fetch_loaders
 from core.machine import devices
 from core.machine.nested import tensors
+from core.machine.random_states import seeded
 from core.reading.misfits import misfits
 from core.reading.outputs import read_batch
 from core.run.opening import open_run
 from core.task import Batch, IndexBatch, Loader
-from core.training.state import State, make_state
+from core.training.state import State, initialize, make_state
 
 SMALL = 32  # examples a batch, so that the checks are quick
 
@@ -74,10 +75,11 @@ class Subject:
     def __post_init__(self) -> None:
         self.overrides = self.overrides | {"data_dir": str(self.data_dir)}
         run = open_run(self.folder, self.overrides)
-        self.params, before = run.params, dict(run.params.dict)
+        self.task, self.params, before = run.task, run.params, dict(run.params.dict)
         self.own_loaders = self.loaders = run.fetch_loaders()
         self.set_by_loaders = {n: v for n, v in run.params.dict.items() if v is not before.get(n)}
         state = make_state(run.task, run.params, run.device, self.loaders["train"])
+        initialize(state)
         outputs, labels = self.forward(state, self.loaders["val"].first_batch())
         self.reading, self.labelled = read_batch(run.task, outputs, labels), labels is not None
         self.misfits = misfits(run.task, self.reading, outputs, labels)
@@ -104,6 +106,7 @@ class Subject:
             task, run.params.lr_scheduler = replace(task, make_scheduler=None), None
         state = make_state(task, run.params, device, self.loaders["train"])
         state.reading = self.reading
+        initialize(state)
         return state
 
     def batches(self, loaders: Mapping[str, Loader]) -> Iterator[Batch]:
@@ -126,9 +129,9 @@ class Subject:
 
     @torch.no_grad()
     def forward(self, state: State, batch: Batch) -> tuple[Any, Any]:
-        """Return outputs and labels of a batch, in eval mode."""
+        """Return outputs and labels of a batch, in eval mode; a net may draw, from the seed."""
         state.model.eval()
-        with state.autocast():
+        with seeded(state.params.seed, device=state.device), state.autocast():
             return state.task.forward(state.model, batch, state.params)
 
     def evaluate(self, state: State, loader: Loader) -> dict[str, float]:

@@ -7,7 +7,7 @@ import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Project:
         together: more params, with which several processes train to the numbers of one; None if
             that is not to be tested, as of nets with batch norm or dropout.
         skip: why the project cannot be trained here; "" if it can.
+        slow: whether the contract tests belong to those that take minutes.
     """
 
     task: str
@@ -40,6 +41,7 @@ class Project:
     waived: dict[str, str] = field(default_factory=dict)
     together: dict[str, Any] | None = None
     skip: str = ""
+    slow: bool = False
 
     def all_params(self, **more: Any) -> dict[str, Any]:
         """Return the content of the params file, with more params on top."""
@@ -122,10 +124,36 @@ OWN = {
 }
 
 
+# The projects of docs/projects, each with the params that make it small.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "finetuning": {"layers": [1, 1, 1, 1], "pretrained": None, "body_rate": 0.1},
+    "segmentation": {"width": 4, "monitor": "iou"},
+    "detection": {"width": 16, "monitor": "recall", "optimizer": "SGD"},
+    "characters": {"length": 32, "width": 16, "heads": 2, "depth": 1}
+    | {"sample_length": 20, "temperature": 0.5},
+    "vae": {"width": 16, "latent": 2, "batch_size": 16},
+    "diffusion": {"width": 8, "steps": 10, "batch_size": 16},
+    "embeddings": {"width": 16, "margin": 0.5, "monitor": "recall_at_1"},
+    "huggingface": {"width": 16, "depth": 1, "dropout": 0.1, "pretrained": None},
+    "table": {"width": 16, "monitor": "r2"},
+    "multilabel": {"width": 8, "threshold": 0.5, "monitor": "f1"},
+    "forecasting": {"width": 8, "history": 12, "horizon": 3, "monitor": "error"},
+    "folds": {"width": 8, "fold": 0, "folds": 5},
+}
+
+
+def example(name: str, **params: Any) -> Project:
+    """Return a project that docs/projects has a page of."""
+    module = importlib.import_module("tests.projects." + name + ".data_loader")
+    write = getattr(module, "write", None)
+    make_data = write and partial(write, sizes={"train": 80, "val": 40, "test": 40})
+    return Project(f"tests.projects.{name}", params, make_data, slow=True)
+
+
 @cache
 def all_projects() -> dict[str, Project]:
     """Return the projects of the tests and those of the tasks: tests/tasks/ner is "task_ner"."""
-    found = dict(OWN)
+    found = dict(OWN) | {name: example(name, **params) for name, params in EXAMPLES.items()}
     for path in sorted((ROOT / "tests" / "tasks").glob("*/project.py")):
         name = path.parent.name
         module = importlib.import_module(f"tests.tasks.{name}.project")

@@ -10,7 +10,8 @@ from tests.projects.registry import Project, Trained, all_projects
 
 
 def marked(name: str, project: Project) -> Any:
-    return pytest.param(name, marks=pytest.mark.skip(reason=project.skip)) if project.skip else name
+    marks = [pytest.mark.skip(reason=project.skip)] if project.skip else []
+    return pytest.param(name, marks=[*marks, pytest.mark.slow] if project.slow else marks)
 
 
 @pytest.fixture(scope="session", params=[marked(*item) for item in all_projects().items()])
