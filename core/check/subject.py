@@ -174,6 +174,8 @@ def first_difference(a: Any, b: Any, where: str, tolerance: float = 0.0) -> str 
     if isinstance(a, float) and isinstance(b, float):
         a, b = torch.tensor([a, b], dtype=torch.float64)
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        if type(a) is type(b) and hasattr(a, "__dict__"):  # a batch of a library's own kind
+            return first_difference(vars(a), vars(b), where, tolerance)
         return None if a == b else where
     if a.shape != b.shape or a.dtype != b.dtype:
         return where

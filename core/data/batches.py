@@ -25,13 +25,18 @@ def placement(params: Params, device: torch.device) -> Callable[[Any], Any]:
 
     Floats become float64 where `precision` says so, those of NumPy float32 elsewhere; images
     (B, C, H, W) become channels_last where the params say so.
-    Anything else that has a method `to`, such as a packed sequence, is moved by it.
+    Anything else that has a method `to`, such as a packed sequence or what a tokenizer of Hugging
+    Face gives, is moved by it.
     """
     double = params.precision == "float64"
 
     def place(x: Any) -> Any:
         if not isinstance(x, Tensor):
-            return x.to(device) if hasattr(x, "to") else apply(place, x)
+            if hasattr(x, "to"):
+                return x.to(device)
+            named = isinstance(x, tuple) and hasattr(x, "_fields")
+            plain = isinstance(x, tuple | list) and not named
+            return type(x)(map(place, x)) if plain else apply(place, x)
         if not x.is_floating_point():
             return x.to(device, non_blocking=True)
         images = params.channels_last and x.ndim == 4

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ OWN = {
     "minimal": Project("tests.projects.minimal", {"width": 8}),
     "distillation": Project("tests.projects.distillation"),
     "gan": Project("tests.projects.gan", {"monitor": "share_called_real", "monitor_mode": "max"}),
+    "graphs": Project("tests.projects.graphs", {"monitor": "error"}),
     "multitask": Project(
         "tests.projects.multitask", {"monitor": "size_error", "monitor_mode": "min"}, together={}
     ),
@@ -144,7 +146,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 def example(name: str, **params: Any) -> Project:
     """Return a project that docs/projects has a page of."""
-    module = importlib.import_module("tests.projects." + name + ".data_loader")
+    if name == "huggingface" and find_spec("transformers") is None:
+        return Project(f"tests.projects.{name}", params, skip="the package transformers is missing")
+    module = importlib.import_module(f"tests.projects.{name}.data_loader")
     write = getattr(module, "write", None)
     make_data = write and partial(write, sizes={"train": 80, "val": 40, "test": 40})
     return Project(f"tests.projects.{name}", params, make_data, slow=True)

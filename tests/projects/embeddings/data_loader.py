@@ -13,7 +13,7 @@ def speakers(split: str) -> tuple[Tensor, Tensor]:
     voices = torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
     draws = torch.Generator().manual_seed(len(split))
     labels = torch.arange(60 if split == "train" else 30) % 10
-    return voices[labels] + 0.5 * torch.randn(len(labels), 8, generator=draws), labels
+    return voices[labels] + 0.3 * torch.randn(len(labels), 8, generator=draws), labels
 
 
 class Triplets(Dataset[Any]):

@@ -1,3 +1,4 @@
 from tests.projects.data import fetch_dataloader
+from tests.projects.vae.data_loader import read_inputs
 
-__all__ = ["fetch_dataloader"]
+__all__ = ["fetch_dataloader", "read_inputs"]

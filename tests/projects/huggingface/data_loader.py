@@ -17,9 +17,8 @@ PARTS = {"train": slice(0, None, 2), "val": slice(1, None, 4), "test": slice(3, 
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    words = ["[PAD]", "[UNK]", *sorted({word for text in TEXTS for word in text.split()})]
-    ids = {word: i for i, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    words = ["[PAD]", "[UNK]", *sorted({*" ".join(TEXTS).split()})]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
 
