@@ -13,13 +13,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import train
-from core.base.errors import UsageError, UserError, did_you_mean, settings
+from core.base.errors import UserError, settings
 from core.base.params import find_params_file, load_params, parse_overrides
-from core.check.checks import CHECKS, report
+from core.check.checks import Report, run_all
 from core.check.subject import Subject
 from core.data.folder import find_data_dir
 from core.machine.script import common_parser, reports_errors
@@ -32,6 +31,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = common_parser(__doc__)
     parser.add_argument("--seed", type=int, help="of the checks' own choices; default: a new one")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, not lines")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--find_lr", action="store_true", help="plot the loss over learning rates")
     other.add_argument("--replay", action="store_true", help="run the step that was not finite")
@@ -72,7 +72,7 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
         overrides = of_run | overrides
     params, warnings = load_params(path, overrides)
     for note in notes + warnings:
-        print(f"note: {note}")
+        print(f"note: {note}", file=sys.stderr if args.json else sys.stdout)
     data_dir = find_data_dir(params, import_task(params))
     seed = random.SystemRandom().randrange(1000) if args.seed is None else args.seed
     subjects: list[Subject] = []
@@ -86,25 +86,18 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
             raise type(error)(str(error).replace(str(copy), str(args.model_dir))) from error
         return ", ".join(f"{n} {len(each)} batches" for n, each in subjects[0].own_loaders.items())
 
-    if not report("loaders and net are built", build, args.traceback):
+    report = Report(args.json, args.traceback)
+    if not report.run("loaders and net are built", build):
+        report.end()
         return 1
     if args.find_lr:
         from core.check.learning_rate import find_lr
 
         print(find_lr(subjects[0], args.model_dir / "find_lr.png"))
         return 0
-    checks = {what: partial(each, subjects[0]) for what, each in CHECKS.items()}
-    waived = subjects[0].task.waived_checks
-    if wrong := [name for name in waived if name not in CHECKS]:
-        hint = did_you_mean(wrong[0], CHECKS, 0.5)
-        raise UsageError(f"waived_checks of net.py: there is no check {wrong[0]!r}{hint}")
-    passed = []
-    for what, each in checks.items():
-        if what in waived:
-            print(f"waived  {what}: {waived[what]}", flush=True)
-        else:
-            passed.append(report(what, each, args.traceback))
-    return 0 if all(passed) else 1
+    run_all(subjects[0], report, subjects[0].task.waived_checks)
+    report.end()
+    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":

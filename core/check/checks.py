@@ -1,46 +1,153 @@
-"""The list of checks, and running one of them."""
+"""The list of checks, in the order of causes, and running them."""
 
+import json
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from core.base.errors import UserError
-from core.check import data_checks, net_checks
+from core.base.errors import UsageError, UserError, did_you_mean
+from core.check import data_checks, duplicates, label_checks, net_checks, structure_checks
 from core.check.subject import FaultError, NotApplicableError, Subject
+from core.machine.faults import of_task
 
+SECONDS = 25.0  # that a check may take
 # A check returns a word on what it found. It raises FaultError where the net or a loader is not
 # sound, and NotApplicableError where it can tell nothing.
 CHECKS: dict[str, Callable[[Subject], str | None]] = {
     "the loader yields the same batches twice": data_checks.the_same_order_twice,
-    "worker processes change no batch": data_checks.workers_change_nothing,
     "every example can be read": data_checks.every_example_can_be_read,
+    "worker processes change no batch": data_checks.workers_change_nothing,
+    "no example is far longer than others": duplicates.lengths_are_alike,
     "splits share no example": data_checks.splits_share_no_example,
-    "labels are of one kind in all splits": data_checks.labels_are_of_one_kind,
+    "splits share no picture": duplicates.pictures_are_in_one_split,
+    "training examples are mixed": label_checks.training_examples_are_mixed,
+    "splits number their classes alike": label_checks.class_names_agree,
+    "labels are of one kind in all splits": label_checks.labels_are_of_one_kind,
+    "every class has examples": label_checks.every_class_has_examples,
+    "every weight is a parameter": structure_checks.all_weights_are_known,
+    "frozen parts are in eval mode": structure_checks.frozen_parts_rest,
+    "batch norm averages over batches": structure_checks.batch_norm_remembers,
+    "evaluation repeats itself": net_checks.evaluation_repeats_itself,
     "outputs fit labels": net_checks.outputs_fit_labels,
+    "outputs have the range of the loss": (
+        structure_checks.outputs_have_the_range_that_the_loss_needs
+    ),
+    "metrics know a right answer": structure_checks.metrics_know_a_right_answer,
     "the first loss is near chance": net_checks.first_loss_is_near_chance,
+    "a step updates once": net_checks.steps_update_once,
     "a gradient reaches every weight": net_checks.gradient_reaches_every_weight,
     "the net learns one batch by heart": net_checks.one_batch_is_learned,
+    "labels go with inputs": label_checks.labels_go_with_inputs,
     "no output depends on other examples": net_checks.examples_do_not_meet,
+    "padding changes no output": duplicates.padding_changes_nothing,
     "a last batch of one is evaluated": net_checks.a_batch_of_one_is_evaluated,
     "saved weights are the whole net": net_checks.saved_weights_are_the_whole_net,
-    "evaluation repeats itself": net_checks.evaluation_repeats_itself,
     "the batch size changes no number": net_checks.batch_size_changes_no_number,
     "the same seed gives the same steps": net_checks.the_same_seed_gives_the_same_steps,
     "a stopped and resumed run ends bit-equal": net_checks.a_resumed_run_ends_bit_equal,
     "speed": data_checks.measure,
 }
+_TWICE, _READ = [*CHECKS][:2]
+_REPEATS = "evaluation repeats itself"
+# What a check needs to have passed: after a fault there it would only tell of it again.
+NEEDS = {
+    "worker processes change no batch": {_TWICE, _READ},
+    "no example is far longer than others": {_READ},
+    "splits share no example": {_READ},
+    "splits share no picture": {_READ},
+    "labels are of one kind in all splits": {_READ, "splits number their classes alike"},
+    "every class has examples": {"labels are of one kind in all splits"},
+    "the first loss is near chance": {"outputs have the range of the loss"},
+    "a gradient reaches every weight": {"a step updates once"},
+    "the net learns one batch by heart": {
+        "a gradient reaches every weight",
+        "a step updates once",
+        "frozen parts are in eval mode",
+        "outputs fit labels",
+        "outputs have the range of the loss",
+    },
+    "labels go with inputs": {
+        "every class has examples",
+        "labels are of one kind in all splits",
+        "splits number their classes alike",
+    },
+    "no output depends on other examples": {_REPEATS},
+    "padding changes no output": {_REPEATS},
+    "a last batch of one is evaluated": {"no output depends on other examples"},
+    "saved weights are the whole net": {_REPEATS, "every weight is a parameter"},
+    "the batch size changes no number": {
+        _REPEATS,
+        "a last batch of one is evaluated",
+        "no output depends on other examples",
+        "outputs fit labels",
+    },
+    "the same seed gives the same steps": {_TWICE},
+    "a stopped and resumed run ends bit-equal": {
+        _TWICE,
+        "every weight is a parameter",
+        "saved weights are the whole net",
+        "the same seed gives the same steps",
+    },
+}
 
 
-def report(what: str, check: Callable[[], str | None], with_traceback: bool) -> bool:
-    """Run one check and print its line; returns whether it did not fail."""
-    verdict = "pass"
-    try:
-        told = check()
-    except NotApplicableError as error:
-        verdict, told = "n/a", str(error)
-    except Exception as error:  # a fault of the user's code, too
-        if with_traceback and not isinstance(error, FaultError):
-            traceback.print_exc()
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        verdict, told = "FAIL", kind + (" ".join(str(error).split()) or "no message")
-    print(f"{verdict:<4}  {what}" + (f": {told}" if told else ""), flush=True)
-    return verdict != "FAIL"
+@dataclass
+class Report:
+    """What the checks found so far, printed line by line or, at the end, as JSON."""
+
+    as_json: bool = False
+    with_traceback: bool = False
+    failed: dict[str, str] = field(default_factory=dict)  # check -> cause, as `of_task` names it
+    rows: list[dict[str, object]] = field(default_factory=list)
+
+    def run(self, what: str, check: Callable[[], str | None]) -> bool:
+        """Run one check and report it; returns whether it did not fail."""
+        began, verdict, cause = time.monotonic(), "pass", ""
+        try:
+            told = check()
+        except NotApplicableError as error:
+            verdict, told = "n/a", str(error)
+        except Exception as error:  # a fault of the user's code, too
+            if self.with_traceback and not isinstance(error, FaultError):
+                traceback.print_exc()
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            cause = "" if isinstance(error, UserError) else of_task(error) or ""
+            told = cause or kind + (" ".join(str(error).split()) or "no message")
+            verdict = "not reached" if cause and cause in self.failed.values() else "FAIL"
+            self.failed[what] = cause or what
+        self.add(what, verdict, told, time.monotonic() - began)
+        return verdict != "FAIL"
+
+    def add(self, what: str, verdict: str, told: str | None, seconds: float = 0.0) -> None:
+        """Report what was found."""
+        row = {"check": what, "verdict": verdict, "message": told}
+        self.rows.append(row | {"seconds": round(seconds, 2)})
+        if not self.as_json and verdict != "not reached":
+            print(f"{verdict:<4}  {what}" + (f": {told}" if told else ""), flush=True)
+
+    def end(self) -> None:
+        """Print what was not reached, or all as JSON."""
+        left = [str(row["check"]) for row in self.rows if row["verdict"] == "not reached"]
+        if self.as_json:
+            print(json.dumps(self.rows, indent=4))
+        elif left:
+            print(f"Not reached, because of what failed: {'; '.join(left)}.")
+
+
+def run_all(subject: Subject, report: Report, waived: Mapping[str, str]) -> None:
+    """Run all checks but those that are waived, or need one that has failed."""
+    if wrong := [name for name in waived if name not in CHECKS]:
+        hint = did_you_mean(wrong[0], CHECKS, 0.5)
+        raise UsageError(f"waived_checks of net.py: there is no check {wrong[0]!r}{hint}")
+    for what, check in CHECKS.items():
+        lacking = NEEDS.get(what, set()) & report.failed.keys()
+        if what in waived:
+            report.add(what, "waived", waived[what])
+        elif lacking:
+            report.failed[what] = ""
+            report.add(what, "not reached", f"needs: {', '.join(sorted(lacking))}")
+        else:
+            subject.seconds = SECONDS
+            subject.until = time.monotonic() + SECONDS
+            report.run(what, lambda check=check: check(subject))  # type: ignore[misc]

@@ -6,8 +6,8 @@ import time
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import combinations, islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from core.data.dataloaders import ExactLoader
 from core.data.known import known_ids
 from core.machine.devices import peak_memory_mb
 from core.machine.nested import apply, tensors
-from core.task import Loader, counted, is_integer
+from core.task import Loader
 
 MOST = 50_000  # examples of a split that are looked at one by one
 SECONDS, READING = 3.0, 20.0  # of training that are timed; of reading a split at most
@@ -68,8 +68,9 @@ def inputs_of(loader: Loader) -> Iterator[tuple[Any, Any]]:
     if isinstance(loader, Batches):
         lengths = loader.lengths
         for i, name in enumerate(loader.names or range(loader.num_examples)):
-            cut = slice(i, i + 1) if lengths is None else (slice(i, i + 1), slice(lengths[i]))
-            yield name, apply(itemgetter(cut), loader.inputs)
+            length = None if lengths is None else int(lengths[i])
+            rows = partial(loader.rows, index=slice(i, i + 1), length=length)
+            yield name, apply(rows, loader.inputs)
     elif isinstance(loader, ExactLoader):
         for i, name in enumerate(known_ids(loader.loader.dataset)):
             try:
@@ -115,53 +116,13 @@ def names_by_hash(loader: Loader) -> dict[int, Any]:
 
 def splits_share_no_example(subject: Subject) -> str:
     """No example of a split is found in another one; of the test split only the inputs are read."""
-    loaders, without = dict(subject.own_loaders), ""
-    try:
-        loaders["test"] = subject.fetch("test")
-    except Exception as error:  # a task may have no test split, and say so in its own way
-        without = f"; without test ({str(error).partition(chr(10))[0]})"
-    found = {split: names_by_hash(loader) for split, loader in loaders.items()}
+    found = {split: names_by_hash(loader) for split, loader in subject.splits().items()}
     for one, other in combinations(found, 2):
         if shared := [key for key in found[one] if key in found[other]]:
             named = "; ".join(f"{found[one][key]} = {found[other][key]}" for key in shared[:2])
             inputs = plural(len(shared), "input is", "inputs are")
             raise FaultError(f"{inputs} in {one} and in {other}: {named}")
-    return ", ".join(f"{name} {len(each)}" for name, each in found.items()) + without
-
-
-def labels_are_of_one_kind(subject: Subject) -> str:
-    """Labels are class numbers, about as frequent in validation as in training."""
-    from scipy.stats import chi2_contingency
-
-    classes, counts = subject.num_classes(), []
-    for split in ("train", "val"):
-        loader = subject.own_loaders[split]
-        known = is_integer(loader.labels)
-        batches = [(None, loader.labels)] if known else islice(loader.epoch(0), 1000)
-        parts = [
-            batch[1].flatten().long().cpu()
-            for batch in batches
-            if isinstance(batch, tuple | list) and len(batch) == 2 and is_integer(batch[1])
-        ]
-        if not parts:
-            raise NotApplicableError("batches are not (inputs, integer labels)")
-        labels = torch.cat(parts)
-        labels = labels[counted(labels, subject.reading.ignored)]
-        if len(wrong := labels[(labels < 0) | (labels >= classes)]):
-            raise FaultError(f"{split}: label {int(wrong[0])}, the net scores 0 to {classes - 1}")
-        counts.append(labels.bincount(minlength=classes))
-    table = torch.stack(counts).double()  # (2, K)
-    if len(unseen := torch.nonzero((table[0] == 0) & (table[1] > 0))):
-        raise FaultError(f"class {int(unseen[0])} is in the validation split, but not in training")
-    train, val = table / table.sum(dim=1, keepdim=True)
-    apart = (train - val).abs()
-    k = apart.argmax()
-    told = f"class {k}: {train[k]:.0%} of train, {val[k]:.0%} of val"
-    present = table[:, table.any(dim=0)].numpy()
-    # A total variation of 0.15, at four standard deviations in the test of homogeneity.
-    if apart.sum() / 2 > 0.15 and chi2_contingency(present, correction=False).pvalue < 3e-5:
-        raise FaultError(f"{told}. Were the splits drawn at random?")
-    return f"{classes} classes; the largest difference is {told}"
+    return ", ".join(f"{name} {len(each)}" for name, each in found.items()) + subject.without_test
 
 
 def measure(subject: Subject) -> str:

@@ -1,5 +1,7 @@
 """What the checks share: the task to check, its nets and loaders, and a comparison."""
 
+import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
@@ -12,10 +14,11 @@ from torch import Tensor, nn
 
 from core.base.errors import UserError
 from core.base.params import Params
+from core.data.batches import Batches
 from core.data.fetching import fetch_loaders
 from core.machine import devices
 from core.machine.nested import tensors
-from core.machine.random_states import seeded
+from core.machine.random_states import seed_cpu, seeded
 from core.reading.misfits import misfits
 from core.reading.outputs import read_batch
 from core.run.opening import open_run
@@ -71,6 +74,8 @@ class Subject:
     train: ModuleType  # the script train.py, whose loop is checked
     seed: int = 0  # of the checks' own choices
     epochs_done: int = 0  # of the run that the params file is from
+    until, seconds = math.inf, math.inf  # when the check in progress has to end; its time
+    without_test = ""  # why there is no test split
 
     def __post_init__(self) -> None:
         self.overrides = self.overrides | {"data_dir": str(self.data_dir)}
@@ -91,22 +96,44 @@ class Subject:
             self.overrides = self.overrides | {"batch_size": SMALL}
             self.loaders = open_run(self.folder, self.overrides).fetch_loaders()
 
+    def splits(self) -> dict[str, Loader]:
+        """Return the loaders of training, validation and, where there is one, the test split."""
+        found = dict(self.own_loaders)
+        try:
+            found["test"] = self.fetch("test")
+        except Exception as error:  # a task may have no test split, and say so in its own way
+            self.without_test = f"; without test ({str(error).partition(chr(10))[0]})"
+        return found
+
+    def batch_of(self, loader: Loader, index: list[int]) -> Batch:
+        """Return the batch of some examples of a loader."""
+        chosen: Any = torch.tensor(index) if isinstance(loader, Batches) else index
+        return next(iter(loader.load(0, [IndexBatch(0, chosen)])))
+
     def fetch(self, split: str, **settings: Any) -> Loader:
         """Return a loader of a split for other params, not to be trained on."""
         run = open_run(self.folder, self.overrides | settings)
         settled = run.params, self.set_by_loaders, devices.start(run.params)
         return fetch_loaders(run.task, [split], self.data_dir, *settled, train=False)[0][split]
 
-    def fresh(self, constant_rate: bool = False, **settings: Any) -> State:
-        """Return the state before the first step, the same every time; by default not compiled."""
+    def fresh(
+        self, constant_rate: bool = False, other_weights: bool = False, **settings: Any
+    ) -> State:
+        """Return the state before the first step, the same every time; by default not compiled.
+
+        With `other_weights` the net is made with other random numbers.
+        """
         run = open_run(self.folder, self.overrides | {"compile": False} | settings)
         task, device = self.reading.apply(run.task), devices.start(run.params)
         run.params.dict.update(self.set_by_loaders)
+        if other_weights:
+            seed_cpu(run.params.seed + 1)
         if constant_rate:
             task, run.params.lr_scheduler = replace(task, make_scheduler=None), None
         state = make_state(task, run.params, device, self.loaders["train"])
         state.reading = self.reading
-        initialize(state)
+        if not other_weights:
+            initialize(state)
         return state
 
     def batches(self, loaders: Mapping[str, Loader]) -> Iterator[Batch]:
@@ -115,6 +142,7 @@ class Subject:
 
     def step(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """Train on one batch, and return its losses."""
+        self.check_time()
         state.model.train()
         losses: dict[str, Tensor] = (state.task.train_step or self.train.train_step)(state, batch)
         state.step += 1
@@ -130,6 +158,7 @@ class Subject:
     @torch.no_grad()
     def forward(self, state: State, batch: Batch) -> tuple[Any, Any]:
         """Return outputs and labels of a batch, in eval mode; a net may draw, from the seed."""
+        self.check_time()
         state.model.eval()
         with seeded(state.params.seed, device=state.device), state.autocast():
             return state.task.forward(state.model, batch, state.params)
@@ -152,6 +181,11 @@ class Subject:
         if self.reading.num_classes is None:
             raise NotApplicableError("outputs are not scores of classes that integer labels name")
         return self.reading.num_classes
+
+    def check_time(self) -> None:
+        """Raise NotApplicableError if the check in progress has had its time."""
+        if time.monotonic() > self.until:
+            raise NotApplicableError(f"not finished in its {self.seconds:.0f} seconds")
 
     def unequal(self, told: str) -> UserError:
         """Return the error for steps that do not repeat themselves; on a GPU they need not."""

@@ -194,6 +194,11 @@ class Batches(Loader):
                 inputs, labels = self.place(inputs), self.place(labels)
             yield inputs, labels
 
+    def rows(self, value: Tensor, index: Any, length: int | None) -> Tensor:
+        """Return rows of a tensor (N, ...); of one padded like the inputs, (N, T, ...), cut off."""
+        padded = value.ndim > 1 and value.shape[1] == tensors(self.inputs)[0].shape[1]
+        return value[index, :length] if length is not None and padded else value[index]
+
     def _gather(self, value: Any, index: Tensor, length: int | None) -> Any:
         """Return the examples (B,) of a value's tensors, cut off behind `length`, on the device.
 
@@ -201,7 +206,7 @@ class Batches(Loader):
         """
         if not isinstance(value, Tensor):
             return apply(lambda x: self._gather(x, index, length), value)
-        value = value[index] if length is None else value[index, :length]
+        value = self.rows(value, index, length)
         if value.device.type == "cpu" and self.device.type == "cuda":
             value = value.pin_memory()
         return value.to(self.device, non_blocking=True)

@@ -6,14 +6,13 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from core.base.errors import OtherProcessError, Stopped, UsageError, UserError, printable
-from core.base.params import ROOT
 from core.machine.environment import launched
+from core.machine.faults import print_short
 
 Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
 
@@ -59,20 +58,12 @@ def _is_to_report(code: int) -> bool:
     return processes.fails_first(code)
 
 
-def _is_of_task(error: Exception) -> bool:
-    """Tell whether code of a task, or a library on its behalf, raised an error: check.py helps."""
-    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-    by_library = [not {"site-packages", "dist-packages"}.isdisjoint(file.parts) for file in files]
-    own = [f for f, other in zip(files, by_library, strict=True) if not other and ROOT in f.parents]
-    of_task = any(file.parent != ROOT and ROOT / "core" not in file.parents for file in own)
-    return (of_task or by_library[-1]) and "Memory" not in type(error).__name__
-
-
 def reports_errors(main: Main) -> Main:
     """Let a script's `main` return the exit code of a UserError or OSError, with a short message.
 
-    With --traceback on the command line the exception itself is raised. Any other exception is a
-    fault of code, so it keeps its traceback. Of several processes the first to fail reports.
+    An exception in the code of a task is told with the line of it. With --traceback on the command
+    line the exception itself is raised, as are those of other code. Of several processes the first
+    to fail reports.
     """
 
     @functools.wraps(main)
@@ -104,8 +95,9 @@ def reports_errors(main: Main) -> Main:
         except Exception as error:
             if not _is_to_report(1):
                 return 1
-            if Path(sys.argv[0]).name == "train.py" and _is_of_task(error):
-                error.add_note("check.py tries the net and its loaders, and says what is wrong.")
+            whole = launched() or "--traceback" in (sys.argv if argv is None else argv)
+            if not whole and print_short(error):
+                return 1
             raise
 
     return wrapped

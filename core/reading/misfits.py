@@ -50,6 +50,11 @@ def _mean_of_other_terms(task: Task, outputs: Any, labels: Any) -> str | None:
     terms = [(value, weight) for value, weight in values if weight > 0]
     if not terms or any(value is None for value, _ in terms):
         return None
+    if len(terms) > 1 and same(together, sum(value or 0.0 for value, _ in terms), 1e-3):
+        return (
+            "the loss of a batch is the sum of its examples' losses, so gradients grow with "
+            "batch_size. Take the mean: reduction='mean', or .mean() in loss_fn"
+        )
     total = sum((value or 0.0) * weight for value, weight in terms)
     if same(together, total / sum(weight for _, weight in terms), 1e-3):
         return None

@@ -1,5 +1,7 @@
 """check.py finds what is wrong with a net or a loader, and only that."""
 
+import json
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +42,40 @@ FAULTS = {
     "dropout in eval mode": ("evaluation repeats itself", "random numbers"),
     "a loss that is a sum": ("the batch size changes no number", "loss is"),
     "randomness of its own": ("the same seed gives the same steps", "differs"),
+    "softmax before cross-entropy": ("outputs have the range of the loss", "Remove softmax"),
+    "relu on the scores": ("outputs have the range of the loss", "Remove ReLU or sigmoid"),
+    "sigmoid on the scores": ("outputs have the range of the loss", "Remove ReLU or sigmoid"),
+    "layers in a list": ("every weight is a parameter", r"hidden\[0\] is not .* nn.ModuleList"),
+    "layers in a dict": ("every weight is a parameter", r"hidden\['a'\] is not .* nn.ModuleDict"),
+    "a tensor that is no parameter": ("every weight is a parameter", "weight .* nn.Parameter"),
+    "weights made anew": ("saved weights are the whole net", "register_buffer"),
+    "a frozen part in train mode": ("frozen parts are in eval mode", r"norm \(BatchNorm1d\)"),
+    "a momentum of Keras": ("batch norm averages over batches", "norm: with momentum 0.99"),
+    "a metric over the wrong axis": ("metrics know a right answer", "accuracy is"),
+    "a metric of counts": ("metrics know a right answer", "accuracy is 0 for right answers"),
+    "sorted examples": ("training examples are mixed", "shuffle=True"),
+    "labels from 1 in all splits": ("every class has examples", "count from 1"),
+    "classes in another order": ("labels go with inputs", "mean different things"),
+    "labels of val shifted by a row": ("labels go with inputs", "labels of val do not go"),
+    "labels of train shifted by a row": ("labels go with inputs", "labels of train do not go"),
+    "folders of other names": ("splits number their classes alike", "class 1 is dog in train"),
+}
+# Of the project `planted`, by kind of task.
+PLANTED = {
+    ("numbers", "relu on numbers below 0"): (
+        "outputs have the range of the loss",
+        "but labels are",
+    ),
+    ("numbers", "sigmoid of yes or no"): ("outputs have the range of the loss", "Remove sigmoid"),
+    ("numbers", "tanh of large numbers"): (
+        "the net learns one batch by heart",
+        "mean of the labels as answer",
+    ),
+    ("numbers", "sorted numbers"): ("training examples are mixed", "sorted"),
+    ("pictures", "pictures that are flipped"): ("splits share no picture", "0 of val is like 5"),
+    ("pictures", "pictures that are resized"): ("splits share no picture", "0 of val is like 5"),
+    ("sequences", "an example of odd length"): ("no example is far longer than others", "700 long"),
+    ("sequences", "a mean over padding"): ("padding changes no output", "read padding"),
 }
 
 
@@ -58,6 +94,47 @@ def test_a_fault_is_found(subject: Callable[..., Subject], fault: str) -> None:
     what, told = FAULTS[fault]
     with pytest.raises(Exception, match=told):
         CHECKS[what](subject(fault=fault))
+
+
+@pytest.mark.parametrize(("kind", "fault"), PLANTED)
+def test_a_fault_of_another_kind_of_task_is_found(
+    planted: Callable[..., Path], no_data: Path, kind: str, fault: str
+) -> None:
+    what, told = PLANTED[kind, fault]
+    with pytest.raises(FaultError, match=told):
+        CHECKS[what](Subject(planted(kind, fault), no_data, {}, train))
+
+
+def test_one_cause_is_one_failure(
+    planted: Callable[..., Path], no_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--model_dir", str(planted("pictures", "a crash of the loss"))]
+    assert check.main([*argv, "--data_dir", str(no_data), "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    (failed,) = [row for row in rows if row["verdict"] == "FAIL"]
+    told = r"your loss_fn, tests/projects/planted/net.py:\d+: RuntimeError: .*; outputs \(8, 2\)"
+    assert re.match(told, failed["message"])
+    assert [row["check"] for row in rows[1:]] == list(CHECKS)
+    assert sum(row["verdict"] == "not reached" for row in rows) > 5
+
+
+@pytest.fixture
+def planted(run_folder: Folder) -> Callable[..., Path]:
+    """Return a function that makes the folder of a task with a planted fault."""
+    params = {"task": "tests.projects.planted", "batch_size": 8, "learning_rate": 0.01}
+    return lambda kind, fault: run_folder(kind=kind, fault=fault, monitor="loss", **params)
+
+
+@pytest.mark.parametrize(
+    ("task", "told"), [("no_update", "call state.update"), ("no_zero_grad", "Call zero_grad")]
+)
+def test_a_step_that_does_not_update_once_is_found(
+    run_folder: Folder, no_data: Path, task: str, told: str
+) -> None:
+    folder = run_folder(task=f"tests.projects.{task}", batch_size=8)
+    subject = Subject(folder, no_data, {}, train)
+    with pytest.raises(FaultError, match=told):
+        CHECKS["a step updates once"](subject)
 
 
 @pytest.mark.parametrize("fault", ["a plain attribute", "randomness of its own"])
@@ -95,7 +172,11 @@ def test_a_sound_project_passes_and_its_folder_is_left_alone(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("fault", ["files", "one example to validate on"])
+SOUND = ["files", "one example to validate on", "a frozen part at rest"]
+SOUND += ["log_softmax before cross-entropy"]
+
+
+@pytest.mark.parametrize("fault", SOUND)
 def test_what_is_no_fault_passes(subject: Callable[..., Subject], fault: str) -> None:
     each = subject(fault=fault)
     for what, made in CHECKS.items():
@@ -116,7 +197,8 @@ def test_a_crash_of_the_net_is_a_failure_told_in_one_line(
     folder = run_folder(**UNSOUND, fault="a crash")
     assert check.main(["--model_dir", str(folder), "--data_dir", str(tmp_path)]) == 1
     printed = capsys.readouterr()
-    assert printed.out == "FAIL  loaders and net are built: RuntimeError: a fault of the task\n"
+    told = r"FAIL  loaders and net are built: your forward, tests/projects/unsound/net.py:\d+: "
+    assert re.fullmatch(told + r"RuntimeError: a fault of the task; x \(8, 4\)\n", printed.out)
     assert printed.err == ""
 
 
@@ -127,8 +209,8 @@ def test_a_failed_check_ends_with_exit_code_1_and_the_others_are_made(
     argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path), "--set", "num_epochs=1"]
     assert check.main(argv) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(CHECKS)
-    assert any(line.startswith("FAIL  every example can be read: ") for line in lines)
+    assert lines[-1].startswith("Not reached, because of what failed: worker processes change")
+    assert any("017.pt" in line for line in lines if line.startswith("FAIL"))
 
 
 def test_an_unreadable_picture_is_named(

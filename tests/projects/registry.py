@@ -119,10 +119,10 @@ OWN = {
         together={"batch_size": 2, "grad_accumulation": 3},
         waived={"the same on another device": "a batch without labels is passed over on CPUs only"},
     ),
-    "multilabel": kind("multilabel"),
+    "label_sets": kind("multilabel"),
     "namedtuple": kind("namedtuple"),
     "numpy_params": kind("numpy_params"),
-    "segmentation": kind("segmentation", together={"batch_size": 7, "num_workers": 1}),
+    "pixels": kind("segmentation", together={"batch_size": 7, "num_workers": 1}),
 }
 
 
@@ -157,6 +157,7 @@ def example(name: str, **params: Any) -> Project:
 @cache
 def all_projects() -> dict[str, Project]:
     """Return the projects of the tests and those of the tasks: tests/tasks/ner is "task_ner"."""
+    assert not OWN.keys() & EXAMPLES.keys()
     found = dict(OWN) | {name: example(name, **params) for name, params in EXAMPLES.items()}
     for path in sorted((ROOT / "tests" / "tasks").glob("*/project.py")):
         name = path.parent.name

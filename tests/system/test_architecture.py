@@ -92,14 +92,14 @@ def test_the_page_on_architecture_lists_the_rooms() -> None:
 # a budget that is above it.
 BUDGET = {
     "base": 1055,  # 700
-    "machine": 1050,  # 850
+    "machine": 1090,  # 850
     "task": 210,  # 120
     "data": 1195,  # 650
-    "reading": 400,
+    "reading": 405,
     "training": 1240,  # 900
     "run": 1405,  # 850
     "predict": 340,
-    "check": 825,  # 800
+    "check": 1515,  # 1,000
     "search": 1100,
     "results": 1140,  # 1,100 and 500 of page
 }

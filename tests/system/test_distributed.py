@@ -56,7 +56,7 @@ CASES: dict[str, dict[str, Any]] = {
         for name, one in TOGETHER.items()
     },
 }
-OF_THREE = ("adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "segmentation")
+OF_THREE = ("adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
 STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
 

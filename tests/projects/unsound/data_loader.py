@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from utils import Batches, Params
 
+WELL_APART = ["labels of val shifted by a row", "labels of train shifted by a row"]
+WELL_APART += ["classes in another order"]
 SIZES = {"train": 60, "val": 30, "test": 15}
 
 
@@ -28,6 +30,17 @@ def examples(split: str, fault: str) -> tuple[Tensor, Tensor]:
         labels = labels.clamp(max=1)
     if fault == "splits not drawn at random" and split == "val":
         labels = torch.where(torch.arange(len(labels)) < 27, 0, labels)
+    if fault in WELL_APART:
+        inputs = inputs + 3 * torch.eye(3, 4)[labels]
+    if fault == "sorted examples":
+        order = labels.argsort(stable=True)
+        inputs, labels = inputs[order], labels[order]
+    if fault == "labels from 1 in all splits":
+        labels = labels.clamp(min=1)
+    if fault == "classes in another order" and split == "val":
+        labels = (labels + 1) % 3
+    if fault in (f"labels of {split} shifted by a row", "labels of all splits shifted by a row"):
+        labels = labels[torch.randperm(len(labels), generator=generator)]
     if fault == "one example to validate on" and split == "val":
         return inputs[:1], labels[:1]
     return inputs, labels
@@ -44,6 +57,20 @@ class Files(Dataset[Any]):
         self.calls += 1
         x, y = torch.load(self.filenames[index])
         return x + (self.calls if self.fault == "a dataset that counts" else 0), y
+
+
+class Folder(Dataset[Any]):
+    """A dataset that names its classes, as torchvision's ImageFolder does."""
+
+    def __init__(self, split: str) -> None:
+        self.inputs, self.targets = examples(split, "")
+        self.classes = ["cat", "dog", "emu"] if split == "train" else ["cat", "emu", "fox"]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.inputs[i], self.targets[i]
 
 
 class Restless(Sampler[int]):
@@ -74,6 +101,11 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
     if fault in ("an unreadable file", "a dataset that counts", "files"):
         sets = {split: Files(write_files(data_dir, split, fault), fault) for split in splits}
         return {split: DataLoader(each, params.batch_size) for split, each in sets.items()}
+    if fault == "folders of other names":
+        return {split: DataLoader(Folder(split), params.batch_size) for split in splits}
+    if fault == "sorted examples":
+        made = {split: TensorDataset(*examples(split, fault)) for split in splits}
+        return {split: DataLoader(each, params.batch_size) for split, each in made.items()}
     counter = itertools.count()
     loaders: dict[str, Any] = {}
     for split in splits:

@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from tests.projects.unsound import net as this
 from utils import Params
 
+LISTS = {"layers in a list": "list", "layers in a dict": "dict"}
+END: dict[str, Any] = {  # what is done at the end of forward
+    "softmax before cross-entropy": lambda x: x.softmax(1),
+    "relu on the scores": F.relu,
+    "sigmoid on the scores": torch.sigmoid,
+    "log_softmax before cross-entropy": lambda x: x.log_softmax(1),  # is no fault
+}
 fault = ""  # of the net that was made last; a global, as unsound nets have them
 
 
@@ -26,8 +33,27 @@ class Net(nn.Module):
         self.scores = nn.Linear(8, 3)
         if self.fault == "a layer left out":
             self.left_out = nn.Linear(8, 8)
+        if self.fault in LISTS:
+            self.hidden: Any = {"list": [nn.Linear(8, 8)], "dict": {"a": nn.Linear(8, 8)}}[
+                LISTS[self.fault]
+            ]
+        if self.fault == "a tensor that is no parameter":
+            self.weight = torch.full((8,), 0.5, requires_grad=True)
+        if self.fault == "weights made anew":
+            self.random = torch.rand(8) + 0.5
+        if self.fault in ("a frozen part in train mode", "a frozen part at rest"):
+            self.body.requires_grad_(False)
+            self.norm.requires_grad_(False)
+        if self.fault == "a momentum of Keras":
+            self.norm.momentum = 0.99
         self.mean = torch.zeros(8)
         self.power = Power()
+
+    def train(self, mode: bool = True) -> "Net":
+        super().train(mode)
+        if self.fault == "a frozen part at rest":
+            self.norm.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         fault = self.fault
@@ -58,7 +84,16 @@ class Net(nn.Module):
             h = h + random.SystemRandom().random()
         if fault == "dropout in eval mode":
             h = F.dropout(h, 0.5)
+        if fault in LISTS:
+            layers = self.hidden.values() if LISTS[fault] == "dict" else self.hidden
+            h = next(iter(layers))(h)
+        if fault == "a tensor that is no parameter":
+            h = h * self.weight
+        if fault == "weights made anew":
+            h = h * self.random
         outputs = self.scores(F.relu(h))
+        if fault in END:
+            outputs = END[fault](outputs)
         if fault == "large outputs":
             outputs = 100 * outputs
         return outputs.squeeze() if fault == "a squeeze" else outputs
@@ -77,4 +112,14 @@ def make_optimizer(model: Any, params: Params) -> torch.optim.Optimizer:
     return torch.optim.Adam(part.parameters(), lr=params.learning_rate)
 
 
-metrics = {"accuracy": lambda outputs, labels: float(np.mean(outputs.argmax(1) == labels))}
+def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
+    if this.fault == "a metric over the wrong axis":
+        return float(np.mean(outputs.T.argmax(0)[: len(labels)] == labels.max() - labels))
+    if this.fault == "a metric of counts":
+        return float(np.sum(outputs.argmax(1) != labels))
+    if this.fault == "a metric that crashes":
+        raise IndexError("no such class")
+    return float(np.mean(outputs.argmax(1) == labels))
+
+
+metrics = {"accuracy": accuracy}

@@ -1,0 +1,223 @@
+"""The checks of labels: their order, their classes, whether they go with the inputs."""
+
+import math
+from collections.abc import Iterator
+from itertools import islice, zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.check.subject import FaultError, NotApplicableError, Subject
+from core.machine.nested import tensors
+from core.task import Loader, counted, is_integer
+
+Z = 6.0  # standard deviations from chance at which a check fails: once in a thousand million
+FEW, SOME = 20, 2000  # labels that are needed, and examples that a probe takes
+
+
+def labels_in_order(subject: Subject, split: str, most: int = 50_000) -> Tensor:
+    """Return labels of a split as they are trained on: class numbers, or numbers, (N,)."""
+    found, count = list[Tensor](), 0
+    for batch in subject.own_loaders[split].epoch(0):
+        if not (isinstance(batch, tuple | list) and len(batch) == 2 and torch.is_tensor(batch[1])):
+            break
+        labels = batch[1].detach().cpu()
+        if labels.ndim != 1:
+            break
+        found.append(labels)
+        if (count := count + len(labels)) >= most:
+            break
+    if count < FEW:
+        raise NotApplicableError("batches are not (inputs, one label an example), or they are few")
+    labels = torch.cat(found)
+    return labels[counted(labels, subject.reading.ignored)] if is_integer(labels) else labels
+
+
+def training_examples_are_mixed(subject: Subject) -> str:
+    """Training labels come in no order: neighbours are not more alike than by chance."""
+    labels = labels_in_order(subject, "train").double()
+    n = len(labels)
+    if is_integer(labels_in_order(subject, "train")):
+        _, counts = labels.unique(return_counts=True)
+        expected = float((counts * (counts - 1)).sum()) / n  # pairs of equal neighbours
+        alike = float((labels[1:] == labels[:-1]).sum())
+        z = (alike - expected) / math.sqrt(max(1.0, expected * (1 - expected / n)))
+    else:
+        a, b = labels[1:] - labels.mean(), labels[:-1] - labels.mean()
+        z = float((a * b).sum() / (a * a).sum().clamp(min=1e-12)) * math.sqrt(n)
+    if z > Z:
+        raise FaultError(
+            "training examples come sorted by their labels, so every batch shows few of them. "
+            "Shuffle: shuffle=True in DataLoader, train=True in utils.Batches"
+        )
+    return f"{n} labels"
+
+
+def every_class_has_examples(subject: Subject) -> str:
+    """Labels count from 0, and the net has no score for a class that cannot occur."""
+    classes = subject.num_classes()
+    seen = torch.zeros(classes, dtype=torch.long)
+    for labels in _integer_labels(subject, subject.own_loaders["train"]):
+        inside = labels[(labels >= 0) & (labels < classes)]
+        seen += inside.bincount(minlength=classes)
+    unseen = (seen == 0).nonzero().flatten().tolist()
+    missing = [k for k in unseen if k not in subject.reading.ignored]
+    if missing == [0] and classes > 2:
+        raise FaultError(
+            f"class 0 has no training example, classes 1 to {classes - 1} have: do labels count "
+            f"from 1? Subtract 1 from them, and give the net {classes - 1} outputs"
+        )
+    named = f", none for class {', '.join(map(str, missing[:3]))}" if missing else ""
+    return f"{classes - len(missing)} of {classes} classes have training examples{named}"
+
+
+def _integer_labels(subject: Subject, loader: Loader) -> Iterator[Tensor]:
+    if is_integer(loader.labels):
+        batches: Any = [(None, loader.labels)]
+    else:
+        batches = islice(loader.epoch(0), 1000)
+    for batch in batches:
+        if isinstance(batch, tuple | list) and len(batch) == 2 and is_integer(batch[1]):
+            labels = batch[1].flatten().long().cpu()
+            yield labels[counted(labels, subject.reading.ignored)]
+
+
+def labels_are_of_one_kind(subject: Subject) -> str:
+    """Labels are class numbers, about as frequent in validation as in training."""
+    from scipy.stats import chi2_contingency
+
+    classes, counts = subject.num_classes(), []
+    for split in ("train", "val"):
+        loader = subject.own_loaders[split]
+        known = is_integer(loader.labels)
+        batches = [(None, loader.labels)] if known else islice(loader.epoch(0), 1000)
+        parts = [
+            batch[1].flatten().long().cpu()
+            for batch in batches
+            if isinstance(batch, tuple | list) and len(batch) == 2 and is_integer(batch[1])
+        ]
+        if not parts:
+            raise NotApplicableError("batches are not (inputs, integer labels)")
+        labels = torch.cat(parts)
+        labels = labels[counted(labels, subject.reading.ignored)]
+        if len(wrong := labels[(labels < 0) | (labels >= classes)]):
+            raise FaultError(f"{split}: label {int(wrong[0])}, the net scores 0 to {classes - 1}")
+        counts.append(labels.bincount(minlength=classes))
+    table = torch.stack(counts).double()  # (2, K)
+    if len(unseen := torch.nonzero((table[0] == 0) & (table[1] > 0))):
+        raise FaultError(f"class {int(unseen[0])} is in the validation split, but not in training")
+    train, val = table / table.sum(dim=1, keepdim=True)
+    apart = (train - val).abs()
+    k = apart.argmax()
+    told = f"class {k}: {train[k]:.0%} of train, {val[k]:.0%} of val"
+    present = table[:, table.any(dim=0)].numpy()
+    # A total variation of 0.15, at four standard deviations in the test of homogeneity.
+    if apart.sum() / 2 > 0.15 and chi2_contingency(present, correction=False).pvalue < 3e-5:
+        raise FaultError(f"{told}. Were the splits drawn at random?")
+    return f"{classes} classes; the largest difference is {told}"
+
+
+def class_names_agree(subject: Subject) -> str:
+    """Datasets that name their classes, as ImageFolder does, number them alike in all splits."""
+    named = {}
+    for split, loader in subject.own_loaders.items():
+        dataset = getattr(getattr(loader, "loader", None), "dataset", None)
+        names = getattr(getattr(dataset, "dataset", dataset), "classes", None)
+        if isinstance(names, list | tuple):
+            named[split] = [*map(str, names)]
+    if len(named) < 2:
+        raise NotApplicableError("the datasets do not name their classes")
+    if named["train"] != named["val"]:
+        pairs = enumerate(zip_longest(*named.values(), fillvalue="none"))
+        k, (own, other) = next((k, pair) for k, pair in pairs if len({*pair}) > 1)
+        raise FaultError(
+            f"class {k} is {own} in train and {other} in val. Is a folder missing, or its name "
+            "another one?"
+        )
+    return f"{len(named['train'])} classes"
+
+
+def _sample(subject: Subject, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return flat inputs (N, D), scaled, and class numbers (N,) of up to 2,000 examples."""
+    rows, labels = list[Tensor](), list[Tensor]()
+    for batch in subject.own_loaders[split].epoch(0):
+        if not (isinstance(batch, tuple | list) and len(batch) == 2 and is_integer(batch[1])):
+            break
+        inputs = tensors(batch[0])
+        if batch[1].ndim != 1 or len(inputs) != 1 or not inputs[0].is_floating_point():
+            break
+        x = inputs[0].detach().float().cpu()
+        if x.ndim == 4 and min(x.shape[2:]) > 16:
+            x = torch.nn.functional.adaptive_avg_pool2d(x, 16)
+        rows.append(x.flatten(1))
+        labels.append(batch[1].cpu())
+        if sum(map(len, labels)) >= SOME:
+            break
+    if not rows or len({row.shape[1] for row in rows}) > 1:
+        raise NotApplicableError(
+            "inputs are not one tensor of floats of one size, with a class each"
+        )
+    return torch.cat(rows).numpy(), torch.cat(labels).numpy()
+
+
+def _neighbours(x: np.ndarray, y: np.ndarray, of: np.ndarray, own: bool) -> np.ndarray:
+    """Return the label of the nearest example among (x, y) for each of `of`; not itself if own."""
+    centre, spread = x.mean(0), x.std(0) + 1e-6
+    a, b = (of - centre) / spread, (x - centre) / spread
+    apart = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    if own:
+        np.fill_diagonal(apart, np.inf)
+    found: np.ndarray = y[apart.argmin(1)]
+    return found
+
+
+def labels_go_with_inputs(subject: Subject) -> str:
+    """Near examples have like labels, in each split and from one to the other.
+
+    It fails only where the other split shows how clearly that would be seen: at five standard
+    deviations or more, and is seen at less than one.
+    """
+    subject.num_classes()
+    parts = {split: _sample(subject, split) for split in ("train", "val")}
+    (x, y), (u, v) = parts.values()
+    if min(len(y), len(v)) < FEW or x.shape[1] != u.shape[1]:
+        raise NotApplicableError("too few examples")
+    across = _Agreement(_neighbours(x, y, u, own=False), v)
+    own = {s: _Agreement(_neighbours(a, b, a, own=True), b) for s, (a, b) in parts.items()}
+    told = f"the nearest training example has the label of {across.right:.0%} of val"
+    if across.z >= 1:
+        return f"{told}, chance is {across.chance:.0%}"
+    if all(each.z > 3 for each in own.values()) and across.expected(own["train"]) > 5:
+        order = {
+            int(k): np.bincount(v[across.found == k]).argmax() for k in np.unique(across.found)
+        }
+        moved = [f"{k} is {other}" for k, other in order.items() if k != other]
+        raise FaultError(
+            "labels mean different things in train and val: what is class "
+            f"{' and what is '.join(moved[:2])} in val. Is the order of the classes the same?"
+        )
+    for bad, good in (("train", "val"), ("val", "train")):
+        if own[bad].z < 1 and own[good].z > 3 and own[bad].expected(own[good]) > 5:
+            raise FaultError(
+                f"labels of {bad} do not go with its inputs: near examples agree as by chance, "
+                f"but not in {good}. Are files and labels read in the same order?"
+            )
+    return f"{told}: no better than chance, so this cannot tell whether labels and inputs match"
+
+
+class _Agreement:
+    """How often labels (N,) that were found are the true ones, against chance."""
+
+    def __init__(self, found: np.ndarray, labels: np.ndarray) -> None:
+        self.found, self.count = found, len(found)
+        often = np.bincount(found, minlength=1 + int(labels.max())) / len(found)
+        self.right = float((found == labels).mean())
+        self.chance = float(often[labels].mean())
+        self.z = self.expected(self)
+
+    def expected(self, other: "_Agreement") -> float:
+        """Return in standard deviations how far from chance the other's fraction would be here."""
+        spread = math.sqrt(max(self.chance * (1 - self.chance), 1e-3) / self.count)
+        return (other.right - self.chance) / spread

@@ -1,0 +1,1 @@
+"""Bugs of regression, pictures, sequences and steps of one's own, one at a time."""

@@ -1,0 +1,63 @@
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from utils import Batches, Params
+
+SIZES = {"train": 48, "val": 24, "test": 12}
+
+
+def numbers(split: str, fault: str) -> tuple[Tensor, Tensor]:
+    """Return inputs (N, 4) and numbers (N,) or yes-or-no labels (N, 2)."""
+    draws = torch.Generator().manual_seed(SIZES[split])
+    x = torch.randn(SIZES[split], 4, generator=draws)
+    if fault.endswith("of yes or no"):
+        return x, (x[:, :2] > 0).float()
+    y = 10 * x @ torch.tensor([1.0, -2.0, 0.5, 1.0])
+    if fault == "sorted numbers":
+        order = y.argsort()
+        x, y = x[order], y[order]
+    return x, y
+
+
+def pictures(split: str, fault: str) -> tuple[Tensor, Tensor]:
+    """Return pictures (N, 3, 24, 24) of smooth noise, and classes (N,)."""
+    draws = torch.Generator().manual_seed(SIZES[split])
+    coarse = torch.rand(SIZES[split], 3, 5, 5, generator=draws)
+    x = torch.nn.functional.interpolate(coarse, 24, mode="bilinear")
+    if split == "val" and fault == "pictures that are flipped":
+        x[:4] = pictures("train", "")[0][5:9].flip(3)
+    if split == "val" and fault == "pictures that are resized":
+        smaller = torch.nn.functional.interpolate(pictures("train", "")[0][5:9], 16, mode="area")
+        x[:4] = torch.nn.functional.interpolate(smaller, 24, mode="bilinear")
+    return x, torch.arange(len(x)) % 2
+
+
+def sequences(split: str, fault: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return words (N, T), a class (N,) and lengths (N,)."""
+    draws = torch.Generator().manual_seed(SIZES[split])
+    lengths = torch.randint(2, 7, (SIZES[split],), generator=draws)
+    if fault == "an example of odd length" and split == "train":
+        lengths[3] = 700
+    words = torch.randint(1, 9, (SIZES[split], int(lengths.max())), generator=draws)
+    words[torch.arange(words.shape[1]) >= lengths[:, None]] = 0
+    return words, words[:, 0] % 2, lengths
+
+
+def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:
+    loaders: dict[str, Any] = {}
+    for split in splits:
+        sizes = {"batch_size": params.batch_size, "seed": params.seed, "train": split == "train"}
+        if params.fault == "sorted numbers":
+            numbers_of = TensorDataset(*numbers(split, params.fault))
+            loaders[split] = DataLoader(numbers_of, params.batch_size)
+        elif params.kind == "sequences":
+            words, labels, lengths = sequences(split, params.fault)
+            loaders[split] = Batches(words, labels, lengths=lengths, **sizes)
+        else:
+            made = pictures if params.kind == "pictures" else numbers
+            loaders[split] = Batches(*made(split, params.fault), **sizes)
+    return loaders

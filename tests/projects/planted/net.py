@@ -1,0 +1,48 @@
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.projects.planted import net as this
+from utils import Params
+
+kind = fault = ""  # of the net that was made last; globals, as unsound nets have them
+
+
+class Net(nn.Module):
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        this.kind, this.fault = params.kind, params.fault
+        outputs = 2 if params.kind != "numbers" or params.fault.endswith("yes or no") else 1
+        self.words = nn.Embedding(9, 8) if params.kind == "sequences" else None
+        size = {"numbers": 4, "pictures": 3 * 24 * 24, "sequences": 8}[params.kind]
+        self.layers = nn.Sequential(nn.Linear(size, 16), nn.ReLU(), nn.Linear(16, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.words is not None:
+            words = self.words(x)  # (B, T, E)
+            there = torch.ones_like(x) if this.fault == "a mean over padding" else (x > 0).long()
+            x = (words * there.unsqueeze(2)).sum(1) / there.sum(1, keepdim=True)
+        outputs = self.layers(x.flatten(1))
+        if this.fault in ("sigmoid of yes or no", "sigmoid and its loss of yes or no"):
+            outputs = outputs.sigmoid()
+        if this.fault == "relu on numbers below 0":
+            outputs = outputs.relu()
+        if this.fault == "tanh of large numbers":
+            outputs = outputs.tanh()
+        return outputs if outputs.shape[1] > 1 else outputs.squeeze(1)
+
+
+def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
+    if this.kind != "numbers":
+        if this.fault == "a crash of the loss":
+            return F.cross_entropy(outputs, labels.float().unsqueeze(1).repeat(1, 5))
+        return F.cross_entropy(outputs, labels)
+    if this.fault == "sigmoid and its loss of yes or no":
+        return F.binary_cross_entropy(outputs, labels)
+    if this.fault.endswith("yes or no"):
+        return F.binary_cross_entropy_with_logits(outputs, labels)
+    return F.mse_loss(outputs, labels)
+
+
+metrics = {"error": lambda outputs, labels: float(np.mean(np.abs(outputs.T - labels.T)))}
