@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from core.machine.random_states import kept_states
-from core.task import is_integer
 
 
 def known_ids(dataset: Any) -> Sequence[Any]:
@@ -35,7 +34,7 @@ def _samples(dataset: Any) -> list[Any]:
 
 
 def known_labels(dataset: Any) -> Tensor | None:
-    """Return the labels (N,) that a dataset holds, if they are integers.
+    """Return the labels (N, ...) that a dataset holds.
 
     They are its `targets`, `labels`, the second ones in `samples`, or its last tensor, after its
     `target_transform`. Labels that its first and last example do not have are not returned.
@@ -44,7 +43,7 @@ def known_labels(dataset: Any) -> Tensor | None:
         whole = known_labels(dataset.dataset)
         return None if whole is None else whole[torch.as_tensor(dataset.indices)]
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if labels is None and getattr(dataset, "tensors", None):
+    if labels is None and len(getattr(dataset, "tensors", ())) > 1:
         labels = dataset.tensors[-1]
     if labels is None and (samples := _samples(dataset)):
         labels = [label for _, label in samples]
@@ -52,7 +51,7 @@ def known_labels(dataset: Any) -> Tensor | None:
         if transform := getattr(dataset, "target_transform", None):
             labels = [transform(label) for label in labels or ()]
         labels = torch.as_tensor(labels)
-        shown = is_integer(labels) and len(labels) == len(dataset)
+        shown = len(labels) == len(dataset)
         return labels if shown and all(_has_label(dataset, labels, i) for i in (0, -1)) else None
     except Exception:  # the task's own code may raise anything
         return None

@@ -22,9 +22,20 @@ class FirstLook:
     """What is known before the first step."""
 
     loss: float  # of the net, on the first validation batch
-    baseline: dict[str, float]  # validation metrics of the most frequent class, loss of chance
+    baseline: dict[str, float]  # validation metrics and loss of an answer without looking
     unseen: list[int]  # classes that validation examples have, but no training example
     misfits: list[str]  # what outputs, labels and metrics show to be wrong
+    of_classes: bool = True  # whether the answer is a class, or else a number
+
+    @property
+    def answer(self) -> str:
+        """What the answer without looking is."""
+        return "the most frequent class" if self.of_classes else "the mean of the labels"
+
+    @property
+    def of_loss(self) -> str:
+        """Whose loss `baseline` holds."""
+        return "chance" if self.of_classes else "that of the mean"
 
 
 def look(state: State, loaders: Mapping[str, Loader], known: bool) -> FirstLook:
@@ -42,7 +53,8 @@ def look(state: State, loaders: Mapping[str, Loader], known: bool) -> FirstLook:
         found = misfits(task, reading, outputs, labels)
         with state.autocast():
             values = baseline(task, reading, loaders, outputs, labels)
-    return FirstLook(float(losses["loss"]), values, unseen_classes(loaders, reading.ignored), found)
+    unseen, of_classes = unseen_classes(loaders, reading.ignored), reading.outputs != "other"
+    return FirstLook(float(losses["loss"]), values, unseen, found, of_classes)
 
 
 def chance_loss(task: Task, reading: Reading, outputs: Tensor, labels: Tensor) -> float:
@@ -56,13 +68,19 @@ def chance_loss(task: Task, reading: Reading, outputs: Tensor, labels: Tensor) -
 def baseline(
     task: Task, reading: Reading, loaders: Mapping[str, Loader], outputs: Any, labels: Any
 ) -> dict[str, float]:
-    """Return the validation metrics of the constant answer; "loss" is that of a uniform answer.
+    """Return the validation metrics of a constant answer, and its loss.
 
-    The labels of the loaders "train" and "val" say which class is the most frequent, and what it is
-    held against. Outputs (B, K), (B, T, K) or (B*T, K) and labels (B,) or (B, T) are of one batch.
-    Where outputs do not score classes, or loaders do not show their labels, it is {}.
+    Of classes it is the most frequent one of the training labels, and "loss" that of a uniform
+    answer. Of numbers it is the mean of the training labels. Outputs (B, K), (B, T, K), (B*T, K) or
+    as labels are, and labels (B,) or (B, T), are of one batch. Elsewhere, or where loaders do not
+    show their labels, it is {}.
     """
     known = [loaders[split].labels for split in ("train", "val")]
+    if all(map(_are_numbers, [*known, outputs])) and outputs.shape == labels.shape:
+        train, val = (part.cpu().float() for part in known)
+        mean = train.mean(0, keepdim=True).expand(val.shape).contiguous()
+        whole = float(task.losses(mean.to(outputs), val.to(outputs.device))["loss"])
+        return score(task, mean, val) | {"loss": whole}
     if reading.class_axis != -1 or reading.num_classes is None or not all(map(is_integer, known)):
         return {}
     train_labels, val_labels = (part.cpu().long() for part in known)
@@ -73,6 +91,10 @@ def baseline(
     most = nn.functional.one_hot(train.bincount().argmax(), reading.num_classes).float()
     constant = most.expand(*val_labels.shape, -1)
     return score(task, constant, val_labels) | {"loss": chance_loss(task, reading, outputs, labels)}
+
+
+def _are_numbers(labels: Any) -> bool:
+    return isinstance(labels, Tensor) and labels.is_floating_point()
 
 
 def unseen_classes(loaders: Mapping[str, Loader], ignored: Collection[int]) -> list[int]:

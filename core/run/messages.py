@@ -66,9 +66,9 @@ def first_look(first: FirstLook, new: bool) -> None:
         logging.warning("Note: class %d is in the validation split, but not in training", number)
     if values := dict(first.baseline):
         chance = values.pop("loss")
-        logging.info("Always the most frequent class: val %s", format_metrics(values))
+        logging.info("Always %s: val %s", first.answer, format_metrics(values))
         if new:
-            logging.info("First loss %.3f, chance %.3f", first.loss, chance)
+            logging.info("First loss %.3f, %s %.3f", first.loss, first.of_loss, chance)
 
 
 def epoch(state: State, trained: Mapping[str, float], times: Mapping[str, Any], best: bool) -> None:

@@ -158,6 +158,9 @@ def test_labels_are_found_where_datasets_keep_them() -> None:
     assert found.tolist() == [1, 3]
     assert known_labels(Noisy(3)) is None
     assert known_labels(TensorDataset(torch.rand(6, 2))) is None
+    numbers = known_labels(TensorDataset(torch.rand(6, 2), torch.ones(6)))
+    assert numbers is not None
+    assert numbers.tolist() == [1.0] * 6
 
 
 def test_what_is_no_loader_is_refused() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import Folder, write_signs
 from tests.helpers.runs import run
+from tests.projects.registry import all_projects
 
 
 def test_a_net_that_learns_nothing_is_called_out(
@@ -27,3 +28,17 @@ def test_a_class_without_training_examples_is_named(
         path.unlink()
     assert run(run_folder(), data) == 0
     assert "class 4 is in the validation split, but not in training" in caplog.text
+
+
+def test_numbers_are_held_against_their_mean(
+    run_folder: Folder, no_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = all_projects()["table"]
+    assert project.make_data is not None
+    project.make_data(no_data)
+    folder = run_folder(**project.all_params(num_epochs=1, learning_rate=1e-9, monitor="error"))
+    assert run(folder, no_data) == 0
+    said = capsys.readouterr().err
+    assert "Always the mean of the labels: val r2: " in said
+    assert ", that of the mean " in said
+    assert "THIS NET HAS LEARNED NOTHING USEFUL" in said
