@@ -26,7 +26,7 @@ from core.machine.random_states import seeded
 from core.machine.script import common_parser, one_process_only, reports_errors
 from core.run.evaluation import write_evaluation
 from core.run.kept_outputs import wanted_bytes
-from core.run.log import format_metrics, logging_to
+from core.run.log import format_metrics, logging_to, report
 from core.run.restoring import restore
 from core.task import Loader, Task
 from core.training.tally import Tally
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args(argv)
     folder, split, save = args.model_dir, args.split, args.save_predictions
     can_be_written = os.access(folder, os.W_OK)
-    with logging_to(folder / "evaluate.log" if can_be_written else None):
+    with logging_to(folder / "evaluate.log" if can_be_written else None, args.verbose):
         restored = restore(args.model_dir, args.restore_file, args.data_dir, args.settings)
         model, loader = restored.with_loader(split)
         task, params, data_dir = restored.task, restored.params, restored.data_dir
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bar = partial(tqdm, desc=split, total=len(loader), leave=False, disable=None)
         values, tally = evaluate(model, loader, task, params, keep_bytes, bar)
         if not can_be_written:
-            logging.info("%s: %s", split, format_metrics(values))
+            report(f"{split}: {format_metrics(values)}")
             logging.warning("Note: %s cannot be written; nothing else is kept", folder)
             return 0
         write_evaluation(folder, restored, split, loader, values, tally, save)

@@ -83,8 +83,6 @@ class Batches(Loader):
             about the same length, cut off behind their longest.
     """
 
-    kind = "from memory; order by (seed, epoch), augmentation by (seed, epoch, batch)"
-
     def __init__(
         self,
         inputs: Any,
@@ -112,6 +110,11 @@ class Batches(Loader):
         self.device = torch.device("cpu")  # where batches are transformed
         self.place: Callable[[Any], Any] | None = None  # what is left to do for the net
         self.names: Sequence[Any] | None = ids
+
+    @property
+    def kind(self) -> str:  # type: ignore[override] # of the protocol, where it may be set
+        """How examples are ordered, for the log."""
+        return f"shuffled every epoch (seed {self.seed})" if self.train else "in order"
 
     @property
     def ids(self) -> list[Any]:

@@ -127,9 +127,9 @@ class ExactLoader(Loader):
             raise DataError("a split has no examples")
         self.shuffled = is_shuffled(loader)
         self.own_order = self.shuffled is None
-        order = "kept, drawn by (seed, epoch)" if self.own_order else "by (seed, epoch)"
-        order += ", instead of its DistributedSampler" if divided else ""
-        self.kind = f"a DataLoader; order {order}, randomness by (seed, epoch, example)"
+        drawn = f"shuffled every epoch (seed {seed})" if train and self.shuffled else "in order"
+        self.kind = f"ordered by its own sampler (seed {seed})" if self.own_order else drawn
+        self.kind += "; its DistributedSampler is replaced" if divided else ""
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
         self.names = known_ids(dataset)

@@ -24,7 +24,7 @@ class StreamLoader(Loader):
     What it yields depends on the number of workers, as with any iterable dataset.
     """
 
-    kind = "a stream; randomness by (seed, epoch) and worker, resumed by drawing and dropping"
+    kind = "a stream, seeded every epoch; a resumed run draws again what it has seen"
     ids = labels = None
 
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:

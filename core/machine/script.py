@@ -39,6 +39,7 @@ def common_parser(doc: str | None) -> argparse.ArgumentParser:
         dest="settings",
         help="override a key of the params (repeatable)",
     )
+    parser.add_argument("--verbose", action="store_true", help="show all that the log file gets")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
 

@@ -11,6 +11,7 @@ from core.base.classification import confusion_matrix, precision_recall_f1
 from core.base.errors import DataError
 from core.base.params import Params
 from core.reading.outputs import Reading
+from core.run.log import report
 from core.task import Task
 
 MOST = 30  # classes whose matrix a person can read
@@ -24,35 +25,37 @@ def report_classes(
     params: Params,
     title: str,
     path: Path,
-) -> None:
-    """Log a table per class and the confusion matrix, and draw it, where outputs score classes.
+) -> bool:
+    """Report a table per class and the confusion matrix, where outputs score classes.
 
+    The matrix is drawn, too; returns whether it could be.
     Outputs are (N, K), or (N, K, ...) with labels (N, ...), as of pixels.
     """
     axis = reading.class_axis
     if axis is None or reading.outputs == "other" or not isinstance(outputs, np.ndarray):
-        return
+        return False
     axis = 1 if axis == 1 or outputs.ndim == 2 else outputs.ndim - 1  # rows of the split are first
     predicted, num_classes = outputs.argmax(axis=axis), outputs.shape[axis]
     if not isinstance(labels, np.ndarray) or predicted.shape != labels.shape:
-        return
+        return False
     counted = ~np.isin(labels, reading.ignored)
     if not counted.any():
-        return
+        return False
     try:
         confusion = confusion_matrix(predicted[counted], labels[counted], num_classes)
     except DataError as error:
         logging.warning("No table of the classes: %s", error)
-        return
+        return False
     names = _names(task, params, num_classes)
     hits, total = int(np.trace(confusion)), int(confusion.sum())
-    logging.info("%d of %d right (%.2f%%)", hits, total, 100 * hits / max(total, 1))
-    logging.info("%s", class_table(confusion, names))
+    report(f"{hits} of {total} right ({100 * hits / max(total, 1):.2f}%)")
+    report(class_table(confusion, names))
     try:
         plot_confusion(confusion, names, title, path)
-        logging.info("Confusion matrix drawn in %s", path)
+        return True
     except ImportError:
         logging.warning("No picture of the confusion matrix: pip install matplotlib")
+        return False
 
 
 def _names(task: Task, params: Params, num_classes: int) -> list[str]:

@@ -9,7 +9,7 @@ from core.data.folder import fingerprint, synthetic_note
 from core.run.classes import report_classes
 from core.run.folder import add_evaluation, read_resolved, write_numbers
 from core.run.kept_outputs import save_predictions, wants_predictions
-from core.run.log import format_metrics
+from core.run.log import format_metrics, report
 from core.run.restoring import Restored
 from core.task import Loader
 from core.training.checkpoint import find_checkpoint
@@ -32,7 +32,7 @@ def write_evaluation(
     The files' names say split and checkpoint; and data or settings that are not the run's own.
     Predictions are written if the params say so, or with `all_predictions` whatever their size.
     """
-    logging.info("%s, %s examples: %s", split, loader.num_examples, format_metrics(values))
+    report(f"{split}, {loader.num_examples} examples: {format_metrics(values)}")
     path, params, task, data_dir = restored.path, restored.params, restored.task, restored.data_dir
     source = stem = path.name.removesuffix(".pt").removesuffix(".pth.tar")
     shown = path.name
@@ -46,7 +46,8 @@ def write_evaluation(
     marks += [f"_with_{key}" for key in overrides]
     source += "".join(marks)
     name = f"{split}_{source}"
-    write_numbers(folder / f"metrics_{name}.json", values)
+    written = [f"metrics_{name}.json"]
+    write_numbers(folder / written[0], values)
     facts = {"precision": params.precision, "overrides": overrides}
     facts["data"] = {"folder": str(data_dir), **data}
     checkpoint = shown, restored.content, restored.sha256
@@ -58,11 +59,13 @@ def write_evaluation(
         target = folder / f"predictions_{split if source == 'best' else name}.npz"
         made_of = {"checkpoint": restored.sha256, "data": data["sha256"]}
         save_predictions(target, tally, loader, restored.reading, made_of)
-        logging.info("Predictions written to %s", target)
+        written.append(target.name)
     made_up = synthetic_note(data_dir) is not None
     title = f"{split}, {path.name}" + ("\n(made-up data)" if made_up else "")
     picture = folder / f"confusion_{name}.png"
-    report_classes(outputs, labels, restored.reading, task, params, title, picture)
+    if report_classes(outputs, labels, restored.reading, task, params, title, picture):
+        written.append(picture.name)
+    logging.info("Wrote %s into %s", ", ".join(written), folder)
 
 
 def changed_settings(restored: Restored) -> dict[str, Any]:

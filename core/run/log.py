@@ -14,15 +14,32 @@ FORMATS = {TERMINAL: "%(message)s", FILE: "%(asctime)s:%(levelname)s: %(message)
 
 
 class _Plain(logging.Formatter):
-    """Lets no name or text from outside give orders to a terminal, or look like a line of ours."""
+    """Lets no name or text from outside give orders to a terminal, or look like a line of ours.
+
+    A record with the attribute `short` is that text on the terminal, unless `verbose` is set.
+    """
+
+    verbose = False
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the lines of a record; in the file those after the first are indented."""
+        short = getattr(record, "short", None)
+        if short is not None and not self.usesTime() and not self.verbose:
+            return printable(short)
         if record.name == "py.warnings":  # "file:line: kind: text", and the line of code
             text = record.getMessage().partition(": ")[2].splitlines()[0]
             record = logging.makeLogRecord(vars(record) | {"msg": f"Note: {text}", "args": ()})
         text = printable(super().format(record)).replace("WARNING: WARNING: ", "WARNING: ")
         return text.replace("\n", "\n    ") if self.usesTime() else text
+
+
+class _Terminal(logging.StreamHandler[Any]):
+    """Writes what `report` was given to standard output, all else to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream = sys.stdout if getattr(record, "report", False) else sys.stderr
+        super().emit(record)
 
 
 class _File(logging.FileHandler):
@@ -35,16 +52,23 @@ class _File(logging.FileHandler):
             print(f"Note: {self.baseFilename}: {sys.exc_info()[1]}; the log ends", file=sys.stderr)
 
 
-def open_log(path: str | Path | None) -> None:
+def report(text: str) -> None:
+    """Log what a person asked for: on the terminal it goes to standard output."""
+    logging.info("%s", text, extra={"report": True})
+
+
+def open_log(path: str | Path | None, verbose: bool = False) -> None:
     """Send `logging.info(...)` and above to the terminal, and to the end of a file if given."""
     close_log()
     logging.getLogger().setLevel(logging.INFO)
-    handlers: dict[str, logging.Handler] = {TERMINAL: logging.StreamHandler()}
+    handlers: dict[str, logging.Handler] = {TERMINAL: _Terminal()}
     if path is not None:
         handlers[FILE] = _File(path, encoding="utf-8")
     for name, handler in handlers.items():
         handler.set_name(name)
-        handler.setFormatter(_Plain(FORMATS[name]))
+        formatter = _Plain(FORMATS[name])
+        formatter.verbose = verbose
+        handler.setFormatter(formatter)
         logging.getLogger().addHandler(handler)
     logging.captureWarnings(True)
 
@@ -59,12 +83,12 @@ def close_log() -> None:
 
 
 @contextmanager
-def logging_to(path: str | Path | None) -> Iterator[None]:
+def logging_to(path: str | Path | None, verbose: bool = False) -> Iterator[None]:
     """Log to the terminal, and to a file if given; an exception that ends the block, too.
 
     The exception goes to the file alone: whoever catches it tells the person at the terminal.
     """
-    open_log(path)
+    open_log(path, verbose)
     try:
         yield
     except Exception as error:

@@ -1,7 +1,9 @@
 """What a run tells a person; telling changes nothing."""
 
 import logging
+import math
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +73,44 @@ def first_look(first: FirstLook, new: bool) -> None:
             logging.info("First loss %.3f, %s %.3f", first.loss, first.of_loss, chance)
 
 
-def epoch(state: State, trained: Mapping[str, float], times: Mapping[str, Any], best: bool) -> None:
-    """Log an epoch that has ended: its metrics, and what it took."""
+def row_of_epoch(name: str, number: str, *columns: str, star: str = "") -> str:
+    """Return a line of the terminal's table, of at most 80 columns."""
+    width = min(max(len(name), 8), 18)
+    widths = (10, 8, width, 13, 9) if name else (10, 8, 13, 9)
+    cells = [f"{text[:w]:>{w}}" for text, w in zip(columns, widths, strict=True)]
+    return "  ".join([f"{number:>9}", *cells, star]).rstrip()
+
+
+def _short(state: State, trained: Mapping[str, float], left: float, best: bool, first: bool) -> str:
+    """Return an epoch's line for the terminal, the first one below a header."""
+    name, _ = monitored(state.params.dict, state.task.metrics)
+    name = "" if name == "loss" else name
+    train, val = (values.get("loss", math.nan) for values in (trained, state.metrics))
+    metric = [f"{state.metrics[name]:.4g}"] if name else []
+    cells = [f"{train:.4g}", f"{val:.4g}", *metric, f"{state.last_rate:.3g}"]
+    number = f"{state.epoch}/{state.params.num_epochs}"
+    time_left = str(timedelta(seconds=round(left))).removeprefix("0:")
+    line = row_of_epoch(name, number, *cells, time_left, star="*" if best else "")
+    titles = ["train loss", "val loss", *([name] if name else []), "learning rate", "time left"]
+    return f"{row_of_epoch(name, 'epoch', *titles)}\n{line}" if first else line
+
+
+def epoch(
+    state: State,
+    trained: Mapping[str, float],
+    times: Mapping[str, Any],
+    best: bool,
+    left: float,
+    first: bool,
+) -> None:
+    """Log an epoch that has ended: its metrics, what it took; `left` seconds of the run remain."""
     train, val = format_metrics(trained), format_metrics(state.metrics)
     took = f"{times['seconds']:.1f} s, {times['examples_per_second']:.0f} examples/s"
     star = "  best so far" if best else ""
     number = f"{state.epoch}/{state.params.num_epochs}"
-    logging.info("Epoch %s  train %s  val %s  (%s)%s", number, train, val, took, star)
+    took = f"learning rate {state.last_rate:.3g}, {took}"
+    short = {"short": _short(state, trained, left, best, first)}
+    logging.info("Epoch %s  train %s  val %s  (%s)%s", number, train, val, took, star, extra=short)
 
 
 def end(state: State, baseline: Mapping[str, float]) -> None:

@@ -58,7 +58,8 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
                 restore_file=args.restore_file,
             )
             run.stop = stop
-            with logging_to(run.folder / "train.log") if main else nullcontext(), ending(run):
+            log = logging_to(run.folder / "train.log", args.verbose) if main else nullcontext()
+            with log, ending(run):
                 yield run
 
 

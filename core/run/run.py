@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import statistics
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +13,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from core.base.errors import UsageError, listed
 from core.base.files import append_row, checkpoint_hash, finite_or_none
@@ -30,6 +30,7 @@ from core.run import messages
 from core.run.baseline import look
 from core.run.kept_outputs import save_predictions, wants_predictions
 from core.run.log import Board
+from core.run.progress import BAR, Bar
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
@@ -71,6 +72,7 @@ class Run:
         self.board: Board | None = None
         self.finished, self.log_bytes = False, 0  # length of metrics.jsonl
         self.saved_at = time.monotonic()
+        self.epoch_seconds: list[float] = []
 
     @property
     def complete(self) -> bool:
@@ -149,7 +151,7 @@ class Run:
         self.state = state
         messages.start(self.folder, state, loaders, self.data_dir, self.notes, self.overrides)
         if self.before is not None:
-            logging.info("Going on after epoch %d, step %d", state.epoch, state.step)
+            logging.info("Resuming after epoch %d, step %d", state.epoch, state.step)
         messages.first_look(first, new=state.step == 0)
         self.stop.training = True  # from here on a signal waits for the end of a step
 
@@ -187,7 +189,8 @@ class Run:
         """Yield the batches left of the epoch, with a bar on a terminal; takes the time."""
         self.began, total, done = time.perf_counter(), len(loader), state.batch
         self.fraction, self.examples = 1 - done / total, loader.num_examples
-        batches, name = state.batches(loader), f"epoch {state.epoch + 1}"
+        batches = state.batches(loader)
+        name = f"Epoch {state.epoch + 1}/{state.params.num_epochs}"
         self.bar = self._bar(batches, name, total, done)
         with closing(batches), self.bar:
             yield self.bar
@@ -195,19 +198,18 @@ class Run:
 
     def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches of an evaluation, with a bar; a signal ends it between two of them."""
-        with self._bar(self.stop.watch(batches), "validation", self.val_batches) as bar:
+        with self._bar(self.stop.watch(batches), "Validation", self.val_batches) as bar:
             yield from bar
 
-    def _bar(self, batches: Iterable[Batch], name: str, total: int, done: int = 0) -> "tqdm[Batch]":
+    def _bar(self, batches: Iterable[Batch], name: str, total: int, done: int = 0) -> Bar:
         quiet = None if self.is_main else True  # None: shown on a terminal only
-        return tqdm(batches, name, total, leave=False, disable=quiet, initial=done)
+        return Bar(batches, name, total, leave=False, disable=quiet, initial=done, bar_format=BAR)
 
     def after_update(self, state: State) -> None:
         """Save if `checkpoint_minutes` have passed; raises Stopped if a signal has come."""
         if not self.bar.disable and (state.device.type == "cpu" or state.batch % 50 == 0):
             means = state.tally.losses.means()
-            mean = means.get("loss", next(iter(means.values()), math.nan))
-            self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
+            self.bar.loss = means.get("loss", next(iter(means.values()), math.nan))
         if self.writer.save is not None:
             self.writer.check()
         minutes = self.params.checkpoint_minutes if self.is_main else None
@@ -236,7 +238,9 @@ class Run:
             "examples_per_second": self.fraction * self.examples / seconds,
             "peak_memory_mb": devices.peak_memory_mb(),
         }
-        messages.epoch(state, trained, times, is_best)
+        self.epoch_seconds.append((time.perf_counter() - self.began) / max(self.fraction, 0.01))
+        left = statistics.median(self.epoch_seconds) * (state.params.num_epochs - state.epoch)
+        messages.epoch(state, trained, times, is_best, left, len(self.epoch_seconds) == 1)
         if self.is_main:
             append_row(self.folder / "times.jsonl", {"epoch": state.epoch, **times})
 
@@ -286,6 +290,7 @@ class Run:
         self.save(state)
         self.writer.wait()
         self.write_status("finished", state)
+        logging.info("Wrote best.pt, last.pt, metrics.jsonl and more into %s", self.folder)
         return 0
 
 

@@ -100,7 +100,7 @@ def test_a_distributed_sampler_gives_way_to_the_whole_order(shuffle: bool) -> No
     assert loader.num_examples == 20
     assert (order == list(range(20))) == (not shuffle)
     assert sorted(order) == list(range(20))
-    assert "instead of its DistributedSampler" in loader.kind
+    assert "its DistributedSampler is replaced" in loader.kind
 
 
 def test_one_object_may_be_the_loader_of_two_splits() -> None:

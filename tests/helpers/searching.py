@@ -87,7 +87,7 @@ def share(folder: Path, data: Path, count: int, *more: str, jobs: int = 1) -> No
     ]
     assert len(ran) == len(set(ran)) == len(trials(folder)) == count
     for name in trials(folder):
-        assert (folder / name / "console.log").read_text().count("Epoch 1/1") == 1
+        assert (folder / name / "console.log").read_text().count(" 1/1 ") == 1
 
 
 def saves(folder: Path) -> dict[Path, int]:

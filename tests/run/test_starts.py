@@ -116,7 +116,7 @@ def test_bars_of_training_and_validation_are_shown_on_a_terminal(
                 shown += part
     os.close(here)
     assert process.returncode == 0
-    for bar in (b"epoch 1:   0%", b"validation:   0%"):
+    for bar in (b"Epoch 1/1    0%", b"Validation    0%"):
         assert bar in shown
 
 

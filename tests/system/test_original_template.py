@@ -14,7 +14,7 @@ def test_a_net_and_a_loader_of_the_template_run_unchanged(
 ) -> None:
     folder = run_folder(task="tests.projects.original", num_workers=workers)
     assert run(folder, signs) == 0
-    assert "a DataLoader; order by (seed, epoch)" in (folder / "train.log").read_text()
+    assert "shuffled every epoch (seed 230)" in (folder / "train.log").read_text()
     best = score(folder, split="val")
     assert best == results(folder, "val_best_weights")
     assert best.keys() == {"accuracy", "loss"}

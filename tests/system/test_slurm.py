@@ -45,7 +45,7 @@ def test_the_tasks_of_an_array_share_a_search(data: Path, tmp_path: Path) -> Non
     for task in range(2):
         assert "12 of 12 trials complete" in (tmp_path / f"task{task}.txt").read_text()
     for name in trials(folder):
-        assert (folder / name / "console.log").read_text().count("Epoch 1/1") == 1
+        assert (folder / name / "console.log").read_text().count(" 1/1 ") == 1
 
 
 def test_a_preempted_training_is_queued_again_and_loses_nothing(

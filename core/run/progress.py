@@ -1,0 +1,22 @@
+"""The bar of a terminal that shows how far an epoch is."""
+
+import math
+from typing import Any
+
+from tqdm import tqdm
+
+BAR = (
+    "{desc}  {percentage:3.0f}%{told}  {remaining} left"  # Epoch 7/12   60%  loss 0.618  04:10 left
+)
+
+
+class Bar(tqdm):
+    """A bar with the mean loss so far."""
+
+    loss = math.nan
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """Return what stands in BAR."""
+        told = "" if math.isnan(self.loss) else f"  loss {self.loss:.3f}"
+        return {**super().format_dict, "told": told}
