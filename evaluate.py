@@ -2,7 +2,7 @@
 
     python evaluate.py --model_dir experiments/base_model --split test
 
-The params stored in the checkpoint rule, not today's params file.
+The params stored in the checkpoint are used, not today's params file.
 """
 
 import argparse

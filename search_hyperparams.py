@@ -10,7 +10,7 @@
       learning_rate: {low: 1e-4, high: 1e-1, log: true}
       batch_size: [16, 32, 64]
 
-The same command again goes on where a search was stopped or killed, and adds what is new in the
+The same command resumes a search that was stopped or killed, and adds what is new in the
 space. Started twice at once, the two share the trials; docs/search.md tells more.
 """
 

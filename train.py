@@ -1,4 +1,4 @@
-"""Train the net of a params file; the same command goes on where an interrupted run stopped.
+"""Train the net of a params file; the same command resumes a run that was interrupted.
 
 python train.py --model_dir experiments/base_model
 """
@@ -71,7 +71,7 @@ def predict_with_best(state: State, loader: Loader, run: Run) -> None:
 
 
 def train_to_the_end(run: Run) -> int:
-    """Begin a run or go on with it, until it is complete; returns the exit code."""
+    """Begin or resume a run, and train it to the end; returns the exit code."""
     loaders = run.fetch_loaders()  # first, because what they set on params reaches Net
     state = make_state(run.task, run.params, run.device, loaders["train"])
     run.resume(state, loaders)  # from the last checkpoint; a new run from its first weights
@@ -86,7 +86,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = common_parser(__doc__)
     parser.add_argument("--restore_file", help="start from the weights of this checkpoint")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with changed params or data")
+    again.add_argument("--resume", action="store_true", help="continue with changed params or data")
     again.add_argument("--overwrite", action="store_true", help="remove the run's outputs first")
     return parser.parse_args(argv)
 

@@ -96,7 +96,10 @@ _MINUTES = "minutes between checkpoints inside an epoch; 0: after every step; nu
 _MODE = "null: as its name says, min for an error, max for a score"
 _CHECKS = "steps between checks on a GPU that losses are finite"
 _PREDICTIONS = "outputs of the best weights on the validation split; auto: up to 64 MB"
-_VAL_SPLIT = "fraction of training data to validate on; 0: no; a name: the task's split for it"
+_VAL_SPLIT = (
+    "fraction of the training data held out for validation; 0 uses the task's own val split; "
+    "a name stands for the task's split of this name"
+)
 _KEYS = [
     Key("task", str, "model", "package that holds `net.py` and `data_loader.py`, a dotted name"),
     Key("data_dir", str, None, "folder of the data; null: what the task's `data_loader.py` says"),
@@ -107,7 +110,12 @@ _KEYS = [
     Key("optimizer", str, "Adam", "a class of `torch.optim`, by its own name"),
     Key("optimizer_args", dict, {}, "its other arguments, by their own names"),
     Key("lr_scheduler", str, None, "a class of `torch.optim.lr_scheduler`, by its own name"),
-    Key("lr_scheduler_args", dict, {}, "its arguments; lengths default to that of the run"),
+    Key(
+        "lr_scheduler_args",
+        dict,
+        {},
+        "its arguments; total_steps, T_max etc. default to the length of the run",
+    ),
     _choice(("auto", "update", "epoch"), "lr_scheduler_interval", _INTERVAL),
     Key("monitor", str, None, "validation metric that picks the best; null: accuracy, else loss"),
     Key("monitor_mode", str, None, _MODE, choices=("max", "min")),

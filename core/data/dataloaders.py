@@ -58,7 +58,7 @@ def until_done(batches: Iterator[Any]) -> Iterator[Any]:
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
             raise DataError(
                 f"a worker process of a loader has ended: {str(error).splitlines()[0]}\nPerhaps "
-                "memory ran out: lower num_workers or batch_size; the same command goes on"
+                "memory ran out: lower num_workers or batch_size; the same command resumes"
             ) from error
         if hasattr(batches, "_shutdown_workers"):
             batches._shutdown_workers()

@@ -93,11 +93,13 @@ def compare(a: Row, b: Row, split: str, seconds: float) -> str:
             lines.append(f"  over seeds: {gap:+.2f}{unit}, p = {p:.2g}: {verdict}")
             if least > 0.05:
                 lines[-1] += f" (with so few seeds p cannot be below {least:.2g})"
-    lines += ["", f"Over examples: would it hold on others than these {len(found[0])} of {split}?"]
+    name = {"val": "validation", "train": "training"}.get(split, split)
+    told = f"would a different set of {len(found[0])} {name} examples change the verdict?"
+    lines += ["", f"'Over examples': {told}"]
     if min(sizes) > 1:
-        lines.append(f"Over seeds: would it hold for others than these {sizes[0]} and {sizes[1]}?")
+        lines.append(f"'Over seeds': would other seeds than these {sizes[0]} and {sizes[1]}?")
     else:
-        lines.append("Over seeds: unknown; each needs runs of several seeds, best five or more.")
+        lines.append("'Over seeds': unknown. Train several seeds of each, five or more if you can.")
     return "\n".join(lines)
 
 

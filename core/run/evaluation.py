@@ -61,7 +61,7 @@ def write_evaluation(
         save_predictions(target, tally, loader, restored.reading, made_of)
         written.append(target.name)
     made_up = synthetic_note(data_dir) is not None
-    title = f"{split}, {path.name}" + ("\n(made-up data)" if made_up else "")
+    title = f"{split}, {path.name}" + ("\n(synthetic data)" if made_up else "")
     picture = folder / f"confusion_{name}.png"
     if report_classes(outputs, labels, restored.reading, task, params, title, picture):
         written.append(picture.name)

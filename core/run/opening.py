@@ -74,7 +74,7 @@ def ending(run: Run) -> Iterator[None]:
             run.save(run.state)
             run.writer.wait()
             run.write_status("interrupted", run.state)
-            logging.info("Stopped by %s; the same command goes on from here.", stopped)
+            logging.info("Stopped by %s; the same command resumes from here.", stopped)
         raise
     except Exception as error:
         if run.state is not None:

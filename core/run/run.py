@@ -1,4 +1,4 @@
-"""One start of a run: what it goes on from, when it saves, what it leaves in its folder."""
+"""One start of a run: what it resumes from, when it saves, what it leaves in its folder."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from core.base.errors import UsageError, listed
+from core.base.errors import UsageError, listed, plural
 from core.base.files import append_row, checkpoint_hash, finite_or_none
 from core.base.keys import deciding
 from core.base.monitor import monitored
@@ -95,7 +95,9 @@ class Run:
         if self.code_changed:
             changed = ", ".join(self.code_changed)
             logging.warning("Note: changed since it was trained: %s", changed)
-        logging.info("%s: complete, nothing to do.", self.folder)
+            logging.warning("--overwrite trains anew, --resume --set num_epochs=N trains longer.")
+        done = plural(self.before["epoch"], "epoch", "epochs")
+        logging.info("%s: complete after %s, nothing to do.", self.folder, done)
         return 0
 
     def _check_data(self) -> None:
@@ -298,5 +300,5 @@ def refuse(folder: Path, changes: list[str]) -> NoReturn:
     """Stop, because what decides the result is not what it was when the run started."""
     raise UsageError(
         f"{folder}: changed since this run began:\n{listed(changes, 2)}\n"
-        "--resume goes on with what is new, --overwrite starts again from nothing."
+        "--resume continues with what is new, --overwrite starts again from nothing."
     )

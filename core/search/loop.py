@@ -25,7 +25,7 @@ from core.search.workers import CONSOLE, STOPPING, Launcher, make_folder, stop_a
 
 ENDED = "{n} of {total} trials have ended |{bar:10}|{postfix}"
 TOLD = f"{{}}: trials in progress save and end, those that take more than {STOPPING:.0f} s are "
-TOLD += "killed (Ctrl-C again: at once); the same command goes on from there"
+TOLD += "killed (Ctrl-C again: at once); the same command resumes them"
 FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is given up
 
 

@@ -156,7 +156,7 @@ def open_study(
             raise
         raise DataError(
             f"--storage: the connection to the database was lost ({type(error).__name__}).\n"
-            "The trials in progress have saved; the same command goes on."
+            "The trials in progress have saved; the same command resumes them."
         ) from error
 
 

@@ -163,7 +163,7 @@ def test_runs_are_compared_over_examples_and_over_seeds(
     assert any(re.match(pattern, line) for line in lines)
     assert any("p cannot be below 0.33" in line for line in lines)
     assert synthesize_results.main([*arguments, "--no_group"]) == 0
-    assert "Over seeds: unknown" in capsys.readouterr().out
+    assert "'Over seeds': unknown" in capsys.readouterr().out
     (tmp_path / "rate_0.01_seed_1" / "predictions_val.npz").write_bytes(b"PK")
     assert synthesize_results.main(arguments) == 1
     assert "predictions_val.npz: damaged" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def test_a_search_in_long_steps_ends_within_seconds_and_says_so(
     assert time.monotonic() - began < (15 if times == 1 else 5)
     assert running.returncode == 130
     assert "SIGINT: trials in progress save and end" in said
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     assert "Traceback" not in said
     wait_for(lambda: not any(map(alive, family)))
 

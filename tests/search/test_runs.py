@@ -233,7 +233,7 @@ def test_a_signal_lets_the_trials_save_and_the_same_command_goes_on(
     assert all(0 < count < 150 for count in done.values())
     assert all((path.parent / "last.pt").exists() for path in done)
     assert search(folder, data, "--jobs", "2") == 0
-    assert all("goes on" in (path.parent / "train.log").read_text() for path in done)
+    assert all("resumes from here" in (path.parent / "train.log").read_text() for path in done)
 
 
 def test_children_die_with_a_search_that_is_killed(tmp_path: Path, data: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,23 @@ def test_the_tests_that_the_documentation_names_exist() -> None:
         assert test in (ROOT / path).read_text(encoding="utf-8"), test
     for path in (path for text in texts for path in re.findall(r"`(tests/[\w/]+\.\w+)`", text)):
         assert (ROOT / path).is_file(), path
+
+
+MOST = 30  # words of a sentence
+PROSE = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "data" / "README.md"]
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of a page, without code, tables, titles and the addresses of links."""
+    text = re.sub(r"^```.*?^```|^\|.*?$", "", text, flags=re.S | re.M)
+    text = re.sub(r"^#.*$", "\n", text, flags=re.M)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "\n\n", text, flags=re.M)
+    for paragraph in re.split(r"\n\s*\n", text):
+        yield from re.split(r"(?<=[.!?:;])\s+(?=[A-Z`\"'(*\[0-9-])", " ".join(paragraph.split()))
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+def test_no_sentence_is_longer_than_thirty_words(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert [each for each in sentences(text) if len(each.split()) > MOST] == []
