@@ -1,8 +1,11 @@
 """The keys of a params file that the framework itself reads; any other key is the task's own.
 
-`python -m core.base.keys` prints them as the table that stands in README.md.
+`python -m core.base.keys` prints them as the table that stands in README.md, and with `--schema` as
+docs/params.schema.json.
 """
 
+import json
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,6 +139,8 @@ _KEYS = [
     _choice(("auto", True, False), "save_predictions", _PREDICTIONS, True),
     Key("save_summary_steps", int, 100, _CHECKS, 1, machine=True),
     Key("tensorboard", bool, False, "rows of metrics.jsonl also for TensorBoard", machine=True),
+    Key("notes", str, None, "what this run is for, in your own words", machine=True),
+    Key("tags", str, None, "words by which to find it, such as `baseline, paper`", machine=True),
 ]
 KEYS = {key.name: key for key in _KEYS}
 DEFAULTS = {key.name: key.default for key in _KEYS}
@@ -176,5 +181,31 @@ def table() -> str:
     return "\n".join(rows)
 
 
+TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object"}
+
+
+def schema() -> str:
+    """Return a JSON Schema of all keys, with which editors complete and check params files."""
+    found: dict[str, Any] = {"$schema": {"type": "string"}}
+    for key in KEYS.values():
+        kinds = [TYPES[key.type], *(["string"] if key.or_name else [])]
+        if key.choices:
+            kinds = [TYPES[type(choice)] for choice in key.choices]
+        if key.optional or key.default is None:
+            kinds.append("null")
+        kinds = list(dict.fromkeys(kinds))
+        limits = {"minimum": key.low, "maximum": key.high}
+        limits |= {"exclusiveMinimum": key.above, "exclusiveMaximum": key.below}
+        about: dict[str, Any] = {"description": key.meaning, "default": key.default}
+        about["type"] = kinds if kinds[1:] else kinds[0]
+        if key.choices:
+            about["enum"] = [*key.choices, *([None] if "null" in kinds else [])]
+        found[key.name] = about | {n: value for n, value in limits.items() if value is not None}
+    top = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"}
+    return json.dumps(top | {"properties": found}, indent=2) + "\n"
+
+
 if __name__ == "__main__":
-    print(table())
+    print(
+        schema() if "--schema" in sys.argv else table(), end="" if "--schema" in sys.argv else "\n"
+    )

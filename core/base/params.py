@@ -47,7 +47,7 @@ class Params:
 
     def update(self, path: str | Path) -> None:
         """Take in the keys of another JSON or YAML file; those there already are replaced."""
-        values = read_mapping(path)
+        values = read_params(path)
         _refuse_own_names(values, str(path))
         self.__dict__.update(values)
 
@@ -67,6 +67,13 @@ def _refuse_own_names(names: Iterable[str], where: str) -> None:
             raise UsageError(f"{where}: key {name!r} is a name that Params itself uses")
 
 
+def read_params(path: str | Path) -> dict[str, Any]:
+    """Read a params file; its key "$schema", which is for editors, is left out."""
+    values = read_mapping(path)
+    values.pop("$schema", None)
+    return values
+
+
 def find_params_file(model_dir: str | Path) -> Path:
     """Return the one `params.json` or `params.yaml` of a folder; UsageError if none or both."""
     folder = Path(model_dir)
@@ -84,7 +91,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not (equals and name.isidentifier()):
+        if not (equals and all(part.isidentifier() for part in name.split("."))):
             raise UsageError(f"--set: found {setting!r}, want key=value")
         if name in overrides:
             raise UsageError(f"--set: key {name!r} is given twice")
@@ -93,6 +100,25 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         except UsageError as error:
             raise UsageError(f"--set {name}: {error}") from error
     return overrides
+
+
+def laid_over(
+    values: Mapping[str, Any], changes: Mapping[str, Any], where: str = "--set"
+) -> dict[str, Any]:
+    """Return values with changes; "optimizer_args.momentum" changes one key of a mapping.
+
+    UsageError: what has such a key is no mapping.
+    """
+    changed = dict(values)
+    for name, value in changes.items():
+        top, dot, inner = name.partition(".")
+        if dot:
+            held = changed.get(top, DEFAULTS.get(top))
+            if not isinstance(held, Mapping):
+                raise UsageError(f"{where}: {name!r}, but {top!r} is {spelled(held)}, no mapping")
+            value = laid_over(held, {inner: value}, where)
+        changed[top] = value
+    return changed
 
 
 def task_folder(task: str, where: str) -> Path:
@@ -164,12 +190,19 @@ def check_values(
     }
 
 
+def expanded(overrides: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides of whole keys: those of keys in a mapping hold all of the mapping."""
+    whole = laid_over(values, overrides)
+    return {top: whole[top] for top in dict.fromkeys(name.split(".")[0] for name in overrides)}
+
+
 def load_params(path: Path, overrides: dict[str, Any]) -> tuple[Params, list[str]]:
     """Read a params file strictly, lay `overrides` over it, and fill in the defaults.
 
     Returns the params in force, and warnings for the log; a UsageError names the file and key.
     """
-    written = check_values(read_mapping(path), str(path))
+    written = check_values(read_params(path), str(path))
+    overrides = expanded(overrides, written)
     values = written | check_values(overrides, "--set", beside=written)
     task = values.get("task", DEFAULTS["task"])
     task_folder(task, "--set" if "task" in overrides else str(path))

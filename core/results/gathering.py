@@ -12,8 +12,7 @@ import numpy as np
 
 from core.base.errors import DataError, UsageError
 from core.base.files import parse_rows
-from core.base.params import find_params_file
-from core.base.parsing import read_mapping
+from core.base.params import find_params_file, read_params
 from core.base.predictions import Predictions, read_predictions
 from core.machine.locks import has_writer
 from core.results.evaluations import hash_of_best, is_tied, last_fitting
@@ -93,7 +92,7 @@ def read_run(run: Result, split: str) -> None:
     run.data = data if isinstance(data, dict) else {}
     try:
         if not isinstance(params, dict):  # a run that has not been started
-            params = read_mapping(find_params_file(run.folder))
+            params = read_params(find_params_file(run.folder))
         run.params = params
     except (UsageError, RecursionError) as error:
         run.notes.append(str(error).removeprefix(str(run.folder)).lstrip(f":{os.sep} "))

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
-from core.base.errors import UsageError
+from core.base.errors import UsageError, listed
 from core.base.files import append_row, checkpoint_hash, finite_or_none, write_json
 from core.base.params import ROOT
 from core.base.parsing import read_mapping
@@ -42,6 +42,14 @@ def read_resolved(folder: Path) -> dict[str, Any]:
         return {}
     kinds = {"code_changed": list} | dict.fromkeys(("params", "overrides", "data", "code"), dict)
     return {name: v for name, v in found.items() if isinstance(v, kinds.get(name, object))}
+
+
+def refuse_changes(folder: Path, changes: list[str]) -> NoReturn:
+    """Stop, because what decides the result is not what it was when the run started."""
+    raise UsageError(
+        f"{folder}: changed since this run began:\n{listed(changes, 2)}\n"
+        "--resume continues with what is new, --overwrite starts again from nothing."
+    )
 
 
 def refuse_pipes(folder: Path) -> None:

@@ -19,9 +19,9 @@ from core.machine.environment import cores_per_process
 from core.machine.locks import one_writer
 from core.machine.signals import Stop
 from core.run.code import edited_since, import_task
-from core.run.folder import STATUS, read_resolved, refuse_pipes, write_status
+from core.run.folder import STATUS, read_resolved, refuse_changes, refuse_pipes, write_status
 from core.run.log import logging_to
-from core.run.run import Run, refuse
+from core.run.run import Run
 from core.task import Task
 from core.training.checkpoint import CheckpointError, find_checkpoint, read_checkpoint, read_newest
 from core.training.optimizers import check_optimizer
@@ -107,7 +107,7 @@ def open_run(
         decided, content = _decide(folder, overrides, overwrite, restore_file)
         changed = decided["changed"].items()
         if changed and not resume:
-            refuse(
+            refuse_changes(
                 folder,
                 [f"{name}: {spelled(old)} -> {spelled(new)}" for name, (old, new) in changed],
             )

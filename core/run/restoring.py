@@ -16,6 +16,7 @@ from core.base.params import (
     Params,
     check_names,
     check_values,
+    expanded,
     find_params_file,
     load_params,
     parse_overrides,
@@ -112,7 +113,8 @@ def restore(
         values = DEFAULTS | machine | check_values(stored, str(path))
     else:
         values = load_params(find_params_file(folder), {})[0].dict
-    overrides = check_values(parse_overrides(settings), "--set", beside=values)
+    overrides = expanded(parse_overrides(settings), values)
+    overrides = check_values(overrides, "--set", beside=values)
     params = Params.of(values | overrides, path)
     task_folder(params.task, "--set" if "task" in overrides else str(path))
     for warning in check_names(overrides, params.task, "--set", beside=values):

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from core.base.errors import UsageError, listed, plural
+from core.base.errors import plural
 from core.base.files import append_row, checkpoint_hash, finite_or_none
 from core.base.keys import deciding
 from core.base.monitor import monitored
@@ -105,7 +105,7 @@ class Run:
         self.data = processes.on_main(fingerprint)(self.data_dir, self.folder)
         self.data_changed = self.before is not None and self.before["data"] != self.data
         if self.data_changed and not self.may_change:
-            refuse(self.folder, [f"the data in {self.data_dir}"])
+            files.refuse_changes(self.folder, [f"the data in {self.data_dir}"])
 
     def fetch_loaders(self) -> dict[str, Loader]:
         """Set up the device, and return the loaders of "train" and "val".
@@ -294,11 +294,3 @@ class Run:
         self.write_status("finished", state)
         logging.info("Wrote best.pt, last.pt, metrics.jsonl and more into %s", self.folder)
         return 0
-
-
-def refuse(folder: Path, changes: list[str]) -> NoReturn:
-    """Stop, because what decides the result is not what it was when the run started."""
-    raise UsageError(
-        f"{folder}: changed since this run began:\n{listed(changes, 2)}\n"
-        "--resume continues with what is new, --overwrite starts again from nothing."
-    )

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from core.base import files, parsing
 from core.base.errors import Stopped, UserError
 from core.base.keys import DEFAULTS
-from core.base.params import Params
+from core.base.params import Params, laid_over
 from core.machine.environment import usable_cores
 from core.machine.signals import Stop
 from core.search.study import Study
@@ -113,7 +113,7 @@ class Search:
         base, repeats = self.study.settings.base, self.study.settings.repeats
         folder = self.args.parent_dir / trial.user_attrs["name"]
         threads = base.get("num_threads") or max(1, usable_cores() // self.args.jobs)
-        params = base | {"num_threads": threads} | trial.user_attrs["point"]
+        params = laid_over(base | {"num_threads": threads}, trial.user_attrs["point"])
         if repeats == 1:
             return {folder: params}
         seeds = [base.get("seed", DEFAULTS["seed"]) + i for i in range(repeats)]

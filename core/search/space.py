@@ -103,7 +103,8 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
     if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names)):
         raise UsageError(f"{path}: 'space' is {spelled(names)}, want keys with their values")
     task = base.get("task", "model")
-    if messages := params.check_names(dict.fromkeys(names), task, where, base):
+    tops = dict.fromkeys(name.split(".")[0] for name in names)
+    if messages := params.check_names(tops, task, where, base):
         raise UsageError(messages[0])
     space = {name: _read_dimension(where, name, values, base) for name, values in names.items()}
     if method == "grid":
@@ -168,7 +169,12 @@ def _read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> 
             value = _like(value, model, where)
         return params.check_values({name: value}, path)[name]
 
-    model = base.get(name)
+    top, *inner = name.split(".")
+    model = base.get(top, KEYS[top].default if top in KEYS else None)
+    for key in inner:
+        if not isinstance(model, dict):
+            raise UsageError(f"{where}: {top!r} of the params is {spelled(model)}, no mapping")
+        model = model.get(key)
     if isinstance(values, list):
         if not values:
             raise UsageError(f"{where} holds no values")

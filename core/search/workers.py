@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.base.errors import UsageError
-from core.base.params import Params, find_params_file
-from core.base.parsing import read_mapping
+from core.base.params import Params, find_params_file, read_params
 from core.machine.locks import one_writer
 
 CONSOLE = "console.log"  # what a trial prints
@@ -36,7 +35,7 @@ def make_folder(folder: Path, params: Params) -> None:
             return
     except OSError as error:
         raise UsageError(str(error)) from error
-    there = read_mapping(find_params_file(folder))
+    there = read_params(find_params_file(folder))
     if there | {"num_threads": None} != params.dict | {"num_threads": None}:
         raise UsageError(f"{folder}: its params are not those of this trial; rename or remove it")
 

@@ -6,8 +6,8 @@ import pytest
 
 import train
 from core.base.errors import UsageError
-from core.base.keys import KEYS, table
-from core.base.params import Params, parse_overrides
+from core.base.keys import KEYS, schema, table
+from core.base.params import Params, load_params, parse_overrides
 from core.base.parsing import parse_yaml, read_mapping
 from tests.helpers import ROOT
 
@@ -148,3 +148,25 @@ def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
 
 def test_the_readme_holds_the_table_of_keys() -> None:
     assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_dotted_key_changes_one_key_of_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "params.json"
+    path.write_text('{"optimizer_args": {"weight_decay": 0.1, "eps": 1e-6}}')
+    params, _ = load_params(path, parse_overrides(["optimizer_args.weight_decay=0.5"]))
+    assert params.optimizer_args == {"weight_decay": 0.5, "eps": 1e-6}
+    params, _ = load_params(path, parse_overrides(["lr_scheduler_args.gamma=0.5"]))
+    assert params.lr_scheduler_args == {"gamma": 0.5}
+    with pytest.raises(
+        UsageError, match=r"'optimizer\.lr', but 'optimizer' is \"Adam\", no mapping"
+    ):
+        load_params(path, parse_overrides(["optimizer.lr=1"]))
+
+
+def test_the_schema_is_that_of_the_keys(tmp_path: Path) -> None:
+    assert (ROOT / "docs" / "params.schema.json").read_text(encoding="utf-8") == schema()
+    path = tmp_path / "params.json"
+    path.write_text('{"$schema": "../../docs/params.schema.json", "seed": 3}')
+    params, warnings = load_params(path, {})
+    assert (params.seed, warnings) == (3, [])
+    assert "$schema" not in params.dict

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from core.base.errors import UsageError
+from core.base.params import laid_over
 from core.search import report as search_report
 from core.search.points import Tried, next_point, planned_points, trial_name
 from core.search.space import Settings, read_settings
@@ -220,3 +222,15 @@ def test_a_best_point_inside_the_space_is_not_called_an_edge(tmp_path: Path) -> 
     text = played([[0.5], [0.9], [0.7]], space, points, tmp_path)
     assert "edge" not in text
     assert "One seed a point" in text
+
+
+def test_a_key_of_a_mapping_is_searched(tmp_path: Path) -> None:
+    text = "space: {optimizer_args.weight_decay: [0, 0.5]}\n"
+    (tmp_path / "search.yaml").write_text(text)
+    base = {"task": "bench.noop", "optimizer_args": {"weight_decay": 0.1}}
+    settings = read_settings(tmp_path / "search.yaml", base)
+    (point,) = [p for p in planned_points(settings) or [] if p["optimizer_args.weight_decay"]]
+    assert laid_over(base, point)["optimizer_args"] == {"weight_decay": 0.5}
+    with pytest.raises(UsageError, match="no mapping"):
+        (tmp_path / "search.yaml").write_text("space: {seed.x: [1, 2]}\n")
+        read_settings(tmp_path / "search.yaml", base)
