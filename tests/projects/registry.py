@@ -154,6 +154,9 @@ def example(name: str, **params: Any) -> Project:
     return Project(f"tests.projects.{name}", params, make_data, slow=True)
 
 
+FEW = ["pictures", "gan", "masked", "tuned"]  # with which `make test` runs what takes seconds
+
+
 @cache
 def all_projects() -> dict[str, Project]:
     """Return the projects of the tests and those of the tasks: tests/tasks/ner is "task_ner"."""

@@ -15,7 +15,7 @@ from core.check.data_checks import measure
 from core.check.subject import NotApplicableError, Subject
 from tests.helpers.runs import assert_same, begin, results, rows, score, stopped
 from tests.helpers.warm import Warm
-from tests.projects.registry import Trained
+from tests.projects.registry import FEW, Trained
 
 
 def test_a_project_trains(trained: Trained) -> None:
@@ -44,7 +44,18 @@ def test_no_number_depends_on_the_batch_size(trained: Trained) -> None:
         assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.parametrize("trained", FEW, indirect=True)
+def test_no_check_finds_a_fault_in_some(trained: Trained, tmp_path: Path) -> None:
+    hold_to_checks(trained, tmp_path)
+
+
+@pytest.mark.slow
 def test_no_check_finds_a_fault(trained: Trained, tmp_path: Path) -> None:
+    hold_to_checks(trained, tmp_path)
+
+
+def hold_to_checks(trained: Trained, tmp_path: Path) -> None:
+    """Run all checks but speed, and what a test does for real."""
     subject = Subject(trained.another(tmp_path / "checked"), trained.data, {}, train)
     waived = subject.fresh().task.waived_checks
     resumed = "a stopped and resumed run ends bit-equal"  # what the test above does for real

@@ -23,7 +23,7 @@ from tests.conftest import Folder
 from tests.helpers.elsewhere import DEVICE, AnotherDevice, Elsewhere
 from tests.helpers.runs import rows, run, score, stop_at
 from tests.projects.pictures import data_loader as pictures
-from tests.projects.registry import Trained
+from tests.projects.registry import FEW, Trained
 
 
 @pytest.fixture
@@ -67,6 +67,18 @@ def compare(
         torch.testing.assert_close(weights, last[1]["state_dict"][name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("trained", FEW, indirect=True)
+def test_some_go_the_same_on_another_device(
+    trained: Trained,
+    tmp_path: Path,
+    on_another_device: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = trained.another(tmp_path / "there")
+    compare(trained.folder, there, trained.data, on_another_device, monkeypatch)
+
+
+@pytest.mark.slow
 def test_a_project_goes_the_same_on_another_device(
     trained: Trained,
     tmp_path: Path,
