@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import write_signs
 from tests.helpers import ROOT
+from tests.projects.prepare import SIZES
 
 COMMON = {"batch_size": 8, "num_epochs": 2, "learning_rate": 0.02, "num_threads": 1}
 COMMON |= {"checkpoint_minutes": 0, "save_summary_steps": 1}  # a save and a log line every step
@@ -150,7 +151,7 @@ def example(name: str, **params: Any) -> Project:
         return Project(f"tests.projects.{name}", params, skip="the package transformers is missing")
     module = importlib.import_module(f"tests.projects.{name}.data_loader")
     write = getattr(module, "write", None)
-    make_data = write and partial(write, sizes={"train": 80, "val": 40, "test": 40})
+    make_data = write and partial(write, sizes=SIZES)
     return Project(f"tests.projects.{name}", params, make_data, slow=True)
 
 
