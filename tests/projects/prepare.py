@@ -1,4 +1,4 @@
-"""Write the files of a project that reads some: python -m tests.projects.prepare table data/table."""
+"""Write a project's data files: python -m tests.projects.prepare table data/table."""
 
 import importlib
 import sys
