@@ -12,7 +12,7 @@ ONLY ?=
 
 .PHONY: setup train new test test-long test-all check check-all
 
-# With uv where it is installed, which takes a third of the time; else, or if it fails, with pip.
+# With uv where it is installed; without it, or if it fails, with pip.
 .venv/.ready: requirements.txt requirements-dev.txt constraints.txt
 	@echo "Installing the packages into .venv (minutes, the first time)"
 	@$(PYTHON) -m venv .venv
