@@ -191,7 +191,7 @@ def test_a_signal_to_the_agent_saves_and_the_same_command_goes_on(
     assert "Stopped by SIGTERM" in printed
     code, printed = ended(begin_two(folder, signs))
     assert code == 0, printed
-    assert "Going on after" in printed
+    assert "Resuming after" in printed
     assert_same(folder, whole)
 
 

@@ -72,5 +72,5 @@ def test_a_preempted_training_is_queued_again_and_loses_nothing(
         wait_for(lambda: "JobState=COMPLETED" in about_job(), 300, every=0.1)
     printed = (tmp_path / "job.txt").read_text()
     assert "Stopped by SIGTERM" in printed
-    assert "Going on after" in printed
+    assert "Resuming after" in printed
     assert_same(folder, whole)

@@ -95,7 +95,7 @@ def kill_before_operations(
             newest = read_newest(folder, [])
             assert (newest["step"] if newest else 0) >= committed, (name, ordinal)
             assert begin(warm, folder, data).wait() == 0
-            went_on = re.search(r"Going on after .* step (\d+)", (folder / "train.log").read_text())
+            went_on = re.search(r"Resuming after .* step (\d+)", (folder / "train.log").read_text())
             if newest and newest["step"] < 4:
                 assert went_on
                 assert int(went_on[1]) == newest["step"]
