@@ -19,8 +19,8 @@ def text_of(split: str) -> str:
 
 
 def encode(text: str, vocabulary: str) -> Tensor:
-    if unknown := sorted(set(text) - set(vocabulary)):
-        raise DataError(f"{text!r}: the net knows no {unknown[0]!r}")
+    if not text or (unknown := sorted(set(text) - set(vocabulary))):
+        raise DataError(f"{text!r}: " + (f"the net knows no {unknown[0]!r}" if text else "empty"))
     return torch.tensor([vocabulary.index(letter) for letter in text])
 
 
@@ -28,7 +28,7 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
     params.vocabulary = "".join(sorted(set(text_of("train"))))  # kept in the checkpoint
     loaders = {}
     for split in splits:
-        windows = encode(text_of(split), params.vocabulary).unfold(0, params.length + 1, 8)
+        windows = encode(text_of(split), params.vocabulary).unfold(0, params.length + 1, 4)
         sizes = {"batch_size": params.batch_size, "seed": params.seed, "train": split == "train"}
         loaders[split] = Batches(windows[:, :-1], windows[:, 1:], **sizes)  # each the next letter
     return loaders

@@ -3,9 +3,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, TensorDataset
 
-from utils import Params
+from utils import DataError, Params
 
 
 def speakers(split: str) -> tuple[Tensor, Tensor]:
@@ -16,25 +16,24 @@ def speakers(split: str) -> tuple[Tensor, Tensor]:
     return voices[labels] + 0.3 * torch.randn(len(labels), 8, generator=draws), labels
 
 
-class Triplets(Dataset[Any]):
+class Triplets(TensorDataset):
     """A recording, another of the same speaker, and one of another speaker: (3, 8)."""
 
-    def __init__(self, split: str) -> None:
-        self.recordings, self.labels = speakers(split)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        alike = self.labels == self.labels[i]  # the draws are seeded by (seed, epoch, example)
-        rows = [torch.multinomial(chosen.float(), 1) for chosen in (alike, ~alike)]
-        return self.recordings[torch.cat([torch.tensor([i]), *rows])], self.labels[i]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        recordings, labels = self.tensors
+        alike = labels == labels[index]
+        # The draws are seeded by (seed, epoch, example).
+        rows = [int(torch.multinomial(chosen.float(), 1)) for chosen in (alike, ~alike)]
+        return recordings[[index, *rows]], labels[index]
 
 
 def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:
-    return {s: DataLoader(Triplets(s), params.batch_size, shuffle=s == "train") for s in splits}
+    sets = {split: Triplets(*speakers(split)) for split in splits}
+    return {s: DataLoader(sets[s], params.batch_size, shuffle=s == "train") for s in splits}
 
 
 def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
     for source in sources:  # the number of a recording of the test split
+        if not (source.isdecimal() and int(source) < 30):
+            raise DataError(f"{source!r}: want the number of a recording, 0 to 29")
         yield source, speakers("test")[0][int(source)]

@@ -1,4 +1,4 @@
 from tests.projects.data import fetch_dataloader
-from tests.projects.vae.data_loader import read_inputs
+from tests.projects.diffusion.data_loader import read_inputs
 
 __all__ = ["fetch_dataloader", "read_inputs"]

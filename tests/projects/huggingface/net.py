@@ -19,7 +19,7 @@ class Net(nn.Module):
             intermediate_size=2 * params.width,
             num_hidden_layers=params.depth,
             num_attention_heads=2,
-            max_position_embeddings=16,
+            max_position_embeddings=params.length,
             hidden_dropout_prob=params.dropout,
             attention_probs_dropout_prob=params.dropout,
         )

@@ -49,6 +49,9 @@ metrics: dict[str, object] = {}
 
 
 def predict(model: Net, inputs: Tensor, params: Params) -> list[bytes]:
-    drawn = model.decoder(normal(len(inputs), model.size).to(inputs)).sigmoid()  # (B, 1, 8, 8)
-    large = F.interpolate(drawn, scale_factor=8.0)[:, 0]
+    if inputs.numel():  # pictures to reconstruct, (B, 1, 8, 8)
+        hidden = model.encoder(inputs).chunk(2, dim=1)[0]  # the mean, (B, Z)
+    else:  # samples
+        hidden = normal(len(inputs), model.size).to(inputs)
+    large = F.interpolate(model.decoder(hidden).sigmoid(), scale_factor=8.0)[:, 0]  # (B, 64, 64)
     return [png((255 * picture).to(torch.uint8)) for picture in large]
