@@ -24,7 +24,7 @@ COMMON = {"batch_size": 8, "num_epochs": 4, "learning_rate": 0.02, "checkpoint_m
 COMMON |= {"num_threads": 1, "seed": 3}
 PROJECTS: dict[str, dict[str, Any]] = {
     "distillation": {"lr_scheduler": "StepLR", "lr_scheduler_args": {"step_size": 2}},
-    "gan": {"monitor": "share_called_real", "monitor_mode": "max", "grad_accumulation": 2},
+    "gan": {"width": 8, "monitor": "distance", "monitor_mode": "min", "grad_accumulation": 2},
     "multitask": {"monitor": "size_error", "monitor_mode": "min", "ema_decay": 0.9},
     "masked": {"monitor": "streamed", "monitor_mode": "min"},
     "regression": {"monitor": "error", "monitor_mode": "min", "depth": 2, "grad_clip": 0.5},

@@ -95,8 +95,10 @@ OWN = {
         waived={"the same on another device": "the stand-in for a device knows no index of Python"},
     ),
     "minimal": Project("tests.projects.minimal", {"width": 8}),
-    "distillation": Project("tests.projects.distillation"),
-    "gan": Project("tests.projects.gan", {"monitor": "share_called_real", "monitor_mode": "max"}),
+    "distillation": Project("tests.projects.distillation", {"width": 16, "teacher": None}),
+    "gan": Project(
+        "tests.projects.gan", {"width": 8, "monitor": "distance", "monitor_mode": "min"}
+    ),
     "graphs": Project("tests.projects.graphs", {"monitor": "error"}),
     "multitask": Project(
         "tests.projects.multitask", {"monitor": "size_error", "monitor_mode": "min"}, together={}

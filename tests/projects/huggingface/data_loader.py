@@ -15,8 +15,8 @@ def make_tokenizer(params: Params) -> PreTrainedTokenizerFast:
     ids = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    settings = {"pad_token": "[PAD]", "model_max_length": params.length}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings)
+    special = {"tokenizer_object": tokenizer, "pad_token": "[PAD]"}
+    return PreTrainedTokenizerFast(model_max_length=params.length, **special)
 
 
 def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:
@@ -28,13 +28,13 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         tokens = tokenizer([*texts], padding=True, truncation=True, return_tensors="pt")
         return tokens, torch.tensor(liked).long()
 
-    settings: Any = {"batch_size": params.batch_size, "collate_fn": collate}
+    settings = {"batch_size": params.batch_size, "collate_fn": collate}
     return {s: DataLoader(examples(s), shuffle=s == "train", **settings) for s in splits}
 
 
 def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Any]]:
     encode = make_tokenizer(params)
     for source in sources:
-        if not source.split():
-            raise DataError("an empty text: want a sentence")
-        yield source, {k: torch.tensor(v) for k, v in encode(source, truncation=True).items()}
+        if not (found := encode(source, truncation=True))["input_ids"]:
+            raise DataError(f"{source!r}: want a sentence")
+        yield source, {name: torch.tensor(ids) for name, ids in found.items()}

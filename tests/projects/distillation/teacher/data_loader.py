@@ -1,0 +1,3 @@
+from tests.projects.data import fetch_dataloader
+
+__all__ = ["fetch_dataloader"]
