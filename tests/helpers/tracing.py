@@ -21,6 +21,7 @@ def trace(
     which = ["-f", "-p", str(child.pid)] if thread is None else ["-p", str(thread)]
     command = ["strace", "-y", "-qq", "-o", str(log), "-e", f"trace={names}", "-e", "signal=none"]
     process = subprocess.Popen([*command, *options, *which], stderr=subprocess.DEVNULL)
+    child.tracers.append(process)
     status = Path(f"/proc/{child.pid}/task/{thread or child.pid}/status")
     while "TracerPid:\t0\n" in status.read_text():
         assert process.poll() is None, "strace cannot attach"
@@ -35,8 +36,10 @@ def begin_held(
     """Begin a run, of which strace sees one thread: that which trains, or that which saves."""
     child = begin(warm, folder, data, held_writer=True) if writer else None
     child = child or begin(warm, folder, data, held=True)
-    newest = max(int(name) for name in os.listdir(f"/proc/{child.pid}/task"))
-    thread = newest if writer else child.pid
+    thread = child.pid
+    if writer:
+        (number,) = re.findall(r"the writer is thread (\d+)", (folder / "printed.txt").read_text())
+        thread = int(number)
     return child, trace(child, log, *options, thread=thread)
 
 

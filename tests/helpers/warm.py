@@ -3,8 +3,9 @@
 Started as a script, it is that process: it reads jobs as JSON lines and forks for each. A job is
 {"argv": [...], "log": PATH, "held": bool, "slow": seconds, "limits": {name: number}}; the answers
 are the child's number and, when it has ended, its exit status. A child that is held stops before
-it begins; with "held_writer" when the thread that writes checkpoints begins. With "together": n the
-child's n children train the runs in the file "jobs", as torchrun's would (tests/helpers/many.py).
+it begins; with "held_writer" when the thread that writes checkpoints begins, whose number it then
+prints. With "together": n the child's n children train the runs in the file "jobs", as torchrun's
+would (tests/helpers/many.py).
 """
 
 import json
@@ -30,6 +31,7 @@ class Child:
 
     def __init__(self, server: "subprocess.Popen[str]", number: int) -> None:
         self.server, self.pid, self.ended = server, number, False
+        self.tracers: list[subprocess.Popen[bytes]] = []
 
     def wait(self) -> int:
         """Return the exit code as a shell gives it: 128 + n after signal n."""
@@ -44,6 +46,8 @@ class Child:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             self.wait()
+        for tracer in self.tracers:
+            tracer.wait()
 
 
 class Warm:
@@ -97,6 +101,7 @@ def hold(frame: FrameType, event: str, argument: Any) -> None:
     """Stop the process at the first thing that the writer's thread does."""
     sys.setprofile(None)
     if threading.current_thread().name.startswith("writer"):
+        os.write(1, f"the writer is thread {threading.get_native_id()}\n".encode())
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
