@@ -6,21 +6,33 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from core.base.errors import UsageError, UserError, did_you_mean
-from core.check import data_checks, duplicates, label_checks, net_checks, structure_checks
-from core.check.subject import FaultError, NotApplicableError, Subject
+from core.base.errors import NumericError, UsageError, UserError, did_you_mean
+from core.check import (
+    data_checks,
+    duplicates,
+    label_checks,
+    net_checks,
+    split_checks,
+    structure_checks,
+    training_checks,
+)
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from core.machine.faults import of_task
 
 SECONDS = 25.0  # that a check may take
 # A check returns a word on what it found. It raises FaultError where the net or a loader is not
 # sound, and NotApplicableError where it can tell nothing.
 CHECKS: dict[str, Callable[[Subject], str | None]] = {
-    "the loader yields the same batches twice": data_checks.the_same_order_twice,
     "every example can be read": data_checks.every_example_can_be_read,
+    "the loader yields the same batches twice": data_checks.the_same_order_twice,
     "worker processes change no batch": data_checks.workers_change_nothing,
     "no example is far longer than others": duplicates.lengths_are_alike,
     "splits share no example": data_checks.splits_share_no_example,
     "splits share no picture": duplicates.pictures_are_in_one_split,
+    "validation shows each example once": split_checks.validation_shows_each_example_once,
+    "validation is not augmented": split_checks.validation_is_not_augmented,
+    "splits are on one scale": split_checks.splits_are_on_one_scale,
+    "no input is the label": split_checks.no_input_is_the_label,
     "training examples are mixed": label_checks.training_examples_are_mixed,
     "splits number their classes alike": label_checks.class_names_agree,
     "labels are of one kind in all splits": label_checks.labels_are_of_one_kind,
@@ -36,9 +48,13 @@ CHECKS: dict[str, Callable[[Subject], str | None]] = {
     "metrics know a right answer": structure_checks.metrics_know_a_right_answer,
     "the first loss is near chance": net_checks.first_loss_is_near_chance,
     "a step updates once": net_checks.steps_update_once,
+    "units differ": training_checks.units_differ,
     "a gradient reaches every weight": net_checks.gradient_reaches_every_weight,
     "the net learns one batch by heart": net_checks.one_batch_is_learned,
+    "dropout keeps enough": training_checks.dropout_keeps_enough,
+    "the learning rate lasts": training_checks.the_rate_lasts,
     "labels go with inputs": label_checks.labels_go_with_inputs,
+    "what is learned holds in validation": split_checks.what_is_learned_holds,
     "a last batch of one is evaluated": net_checks.a_batch_of_one_is_evaluated,
     "no output depends on other examples": net_checks.examples_do_not_meet,
     "padding changes no output": duplicates.padding_changes_nothing,
@@ -48,30 +64,47 @@ CHECKS: dict[str, Callable[[Subject], str | None]] = {
     "a stopped and resumed run ends bit-equal": net_checks.a_resumed_run_ends_bit_equal,
     "speed": data_checks.measure,
 }
-_TWICE, _READ = [*CHECKS][:2]
-_REPEATS = "evaluation repeats itself"
-# What a check needs to have passed: after a fault there it would only tell of it again.
+_READ, _TWICE = [*CHECKS][:2]
+_REPEATS, _GRADIENT = "evaluation repeats itself", "a gradient reaches every weight"
+_LABELS, _SCALE = "labels are of one kind in all splits", "splits are on one scale"
+_RANGE, _FIT = "outputs have the range of the loss", "outputs fit labels"
+# What a check needs to have passed: after a fault there it would only tell of it again. All need
+# that every example can be read.
 NEEDS = {
-    "worker processes change no batch": {_TWICE, _READ},
-    "no example is far longer than others": {_READ},
-    "splits share no example": {_READ},
-    "splits share no picture": {_READ},
-    "labels are of one kind in all splits": {_READ, "splits number their classes alike"},
-    "every class has examples": {"labels are of one kind in all splits"},
-    "the first loss is near chance": {"outputs have the range of the loss"},
-    "a gradient reaches every weight": {"a step updates once"},
+    "worker processes change no batch": {_TWICE},
+    "validation is not augmented": {_TWICE},
+    _SCALE: {_TWICE},
+    _LABELS: {"splits number their classes alike"},
+    "every class has examples": {_LABELS},
+    _REPEATS: {_TWICE, _LABELS, "validation is not augmented"},
+    "metrics know a right answer": {_LABELS},
+    "the first loss is near chance": {_RANGE, _LABELS, _SCALE, _TWICE},
+    "units differ": {"a step updates once"},
+    _GRADIENT: {"a step updates once", "units differ"},
     "the net learns one batch by heart": {
-        "a gradient reaches every weight",
+        _GRADIENT,
         "a step updates once",
         "frozen parts are in eval mode",
-        "outputs fit labels",
-        "outputs have the range of the loss",
+        _FIT,
+        _RANGE,
     },
     "labels go with inputs": {
         "every class has examples",
-        "labels are of one kind in all splits",
+        _LABELS,
         "splits number their classes alike",
+        _SCALE,
     },
+    "what is learned holds in validation": {
+        _TWICE,
+        _LABELS,
+        _SCALE,
+        "every class has examples",
+        "training examples are mixed",
+        "labels go with inputs",
+        "the net learns one batch by heart",
+        "batch norm averages over batches",
+    },
+    "a last batch of one is evaluated": {_GRADIENT, _LABELS},
     "no output depends on other examples": {_REPEATS, "a last batch of one is evaluated"},
     "padding changes no output": {_REPEATS},
     "saved weights are the whole net": {_REPEATS, "every weight is a parameter"},
@@ -79,7 +112,8 @@ NEEDS = {
         _REPEATS,
         "a last batch of one is evaluated",
         "no output depends on other examples",
-        "outputs fit labels",
+        "padding changes no output",
+        _FIT,
     },
     "the same seed gives the same steps": {_TWICE},
     "a stopped and resumed run ends bit-equal": {
@@ -105,13 +139,15 @@ class Report:
         began, verdict, cause = time.monotonic(), "pass", ""
         try:
             told = check()
-        except NotApplicableError as error:
-            verdict, told = "n/a", str(error)
+        except (NotApplicableError, DoubtError) as error:
+            verdict = "warn" if isinstance(error, DoubtError) else "n/a"
+            told = str(error)
         except Exception as error:  # a fault of the user's code, too
             if self.with_traceback and not isinstance(error, FaultError):
                 traceback.print_exc()
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             cause = "" if isinstance(error, UserError) else of_task(error) or ""
+            cause = str(error) if isinstance(error, NumericError) else cause
             told = cause or kind + (" ".join(str(error).split()) or "no message")
             verdict = "not reached" if cause and cause in self.failed.values() else "FAIL"
             self.failed[what] = cause or what
@@ -140,7 +176,7 @@ def run_all(subject: Subject, report: Report, waived: Mapping[str, str]) -> None
         hint = did_you_mean(wrong[0], CHECKS, 0.5)
         raise UsageError(f"waived_checks of net.py: there is no check {wrong[0]!r}{hint}")
     for what, check in CHECKS.items():
-        lacking = NEEDS.get(what, set()) & report.failed.keys()
+        lacking = (NEEDS.get(what, set()) | {_READ}) & report.failed.keys()
         if what in waived:
             report.add(what, "waived", waived[what])
         elif lacking:

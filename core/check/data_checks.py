@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import combinations, islice
@@ -34,7 +34,9 @@ def the_same_order_twice(subject: Subject) -> str:
         first, half = list(loader.epoch(0)), len(loader) // 2
         again = [*Short(own, half).epoch(0), *loader.epoch(0, half)]
         if where := first_difference(first, again, f"{split}, batch"):
-            raise FaultError(f"{where} differs. Is there randomness beside (seed, epoch)?")
+            raise FaultError(
+                f"{where} differs. Is there randomness beside (seed, epoch), or a counter?"
+            )
         if not torch.equal(before, torch.get_rng_state()):
             raise FaultError(f"{split}: draws from torch's global generator")
         same = first_difference(first, list(loader.epoch(1)), split) is None
@@ -63,6 +65,13 @@ def workers_change_nothing(subject: Subject) -> str:
     return ", ".join(told)
 
 
+def _own_numbers(loader: ExactLoader) -> Sequence[int]:
+    """Return the numbers of a split's examples, which may be a part of its dataset's."""
+    if not loader.own_order:
+        return range(len(loader.names))
+    return sorted({int(i) for planned in loader.plan(0) for i in planned.index})
+
+
 def inputs_of(loader: Loader) -> Iterator[tuple[Any, Any]]:
     """Yield name and inputs of the examples, as far as a loader shows them one by one."""
     if isinstance(loader, Batches):
@@ -72,7 +81,9 @@ def inputs_of(loader: Loader) -> Iterator[tuple[Any, Any]]:
             rows = partial(loader.rows, index=slice(i, i + 1), length=length)
             yield name, apply(rows, loader.inputs)
     elif isinstance(loader, ExactLoader):
-        for i, name in enumerate(known_ids(loader.loader.dataset)):
+        names = known_ids(loader.loader.dataset)
+        for i in _own_numbers(loader):
+            name = names[i]
             try:
                 item = loader.examples[0, i]
             except UserError:
@@ -102,7 +113,8 @@ def every_example_can_be_read(subject: Subject) -> str:
 def names_by_hash(loader: Loader) -> dict[int, Any]:
     """Return the names of the examples by the hash of their files, or else of their inputs."""
     if isinstance(loader, ExactLoader):
-        names = known_ids(loader.loader.dataset)[:MOST]
+        all_names = known_ids(loader.loader.dataset)
+        names = [all_names[i] for i in _own_numbers(loader)[:MOST]]
         if all(isinstance(name, str | Path) and Path(name).is_file() for name in names):
             return {hash(Path(name).read_bytes()): name for name in names}
         if first_difference(loader.examples[0, 0], loader.examples[1, 0], "example"):

@@ -25,6 +25,7 @@ from core.training.checkpoint import read_checkpoint
 from core.training.state import State
 from core.training.tally import join
 
+SPIKE = 20.0  # times the first loss
 LEARNED, PATIENCE = 0.1, 10.0  # of the loss of a constant answer; seconds for numbers as labels
 
 
@@ -97,6 +98,11 @@ def one_batch_is_learned(subject: Subject) -> str:
         told += "" if right is None else f", {right:.0%} right in eval mode"
         goal = losses[0] - 0.5 * abs(losses[0]) if floor is None else floor
         if losses[-1] < goal if right is None else right > 0.9:
+            if max(losses) > SPIKE * max(abs(losses[0]), (floor or 0) / LEARNED):
+                raise FaultError(
+                    f"the loss jumps from {losses[0]:.3g} to {max(losses):.3g} before it falls. "
+                    "Lower learning_rate: try a tenth, or check.py --find_lr"
+                )
             return told
     told += (
         "" if floor is None else f"; the mean of the labels as answer costs {floor / LEARNED:.3g}"

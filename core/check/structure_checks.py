@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.base.monitor import monitored
 from core.check.subject import FaultError, NotApplicableError, Subject
 from core.machine.nested import tensors
 from core.machine.random_states import seeded
 from core.reading.outputs import LossProbe
-from core.task import counted, is_integer
+from core.task import Task, counted, is_integer
+from core.training.tally import score
 
 SURE = 0.1  # of the first loss: what a sure and right answer may cost at most
 KERAS = 0.9  # a momentum of batch normalisation that is meant the other way round
@@ -117,14 +119,15 @@ def _is_never_negative(subject: Subject, state: Any, batch: Any) -> bool:
     last = _last_layer(subject, state, batch)
     if last is None:
         return False
-    lowest = []
+    lowest, highest = list[float](), list[float]()
     for _ in range(2):
-        outputs = subject.forward(state, batch)[0]
-        lowest.append(min(float(part.min()) for part in tensors(outputs) if part.numel()))
+        outputs = [part for part in tensors(subject.forward(state, batch)[0]) if part.numel()]
+        lowest.append(min(float(part.min()) for part in outputs))
+        highest.append(max(float(part.max()) for part in outputs))
         with torch.no_grad():
             for weight in last.parameters(recurse=False):
                 weight.neg_()
-    return min(lowest) >= 0
+    return min(lowest) >= 0 and max(highest) > 0
 
 
 def outputs_have_the_range_that_the_loss_needs(subject: Subject) -> str:
@@ -174,11 +177,12 @@ def outputs_have_the_range_that_the_loss_needs(subject: Subject) -> str:
 
 def metrics_know_a_right_answer(subject: Subject) -> str:
     """The monitored metric, and those whose names say so, are better for right than for wrong."""
-    from core.base.monitor import monitored
-    from core.training.tally import score
-
-    classes, state = subject.num_classes(), subject.fresh()
+    state = subject.fresh()
     outputs, labels = subject.forward(state, subject.loaders["val"].first_batch())
+    name, more = monitored(state.params.dict, state.task.metrics)
+    if subject.reading.num_classes is None and name in state.task.metrics:
+        return _knows_right_numbers(state.task, outputs, labels, name, more)
+    classes = subject.num_classes()
     axis = subject.reading.class_axis or -1
     marks = counted(labels, subject.reading.ignored)
     if not marks.any():
@@ -192,7 +196,6 @@ def metrics_know_a_right_answer(subject: Subject) -> str:
             return score(state.task, scores, labels)
 
     right, wrong = values(labels), values((labels + 1) % classes)
-    name, more = monitored(state.params.dict, state.task.metrics)
     known = [each for each in right if "accuracy" in each or each == name]
     for each in known:
         better = more if each == name else True
@@ -205,3 +208,22 @@ def metrics_know_a_right_answer(subject: Subject) -> str:
     if not known:
         raise NotApplicableError("the monitored metric is a loss")
     return ", ".join(known)
+
+
+def _knows_right_numbers(task: Task, outputs: Any, labels: Any, name: str, more: bool) -> str:
+    """Hold the monitored metric of the labels themselves against that of labels moved by a row."""
+    numbers = isinstance(labels, Tensor) and labels.is_floating_point() and len(labels) > 1
+    if not (numbers and isinstance(outputs, Tensor) and outputs.shape == labels.shape):
+        raise NotApplicableError("outputs are not scores of classes, nor numbers as labels are")
+    right = labels.to(outputs.dtype)
+    if bool(((right == 0) | (right == 1)).all()):  # of yes or no: as sure as a logit can be
+        right = 8 * right - 4
+    with seeded(0):
+        good, bad = (score(task, each, labels)[name] for each in (right, -right.roll(1, 0)))
+    if good < bad if more else good > bad:
+        wanted = "more" if more else "less"
+        raise FaultError(
+            f"{name} is {good:.3g} for right answers and {bad:.3g} for wrong ones, but {wanted} of "
+            "it is taken as better. Is monitor_mode the other way round?"
+        )
+    return name

@@ -32,6 +32,10 @@ class FaultError(UserError):
     """The net or the loader is not sound; says why, and where to look."""
 
 
+class DoubtError(UserError):
+    """What looks wrong may be sound; says what to look at."""
+
+
 class NotApplicableError(UserError):
     """The check cannot be made on this task; says why."""
 

@@ -13,7 +13,7 @@ import pytest
 import check
 import train
 from core.check.checks import CHECKS
-from core.check.subject import FaultError, NotApplicableError, Subject
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from tests.conftest import Folder
 
 UNSOUND = {"task": "tests.projects.unsound", "batch_size": 8, "learning_rate": 0.05}
@@ -58,6 +58,13 @@ FAULTS = {
     "classes in another order": ("labels go with inputs", "mean different things"),
     "labels of val shifted by a row": ("labels go with inputs", "labels of val do not go"),
     "labels of train shifted by a row": ("labels go with inputs", "labels of train do not go"),
+    "a validation sampler with replacement": ("validation shows each example once", "repeat an"),
+    "validation is augmented": ("validation is not augmented", "train=False"),
+    "validation is not scaled": ("splits are on one scale", "inputs of val lie between -"),
+    "the label among the inputs": ("no input is the label", "column 2"),
+    "a keep probability": ("dropout keeps enough", "p is 0.95.* Was 0.05 meant"),
+    "first weights all 0.1": ("units differ", "all 8 units of body have the same weights"),
+    "first weights all 0": ("units differ", "have the same weights"),
     "folders of other names": ("splits number their classes alike", "class 1 is dog in train"),
 }
 # Of the project `planted`, by kind of task.
@@ -76,6 +83,17 @@ PLANTED = {
     ("pictures", "pictures that are resized"): ("splits share no picture", "0 of val is like 5"),
     ("sequences", "an example of odd length"): ("no example is far longer than others", "700 long"),
     ("sequences", "a mean over padding"): ("padding changes no output", "read padding"),
+}
+
+
+# What check.py as a whole tells first, where it is another check that sees the same cause.
+FIRST = {
+    "a dataset that counts": "the loader yields the same batches twice",
+    "inputs not used": "a gradient reaches every weight",
+    "a norm over the batch": "a last batch of one is evaluated",
+    "rows merged by a view": "evaluation repeats itself",
+    "a loss that is a sum": "outputs fit labels",
+    "a validation sampler with replacement": "splits share no example",
 }
 
 
@@ -103,6 +121,57 @@ def test_a_fault_of_another_kind_of_task_is_found(
     what, told = PLANTED[kind, fault]
     with pytest.raises(FaultError, match=told):
         CHECKS[what](Subject(planted(kind, fault), no_data, {}, train))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [*FAULTS, *PLANTED])
+def test_a_fault_is_told_first_and_once(
+    fault: Any,
+    run_folder: Folder,
+    planted: Callable[..., Path],
+    no_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delitem(CHECKS, "speed")
+    own = isinstance(fault, str)
+    folder = run_folder(**UNSOUND, fault=fault) if own else planted(*fault)
+    assert check.main(["--model_dir", str(folder), "--data_dir", str(no_data), "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    failed = [row["check"] for row in rows if row["verdict"] == "FAIL"]
+    assert failed == [FIRST.get(fault, (FAULTS if own else PLANTED)[fault][0])]
+
+
+def test_a_rate_that_is_far_too_high_is_found(subject: Callable[..., Subject]) -> None:
+    params = {"task": "tests.projects.minimal", "width": 8, "optimizer": "SGD"}
+    with pytest.raises(FaultError, match=r"the loss jumps from .* Lower learning_rate"):
+        CHECKS["the net learns one batch by heart"](subject(fault="", learning_rate=5.0, **params))
+
+
+def test_a_schedule_that_ends_early_is_found(subject: Callable[..., Subject]) -> None:
+    schedule = {"lr_scheduler": "ExponentialLR", "lr_scheduler_args": {"gamma": 0.1}}
+    with pytest.raises(
+        FaultError, match=r"after epoch 5 of 20 the rate is .* counts epochs"
+    ):
+        CHECKS["the learning rate lasts"](subject(fault="", num_epochs=20, **schedule))
+
+
+def test_a_metric_of_numbers_that_is_taken_the_wrong_way_is_found(
+    run_folder: Folder, no_data: Path
+) -> None:
+    params = {"task": "tests.projects.planted", "kind": "numbers", "fault": ""}
+    folder = run_folder(**params, monitor="error", monitor_mode="max")
+    with pytest.raises(FaultError, match=r"error is 0 for right answers .* Is monitor_mode the"):
+        CHECKS["metrics know a right answer"](Subject(folder, no_data, {}, train))
+
+
+def test_labels_that_belong_to_other_inputs_in_all_splits_are_in_doubt(
+    subject: Callable[..., Subject],
+) -> None:
+    with pytest.raises(DoubtError, match="do inputs and labels belong together"):
+        CHECKS["what is learned holds in validation"](
+            subject(fault="labels of all splits shifted by a row")
+        )
 
 
 def test_one_cause_is_one_failure(
@@ -173,7 +242,7 @@ def test_a_sound_project_passes_and_its_folder_is_left_alone(
 
 
 SOUND = ["files", "one example to validate on", "a frozen part at rest"]
-SOUND += ["log_softmax before cross-entropy"]
+SOUND += ["log_softmax before cross-entropy", "samplers of one dataset"]
 
 
 @pytest.mark.parametrize("fault", SOUND)
@@ -181,7 +250,7 @@ def test_what_is_no_fault_passes(subject: Callable[..., Subject], fault: str) ->
     each = subject(fault=fault)
     for what, made in CHECKS.items():
         if what != "speed":  # which takes seconds, and finds no faults
-            with suppress(NotApplicableError):
+            with suppress(NotApplicableError, DoubtError):
                 made(each)
 
 
@@ -202,14 +271,14 @@ def test_a_crash_of_the_net_is_a_failure_told_in_one_line(
     assert printed.err == ""
 
 
-def test_a_failed_check_ends_with_exit_code_1_and_the_others_are_made(
+def test_a_failed_check_ends_with_exit_code_1_and_says_what_was_not_reached(
     run_folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run_folder(**UNSOUND, fault="an unreadable file")
     argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path), "--set", "num_epochs=1"]
     assert check.main(argv) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("Not reached, because of what failed: worker processes change")
+    assert lines[-1].startswith("Not reached, because of what failed: the loader yields")
     assert any("017.pt" in line for line in lines if line.startswith("FAIL"))
 
 

@@ -71,6 +71,10 @@ def test_the_bad_example_fails_and_the_mended_one_passes(
         failed = [line for line in printed.splitlines() if line.startswith("FAIL")]
         verdicts[kind] = code, failed, printed
     code, failed, printed = verdicts["bad"]
-    assert code == 1
-    assert failed[0].startswith(f"FAIL  {section}: "), printed
+    if section == "what is learned holds in validation":  # which only warns
+        assert re.search(f"^warn  {section}: ", printed, re.M), printed
+        assert (code, failed) == (0, []), printed
+    else:
+        assert code == 1
+        assert failed[0].startswith(f"FAIL  {section}: "), printed
     assert verdicts["mended"][:2] == (0, []), verdicts["mended"][2]

@@ -39,10 +39,10 @@ def pictures(split: str, fault: str) -> tuple[Tensor, Tensor]:
 def sequences(split: str, fault: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return words (N, T), a class (N,) and lengths (N,)."""
     draws = torch.Generator().manual_seed(SIZES[split])
-    lengths = torch.randint(2, 7, (SIZES[split],), generator=draws)
+    lengths = torch.randint(3, 8, (SIZES[split],), generator=draws)
     if fault == "an example of odd length" and split == "train":
         lengths[3] = 700
-    words = torch.randint(1, 9, (SIZES[split], int(lengths.max())), generator=draws)
+    words = torch.randint(1, 90, (SIZES[split], int(lengths.max())), generator=draws)
     words[torch.arange(words.shape[1]) >= lengths[:, None]] = 0
     return words, words[:, 0] % 2, lengths
 

@@ -14,7 +14,7 @@ class Net(nn.Module):
         super().__init__()
         this.kind, this.fault = params.kind, params.fault
         outputs = 2 if params.kind != "numbers" or params.fault.endswith("yes or no") else 1
-        self.words = nn.Embedding(9, 8) if params.kind == "sequences" else None
+        self.words = nn.Embedding(90, 8) if params.kind == "sequences" else None
         size = {"numbers": 4, "pictures": 3 * 24 * 24, "sequences": 8}[params.kind]
         self.layers = nn.Sequential(nn.Linear(size, 16), nn.ReLU(), nn.Linear(16, outputs))
 

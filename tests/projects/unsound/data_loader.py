@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 from utils import Batches, Params
 
@@ -41,6 +48,10 @@ def examples(split: str, fault: str) -> tuple[Tensor, Tensor]:
         labels = (labels + 1) % 3
     if fault in (f"labels of {split} shifted by a row", "labels of all splits shifted by a row"):
         labels = labels[torch.randperm(len(labels), generator=generator)]
+    if fault == "validation is not scaled" and split == "val":
+        inputs = 255 * inputs
+    if fault == "the label among the inputs":
+        inputs[:, 2] = 3.0 * labels - 1
     if fault == "one example to validate on" and split == "val":
         return inputs[:1], labels[:1]
     return inputs, labels
@@ -86,6 +97,13 @@ class Restless(Sampler[int]):
         return iter(self.draw.sample(range(self.count), self.count))
 
 
+PARTS = {"train": range(40), "val": range(40, 50), "test": range(50, 60)}
+SAMPLERS: dict[str, Any] = {
+    "a validation sampler with replacement": lambda split, n: RandomSampler(range(n), True),
+    "samplers of one dataset": lambda split, n: SubsetRandomSampler(PARTS[split]),  # is no fault
+}
+
+
 def write_files(data_dir: str, split: str, fault: str) -> Path:
     folder = Path(data_dir) / split
     folder.mkdir(exist_ok=True)
@@ -106,6 +124,12 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
     if fault == "sorted examples":
         made = {split: TensorDataset(*examples(split, fault)) for split in splits}
         return {split: DataLoader(each, params.batch_size) for split, each in made.items()}
+    if fault in SAMPLERS:
+        data = TensorDataset(*examples("train", fault))
+        return {
+            s: DataLoader(data, params.batch_size, sampler=SAMPLERS[fault](s, len(data)))
+            for s in splits
+        }
     counter = itertools.count()
     loaders: dict[str, Any] = {}
     for split in splits:
@@ -117,7 +141,15 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         transform = None
         if fault == "a transform that counts":
             transform = lambda x, generator: x + next(counter)  # noqa: E731
+        augmented = fault == "validation is augmented"
+        if augmented:
+            transform = lambda x, draws: x + torch.rand(x.shape, generator=draws)  # noqa: E731
         loaders[split] = Batches(
-            inputs, labels, batch_size=params.batch_size, seed=params.seed, transform=transform
+            inputs,
+            labels,
+            batch_size=params.batch_size,
+            seed=params.seed,
+            train=augmented,
+            transform=transform,
         )
     return loaders

@@ -46,6 +46,10 @@ class Net(nn.Module):
             self.norm.requires_grad_(False)
         if self.fault == "a momentum of Keras":
             self.norm.momentum = 0.99
+        if self.fault.startswith("first weights all "):
+            for layer in (self.body, self.scores):
+                nn.init.constant_(layer.weight, float(self.fault.split()[-1]))
+                nn.init.zeros_(layer.bias)
         self.mean = torch.zeros(8)
         self.power = Power()
 
@@ -82,6 +86,8 @@ class Net(nn.Module):
             h = h.view(-1, 2, 8).mean(dim=1)
         if fault == "randomness of its own" and self.training:
             h = h + random.SystemRandom().random()
+        if fault == "a keep probability":
+            h = F.dropout(h, 0.95, self.training)
         if fault == "dropout in eval mode":
             h = F.dropout(h, 0.5)
         if fault in LISTS:

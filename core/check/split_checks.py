@@ -1,0 +1,151 @@
+"""The checks of what splits show: each example once, unchanged, on one scale, without its label."""
+
+import math
+import time
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Short, Subject
+from core.check.subject import first_difference as difference
+from core.machine.nested import tensors
+from core.reading.outputs import LossProbe
+from core.task import Loader, counted, is_integer
+from core.training.state import State
+
+FEW = 20  # numbers or examples that are needed
+SCALE = 5.0  # times the other spread, or that many spreads apart
+SAME = 0.9999  # correlation of an input with the label
+LEARNING, MOST_STEPS = 8.0, 2000  # seconds and steps of training
+BETTER = 0.95  # of the loss of a constant answer
+
+
+def validation_shows_each_example_once(subject: Subject) -> str:
+    """A validation epoch holds no example twice, and every epoch holds the same ones."""
+    loader, found = subject.own_loaders["val"], []
+    for epoch in (0, 1):
+        index = [planned.index for planned in loader.plan(epoch)]
+        if any(part is None for part in index):
+            raise NotApplicableError("a stream does not number its examples")
+        found.append([int(i) for part in index for i in part])
+    hint = "Leave out the sampler of the validation loader: it needs every example once"
+    if repeated := len(found[0]) - len({*found[0]}):
+        raise FaultError(f"{repeated} of {len(found[0])} places repeat an example. {hint}")
+    if {*found[0]} != {*found[1]}:
+        raise FaultError(f"epoch 2 holds other examples than epoch 1. {hint}")
+    return f"{len(found[0])} examples"
+
+
+def validation_is_not_augmented(subject: Subject) -> str:
+    """Validation examples are the same in every epoch: only training is augmented."""
+    loader = subject.loaders["val"]
+    plan = list(islice(loader.plan(0), 4))
+    if plan[0].index is None:
+        raise NotApplicableError("a stream does not number its examples")
+    one, other = (list(loader.load(epoch, plan)) for epoch in (0, 1))
+    if difference(one, other, "val"):
+        raise FaultError(
+            "validation examples change from epoch to epoch. Augment those of training only: "
+            "another transform for val, train=False in utils.Batches"
+        )
+    return f"{len(plan)} batches"
+
+
+def _numbers(batch: Any) -> list[Tensor]:
+    """Return the float tensors among the inputs of a batch, flat."""
+    inputs = batch[0] if isinstance(batch, tuple | list) and len(batch) == 2 else batch
+    return [x.detach().float().cpu().flatten() for x in tensors(inputs) if x.is_floating_point()]
+
+
+def splits_are_on_one_scale(subject: Subject) -> str:
+    """Inputs of all splits have about the same mean and spread: all are scaled alike."""
+    spans: dict[str, tuple[float, float]] = {}  # of each split, the middle nine tenths
+    for split, loader in subject.splits().items():
+        parts = [part for batch in Short(loader, 4).epoch(0) for part in _numbers(batch)]
+        found = torch.cat([torch.empty(0), *parts])[:1_000_000]
+        if len(found) >= FEW:
+            low, high = found.quantile(torch.tensor([0.05, 0.95])).tolist()
+            spans[split] = low, high
+    if len(spans) < 2 or "train" not in spans:
+        raise NotApplicableError("inputs are no float tensors, or few")
+    low, high = spans["train"]
+    for split, (lowest, highest) in spans.items():
+        smaller, larger = sorted((high - low, highest - lowest))
+        apart = abs(low + high - lowest - highest) / 2
+        if smaller > 0 and (larger > SCALE * smaller or apart > SCALE * larger):
+            raise FaultError(
+                f"nine tenths of the inputs of {split} lie between {lowest:.3g} and {highest:.3g}, "
+                f"those of train between {low:.3g} and {high:.3g}. Scale all splits alike"
+            )
+    return f"train {low:.3g} to {high:.3g}"
+
+
+def no_input_is_the_label(subject: Subject) -> str:
+    """No column of the inputs tells the label by itself: it would not be known for new examples."""
+    rows, labels = list[Tensor](), list[Tensor]()
+    for batch in Short(subject.own_loaders["train"], 100).epoch(0):
+        pair = isinstance(batch, tuple | list) and len(batch) == 2
+        if not (pair and all(isinstance(part, Tensor) for part in batch) and batch[0].ndim == 2):
+            break
+        if batch[1].numel() == len(batch[0]) and batch[0].is_floating_point():
+            rows.append(batch[0].double().cpu())
+            labels.append(batch[1].flatten().double().cpu())
+    if sum(map(len, labels)) < FEW or rows[0].shape[1] < 2:
+        raise NotApplicableError("inputs are no columns of numbers, with a label each")
+    x, y = torch.cat(rows), torch.cat(labels)
+    x, y = x - x.mean(0), y - y.mean()
+    likeness = (y @ x).abs() / (x.norm(dim=0) * y.norm()).clamp(min=1e-12)  # (D,)
+    if float(likeness.max()) > SAME:
+        raise FaultError(
+            f"column {int(likeness.argmax())} of the inputs is the label, but for its scale. "
+            "Leave it out"
+        )
+    return f"the correlation is {float(likeness.max()):.2f} at most"
+
+
+def what_is_learned_holds(subject: Subject) -> str:
+    """After seconds of training the net is better on validation than a constant answer."""
+    state, began = subject.fresh(constant_rate=True), time.monotonic()
+    loader = Short(subject.loaders["val"], 64)
+    if len(state.optimizers) > 1:
+        raise NotApplicableError("several optimizers may work against each other")
+    _compared(subject, state, loader)  # raises at once where there is nothing to compare
+    for steps, batch in enumerate(subject.batches(subject.loaders)):
+        if steps == MOST_STEPS or time.monotonic() - began > LEARNING:
+            break
+        subject.step(state, batch)
+    told, better = _compared(subject, state, loader)
+    if not better:
+        raise DoubtError(
+            f"after {steps} steps: {told}. It may need longer; else look at some examples: do "
+            "inputs and labels belong together?"
+        )
+    return f"after {steps} steps: {told}"
+
+
+def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool]:
+    """Hold the net's answers against a constant one; says what was found, and which is better."""
+    pairs = [subject.forward(state, batch) for batch in loader.epoch(0)]
+    if not all(isinstance(part, Tensor) for pair in pairs for part in pair):
+        raise NotApplicableError("outputs or labels are not one tensor")
+    if subject.reading.class_axis in (-1, 1) and all(is_integer(y) for _, y in pairs):
+        axis = subject.reading.class_axis
+        labels = torch.cat([y.flatten().cpu() for _, y in pairs])
+        found = torch.cat([x.argmax(axis).flatten().cpu() for x, _ in pairs])
+        kept = counted(labels, subject.reading.ignored)
+        labels, right = labels[kept], float((found == labels)[kept].double().mean())
+        chance = float(labels.bincount().max()) / len(labels)
+        better = right > chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
+        return f"{right:.0%} of val right, with the most frequent class {chance:.0%}", better
+    shapes = {y.shape[1:] for _, y in pairs}
+    if len(shapes) > 1 or not all(y.is_floating_point() and x.shape == y.shape for x, y in pairs):
+        raise NotApplicableError("no constant answer is known for such labels")
+    mean, probe = torch.cat([y for _, y in pairs]).mean(0, keepdim=True), LossProbe(state.task)
+    floors: list[Any] = [probe(mean.expand_as(y).to(x), y) for x, y in pairs]
+    losses: list[Any] = [probe(x, y) for x, y in pairs]
+    if None in (*floors, *losses):
+        raise NotApplicableError("no constant answer is known for such a loss")
+    floor, loss = float(sum(floors)) / len(floors), float(sum(losses)) / len(losses)
+    return f"loss of val {loss:.3g}, with their mean as answer {floor:.3g}", loss < BETTER * floor
