@@ -50,8 +50,8 @@ CHECKS: dict[str, Callable[[Subject], str | None]] = {
     "a step updates once": net_checks.steps_update_once,
     "units differ": training_checks.units_differ,
     "a gradient reaches every weight": net_checks.gradient_reaches_every_weight,
-    "the net learns one batch by heart": net_checks.one_batch_is_learned,
     "dropout keeps enough": training_checks.dropout_keeps_enough,
+    "the net learns one batch by heart": net_checks.one_batch_is_learned,
     "the learning rate lasts": training_checks.the_rate_lasts,
     "labels go with inputs": label_checks.labels_go_with_inputs,
     "what is learned holds in validation": split_checks.what_is_learned_holds,
@@ -84,6 +84,7 @@ NEEDS = {
     "the net learns one batch by heart": {
         _GRADIENT,
         "a step updates once",
+        "dropout keeps enough",
         "frozen parts are in eval mode",
         _FIT,
         _RANGE,

@@ -256,7 +256,8 @@ def a_resumed_run_ends_bit_equal(subject: Subject) -> str:
         return next(asked) - 1
 
     last = [subject.folder / name / "last.pt" for name in ("whole", "stopped")]
-    start("stopped", 1 + random.Random(subject.seed).randrange(start("whole")))
+    # After the first step, and before the last ones: else nothing is left to be resumed.
+    start("stopped", random.Random(subject.seed).randrange(2, max(3, start("whole") * 3 // 4)))
     stopped = read_checkpoint(last[1])
     start("stopped")
     whole, resumed = map(read_checkpoint, last)

@@ -1,6 +1,7 @@
 """The checks of how a net is trained: dropout, the schedule, first weights."""
 
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from torch import nn
@@ -38,7 +39,7 @@ def dropout_keeps_enough(subject: Subject) -> str:
     """Dropout's p is the fraction that is dropped: above 0.8 hardly anything is left to learn."""
     state, noted = subject.fresh(), _NoteDropout()
     most = max((m.dropout for m in state.model.modules() if isinstance(m, nn.RNNBase)), default=0.0)
-    with noted:
+    with noted, suppress(NumericError):  # of a loss that is not finite other checks tell
         subject.step(state, subject.loaders["train"].first_batch())
     most = max(most, noted.most)
     if most > MOST_DROPPED:

@@ -75,6 +75,6 @@ def test_the_bad_example_fails_and_the_mended_one_passes(
         assert re.search(f"^warn  {section}: ", printed, re.M), printed
         assert (code, failed) == (0, []), printed
     else:
-        assert code == 1
+        assert code == 1, printed
         assert failed[0].startswith(f"FAIL  {section}: "), printed
     assert verdicts["mended"][:2] == (0, []), verdicts["mended"][2]

@@ -84,6 +84,14 @@ class Folder(Dataset[Any]):
         return self.inputs[i], self.targets[i]
 
 
+class Noisy(TensorDataset):
+    """A dataset that augments all splits alike."""
+
+    def __getitem__(self, i: int) -> Any:
+        x, y = super().__getitem__(i)
+        return x + 0.1 * torch.randn(4), y
+
+
 class Restless(Sampler[int]):
     """An order that is another one each time, by a generator of its own."""
 
@@ -119,16 +127,20 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
     if fault in ("an unreadable file", "a dataset that counts", "files"):
         sets = {split: Files(write_files(data_dir, split, fault), fault) for split in splits}
         return {split: DataLoader(each, params.batch_size) for split, each in sets.items()}
+    if fault == "validation is augmented":
+        noisy = {split: Noisy(*examples(split, fault)) for split in splits}
+        return {split: DataLoader(each, params.batch_size) for split, each in noisy.items()}
     if fault == "folders of other names":
         return {split: DataLoader(Folder(split), params.batch_size) for split in splits}
     if fault == "sorted examples":
-        made = {split: TensorDataset(*examples(split, fault)) for split in splits}
-        return {split: DataLoader(each, params.batch_size) for split, each in made.items()}
+        in_order = {s: TensorDataset(*examples(s, fault)) for s in splits}
+        return {split: DataLoader(each, params.batch_size) for split, each in in_order.items()}
     if fault in SAMPLERS:
-        data = TensorDataset(*examples("train", fault))
+        own = "with replacement" in fault
+        sets = {s: TensorDataset(*examples(s if own else "train", fault)) for s in splits}
         return {
-            s: DataLoader(data, params.batch_size, sampler=SAMPLERS[fault](s, len(data)))
-            for s in splits
+            s: DataLoader(each, params.batch_size, sampler=SAMPLERS[fault](s, len(each)))
+            for s, each in sets.items()
         }
     counter = itertools.count()
     loaders: dict[str, Any] = {}
@@ -141,15 +153,11 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         transform = None
         if fault == "a transform that counts":
             transform = lambda x, generator: x + next(counter)  # noqa: E731
-        augmented = fault == "validation is augmented"
-        if augmented:
-            transform = lambda x, draws: x + torch.rand(x.shape, generator=draws)  # noqa: E731
         loaders[split] = Batches(
             inputs,
             labels,
             batch_size=params.batch_size,
             seed=params.seed,
-            train=augmented,
             transform=transform,
         )
     return loaders
