@@ -137,10 +137,10 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         return {split: DataLoader(each, params.batch_size) for split, each in in_order.items()}
     if fault in SAMPLERS:
         own = "with replacement" in fault
-        sets = {s: TensorDataset(*examples(s if own else "train", fault)) for s in splits}
+        data = {s: TensorDataset(*examples(s if own else "train", fault)) for s in splits}
         return {
             s: DataLoader(each, params.batch_size, sampler=SAMPLERS[fault](s, len(each)))
-            for s, each in sets.items()
+            for s, each in data.items()
         }
     counter = itertools.count()
     loaders: dict[str, Any] = {}
