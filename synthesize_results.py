@@ -28,6 +28,11 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--params", default="differ", help="differ (default), all, or name,name")
     parser.add_argument("--sort", metavar="COLUMN", help="default: the metric that picks the best")
     parser.add_argument("--reverse", action="store_true", help="reverse the order")
+    parser.add_argument(
+        "--average_over",
+        metavar="KEY",
+        help="average runs that differ in this param, such as fold, as those of several seeds",
+    )
     parser.add_argument("--no_group", action="store_true", help="show every seed in a row")
     parser.add_argument(
         "--intervals",
@@ -59,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = gather(args.parent_dir, args.split)
     if not any(run.is_run for run in runs):
         raise UsageError(f"{args.parent_dir}: no folder below it is a run")
-    rows = group(runs, together=not (args.no_group or args.diff))
+    over = args.average_over.split(",") if args.average_over else []
+    rows = group(runs, not (args.no_group or args.diff), over)
     if args.diff:
         a, b = (find_row(rows, name) for name in args.diff)
         print(comparison.differences(a.first, b.first))

@@ -76,7 +76,7 @@ NEEDS = {
     _SCALE: {_TWICE},
     _LABELS: {"splits number their classes alike"},
     "every class has examples": {_LABELS},
-    _REPEATS: {_TWICE, _LABELS, "validation is not augmented"},
+    _REPEATS: {_TWICE, _LABELS},
     "metrics know a right answer": {_LABELS},
     "the first loss is near chance": {_RANGE, _LABELS, _SCALE, _TWICE},
     "units differ": {"a step updates once"},

@@ -46,9 +46,9 @@ def validation_is_not_augmented(subject: Subject) -> str:
         raise NotApplicableError("a stream does not number its examples")
     one, other = (list(loader.load(epoch, plan)) for epoch in (0, 1))
     if difference(one, other, "val"):
-        raise FaultError(
-            "validation examples change from epoch to epoch. Augment those of training only: "
-            "another transform for val, train=False in utils.Batches"
+        raise DoubtError(
+            "validation examples change from epoch to epoch. Augment those of training only; "
+            "random masks or pairs may be meant"
         )
     return f"{len(plan)} batches"
 

@@ -113,9 +113,14 @@ def open_resized(path: Path, size: tuple[int, int]) -> "Image.Image":
     return open_rgb(path).resize(pixels, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
-    """Read one image of any size as uint8 (3, H, W); DataError if it cannot be used."""
-    pixels = np.array(open_resized(Path(path), size))  # (H, W, 3)
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Read one image as uint8 (3, H, W), resized to `size` (H, W) if that is given.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    path = Path(path)
+    pixels = np.array(open_rgb(path) if size is None else open_resized(path, size))  # (H, W, 3)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

@@ -45,7 +45,9 @@ def add_intervals(rows: Sequence[Row], split: str, seconds: float) -> None:
     """
     end = time.monotonic() + seconds
     for row in [row for row in rows if row.first.is_run]:
-        if not row.stale and all(
+        if row.over and len(row.members) > 1:
+            row.first.notes.append(f"no interval of a mean over {' and '.join(row.over)}")
+        elif not row.stale and all(
             (run.folder / f"predictions_{split}.npz").exists() for run in row.members
         ):
             try:

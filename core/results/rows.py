@@ -1,4 +1,4 @@
-"""Rows of the table, one for all runs that differ in their seed only, and how the rows differ."""
+"""Rows of the table, one for all runs that differ in their seed only, and how rows differ."""
 
 import json
 import math
@@ -20,9 +20,10 @@ from core.results.gathering import Result
 
 @dataclass
 class Row:
-    """A line of the table: a run, or runs that differ in nothing but their seed."""
+    """A line of the table: a run, or runs that differ in nothing but seed or another key."""
 
     members: list[Result]
+    over: tuple[str, ...] = ()  # the keys beside seed that are averaged over
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -54,22 +55,29 @@ class Row:
         return [run.metrics[metric] for run in self.members if metric in run.metrics]
 
 
-def group(runs: Sequence[Result], together: bool = True) -> list[Row]:
+def group(runs: Sequence[Result], together: bool = True, over: Sequence[str] = ()) -> list[Row]:
     """Return rows: with `together`, finished runs that differ in nothing but `seed` share one.
 
-    A run whose seed a row has already is another start of the same, and gets a row of its own.
+    So do runs that differ in the keys `over`, as folds of a cross-validation do. A run whose seed a
+    row has already is another start of the same, and gets a row of its own. UsageError: no run has
+    such a key.
     """
+    known = dict.fromkeys(name for run in runs for name in run.params)
+    if unknown := [name for name in over if name not in known]:
+        hint = did_you_mean(unknown[0], known)
+        raise UsageError(f"--average_over: no run has a param {unknown[0]!r}{hint}")
+    varied = ("seed", *over)
     by_key: dict[str, dict[str, Result]] = {}  # by setting, then by seed
     for run in runs:
-        key, seed = run.name, json.dumps(run.params.get("seed"))
+        key, seed = run.name, json.dumps([run.params.get(name) for name in varied])
         if together and run.status in ("finished", "results only") and "seed" in run.params:
-            setting = {n: v for n, v in run.params.items() if n != "seed" and decides(n, False)}
+            setting = {n: v for n, v in run.params.items() if n not in varied and decides(n, False)}
             key = json.dumps([run.status, run.data.get("sha256"), setting], sort_keys=True)
         if earlier := by_key.get(key, {}).get(seed):
-            run.notes.append(f"same seed as {earlier.name}")
+            run.notes.append(f"same {' and '.join(varied)} as {earlier.name}")
             key = run.name
         by_key.setdefault(key, {})[seed] = run
-    rows = [Row(list(by_seed.values())) for by_seed in by_key.values()]
+    rows = [Row(list(by_seed.values()), over=tuple(over)) for by_seed in by_key.values()]
     for row in rows:
         if any(run.recorded.get("code") != row.first.recorded.get("code") for run in row.members):
             row.first.notes.append("the task's code is not the same in these runs")
@@ -131,6 +139,8 @@ def best_setting(rows: Sequence[Row]) -> tuple[Row, Result, str] | None:
     row, seeds = max((pair for pair in found if pair[1]), key=lambda pair: worth(pair[1]))
     run = sorted(seeds, key=lambda run: worth([run]), reverse=True)[len(seeds) // 2]
     of_seeds = f", mean of {len(seeds)} seeds; {run.name} is the median seed"
+    if row.over:
+        of_seeds = f", mean of {len(seeds)} runs; {run.name} is the median"
     return row, run, f"by val {metric}" + (of_seeds if len(seeds) > 1 else "")
 
 

@@ -95,7 +95,8 @@ def make_columns(rows: Sequence[Row], params: str) -> list[Column]:
     grouped = any(len(row.members) > 1 for row in rows)
     names = known = list(dict.fromkeys(name for run in runs for name in run.params))
     if params == "differ":
-        names = [n for n in differing_params(runs) if not (grouped and n == "seed")]
+        varied = {"seed", *rows[0].over} if grouped else set()
+        names = [name for name in differing_params(runs) if name not in varied]
     elif params != "all":
         names = [name.strip() for name in params.split(",")]
     if unknown := [name for name in names if name not in known]:

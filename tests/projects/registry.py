@@ -133,7 +133,7 @@ OWN = {
 EXAMPLES: dict[str, dict[str, Any]] = {
     "finetuning": {"layers": [1, 1, 1, 1], "pretrained": None, "body_rate": 0.1},
     "segmentation": {"width": 4, "monitor": "iou"},
-    "detection": {"width": 16, "monitor": "recall", "optimizer": "SGD"},
+    "detection": {"width": 16, "monitor": "f1", "optimizer": "SGD"},
     "characters": {"length": 32, "width": 16, "heads": 2, "depth": 1}
     | {"sample_length": 20, "temperature": 0.5, "batch_size": 16},
     "vae": {"width": 16, "latent": 2, "pictures": 48, "batch_size": 16},

@@ -28,16 +28,20 @@ SCRIPTS |= {
     "synthesize_results.py": synthesize_results,
 }
 MORE = ("distillation", "gan")  # pages of projects that other tests use, too
-WANTED = {  # what the best epoch has to reach for its answers to be worth looking at
+# What the best epoch has to reach, at least. A constant answer reaches 0.73 of multilabel's f1, 0.59
+# of finetuning's accuracy, 0.18 of characters', 0.33 of distillation's, and 0 of r2 and detection's.
+WANTED = {
     "characters": ("accuracy", 0.7),
-    "detection": ("recall", 0.8),
+    "detection": ("f1", 0.8),
     "distillation": ("accuracy", 0.7),
+    "finetuning": ("accuracy", 0.95),
     "embeddings": ("recall_at_1", 0.8),
     "huggingface": ("accuracy", 0.9),
-    "multilabel": ("f1", 0.6),
-    "segmentation": ("iou", 0.6),
+    "multilabel": ("f1", 0.85),
+    "segmentation": ("iou", 0.7),
     "table": ("r2", 0.9),
 }
+AT_MOST = {"forecasting": ("error", 0.15), "gan": ("distance", 1)}  # the mean: 0.8; untrained: 2
 COUNTS = {"segmentation": 1, "vae": 3, "diffusion": 8}  # of the pictures that predict.py writes
 
 
@@ -109,8 +113,9 @@ def test_a_page_works_as_it_says(
     if page.stem in WANTED:
         metric, least = WANTED[page.stem]
         assert results(run, "val_best_weights")[metric] >= least
-    if page.stem == "gan":
-        assert results(run, "val_best_weights")["distance"] < 1  # 2 before training
+    if page.stem in AT_MOST:
+        metric, most = AT_MOST[page.stem]
+        assert results(run, "val_best_weights")[metric] < most
     pictures = [*tmp_path.glob("*/*.png")]  # that predict.py wrote
     assert len(pictures) == COUNTS.get(page.stem, 0)
     bright = []  # share of bright pixels in each

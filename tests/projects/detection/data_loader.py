@@ -34,4 +34,4 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
 
 def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
     for source in sources:
-        yield source, read_image(source, (64, 64)).float() / 255
+        yield source, read_image(source).float() / 255  # of any size

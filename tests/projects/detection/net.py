@@ -34,24 +34,25 @@ def forward(model: nn.Module, batch: Any, params: Params) -> tuple[Any, Any]:
     return model(pictures), targets  # in eval mode the model returns boxes
 
 
-def missed(found: dict[str, Any], target: dict[str, Any]) -> float:
-    """Return the fraction of a picture's shapes without a box of their kind at IoU 0.5."""
+def error(found: dict[str, Any], target: dict[str, Any]) -> float:
+    """Return 1 - F1 of a picture: a hit is a shape with a box of its kind at IoU 0.5."""
     found, target = ({k: torch.as_tensor(v) for k, v in each.items()} for each in (found, target))
     alike = target["labels"][:, None] == found["labels"]
     hits = (box_iou(target["boxes"], found["boxes"]) > 0.5) & alike
-    return 1 - float(hits.any(dim=1).float().mean()) if len(found["boxes"]) else 1.0
+    hit = int(hits.any(dim=1).sum()) if len(found["boxes"]) else 0
+    return 1 - 2 * hit / (len(found["boxes"]) + len(target["boxes"]))
 
 
 def loss_fn(outputs: list[Any], labels: list[Any]) -> Tensor:
     pairs = zip(outputs, labels, strict=True)
-    return torch.tensor([missed(*pair) for pair in pairs]).mean()
+    return torch.tensor([error(*pair) for pair in pairs]).mean()
 
 
-def recall(outputs: list[Any], labels: list[Any]) -> float:
-    return 1 - sum(missed(*pair) for pair in zip(outputs, labels, strict=True)) / len(labels)
+def f1(outputs: list[Any], labels: list[Any]) -> float:
+    return 1 - sum(error(*pair) for pair in zip(outputs, labels, strict=True)) / len(labels)
 
 
-metrics = {"recall": recall}
+metrics = {"f1": f1}
 
 
 def predict(model: nn.Module, inputs: Tensor, params: Params) -> list[dict[str, Any]]:

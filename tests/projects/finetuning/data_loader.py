@@ -14,7 +14,7 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         scenes = draw(split, shapes=1)
         loaders[split] = Batches(
             scenes.pictures,
-            scenes.kinds[:, 0] - 1,  # (N,): 0 square, 1 disc
+            scenes.kinds[:, 0] - 1,  # (N,): 0 square, 1 ring
             batch_size=params.batch_size,
             seed=params.seed,
             train=split == "train",

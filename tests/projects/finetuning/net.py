@@ -56,4 +56,4 @@ metrics = {"accuracy": lambda outputs, labels: float(np.mean(outputs.argmax(1) =
 
 
 def class_names(params: Params) -> list[str]:
-    return ["square", "disc"]
+    return ["square", "ring"]

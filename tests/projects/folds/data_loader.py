@@ -4,7 +4,10 @@ from typing import Any
 import torch
 
 from tests.projects.data import examples
+from tests.projects.distillation.data_loader import read_inputs
 from utils import Batches, Params
+
+__all__ = ["fetch_dataloader", "read_inputs"]
 
 
 def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:

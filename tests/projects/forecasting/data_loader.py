@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils import Batches, Params
+from utils import Batches, DataError, Params
 
 PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}  # of the time, in this order
 
@@ -34,4 +34,7 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
 
 def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
     for source in sources:  # a file with the latest numbers
-        yield source, torch.from_numpy(np.loadtxt(source, np.float32))[-params.history :]
+        found = np.loadtxt(source, np.float32, ndmin=1)[-params.history :]
+        if len(found) < params.history:
+            raise DataError(f"{source}: {len(found)} numbers, want {params.history}")
+        yield source, torch.from_numpy(found)

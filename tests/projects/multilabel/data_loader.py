@@ -11,8 +11,8 @@ from utils import Params, read_image
 
 
 def examples(split: str) -> tuple[Tensor, Tensor]:
-    """Return pictures (N, 3, H, W), and (N, 2): is there a square, is there a disc?"""
-    scenes = draw(split)
+    """Return pictures (N, 3, H, W), and (N, 2): is there a square, is there a ring?"""
+    scenes = draw(split, empty=True)
     there = torch.stack([(scenes.kinds == kind).any(dim=1) for kind in (1, 2)], dim=1)
     return scale(scenes.pictures), there.float()
 

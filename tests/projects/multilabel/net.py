@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from utils import Params
 
-NAMES = ["square", "disc"]
+NAMES = ["square", "ring"]
 
 
 class Net(nn.Sequential):

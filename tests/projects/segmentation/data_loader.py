@@ -29,4 +29,4 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
 
 def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, Tensor]]:
     for source in sources:
-        yield source, scale(read_image(source, (32, 32)))
+        yield source, scale(read_image(source))  # the mask will be of its size

@@ -25,7 +25,7 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first = self.first(x)  # (B, C, H, W)
         small = self.bottom(self.down(F.max_pool2d(first, 2)))  # (B, 2C, H/2, W/2)
-        large = F.interpolate(small, scale_factor=2.0)  # (B, 2C, H, W)
+        large = F.interpolate(small, first.shape[2:])  # (B, 2C, H, W)
         return self.scores(self.up(torch.cat([first, large], dim=1)))  # (B, K, H, W)
 
 
