@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 
 from core.check.data_checks import inputs_of
-from core.check.subject import FaultError, NotApplicableError, Subject
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from core.machine.nested import tensors
+from core.task import is_integer
+from core.training.state import State
 
 SIDE, MOST = 24, 3000  # pixels of a thumbnail's side; pictures of a split that are compared
 ALIKE, DETAIL = 0.995, 12  # least correlation; least number of different columns of a thumbnail
 FEW = 0.05  # of the smaller split: up to here it is said, above it is a fault
 LONGER = 100  # times the median length
+INTERLEAVED, SOME = 0.1, 100  # of correlation; pictures that are looked at
 
 
 def _thumbnail(x: Tensor) -> Tensor | None:
@@ -97,7 +100,7 @@ def padding_changes_nothing(subject: Subject) -> str:
         lengths[i] = max(parts[0].shape) if parts else 0
     short, long = (f(lengths, key=lambda i: lengths[i]) for f in (min, max))
     if lengths[short] == lengths[long]:
-        raise NotApplicableError("examples are of one length")
+        return _padding_of_one_length(subject, state)
     alone, padded = (subject.forward(state, subject.batch_of(loader, index))[0]
                      for index in ([short], [short, long]))  # fmt: skip
     one, other = ([x for x in tensors(outputs) if x.ndim] for outputs in (alone, padded))
@@ -112,3 +115,66 @@ def padding_changes_nothing(subject: Subject) -> str:
                 f"{lengths[long]}. Does the net read padding? Pass lengths or a mask"
             )
     return f"lengths {lengths[short]} and {lengths[long]}"
+
+
+def _padding_of_one_length(subject: Subject, state: State) -> str:
+    """Cut off what all examples of a batch of integers (B, T) may end with, and compare."""
+    batch = subject.loaders["val"].first_batch()
+    pair = isinstance(batch, tuple | list) and len(batch) == 2
+    if not pair or not all(is_integer(part) for part in batch) or batch[0].ndim != 2:
+        raise NotApplicableError("examples are of one length")
+    x, labels = batch
+    mark = x[:, -1].mode().values
+    lengths = ((x != mark).cumsum(1).argmax(1) + 1).tolist()  # up to the last other number
+    i = min(range(len(x)), key=lambda i: lengths[i])
+    if (x[:, -1] == mark).float().mean() < 0.5 or lengths[i] == x.shape[1]:
+        raise NotApplicableError("examples are of one length, without padding")
+    cut = (
+        x[i : i + 1, : lengths[i]],
+        labels[i : i + 1, : lengths[i]] if labels.ndim > 1 else labels[i : i + 1],
+    )
+    try:
+        alone, padded = (
+            subject.forward(state, type(batch)(each))[0]
+            for each in (cut, (x[i : i + 1], labels[i : i + 1]))
+        )
+    except (ValueError, RuntimeError) as error:
+        raise NotApplicableError("the net takes examples of one length only") from error
+    for a, b in zip(tensors(alone), tensors(padded), strict=True):
+        if a.ndim != b.ndim:
+            raise NotApplicableError("outputs of padded examples cannot be taken apart")
+        b = b[tuple(map(slice, a.shape))]
+        if not torch.allclose(a, b, 0.0, subject.rounding * max(1.0, float(a.abs().max()))):
+            raise DoubtError(
+                f"outputs of an example of length {lengths[i]} change if its padding ({int(mark)}) "
+                "is cut off. Does the net read the last column, or a mean over all?"
+            )
+    return f"length {lengths[i]} and {x.shape[1]}"
+
+
+def pixels_are_in_place(subject: Subject) -> str:
+    """Pixels are like their neighbours, more than like those three further on.
+
+    After `reshape`, where `permute` should bring the channels to the front, they are not.
+    """
+    near, far = torch.zeros(2), torch.zeros(2)
+    count = 0
+    for _, inputs in islice(inputs_of(subject.own_loaders["train"]), SOME):
+        parts = tensors(inputs)
+        x = parts[0].cpu().float() if len(parts) == 1 else torch.empty(0)
+        x = x[0] if x.ndim == 4 and len(x) == 1 else x
+        if x.ndim != 3 or x.shape[0] != 3 or min(x.shape[1:]) < 12:
+            raise NotApplicableError("inputs are no pictures of three channels")
+        x = x - x.mean()
+        for axis in (0, 1):
+            turned = x.movedim(axis + 1, -1)
+            for found, lag in ((near, 1), (far, 3)):
+                found[axis] += (turned[..., lag:] * turned[..., :-lag]).mean() / x.var().clamp(1e-9)
+        count += 1
+    near, far = near / count, far / count
+    if float((far - near).max()) > INTERLEAVED:
+        raise FaultError(
+            "pixels are more like the third next than the next, as in pictures (H, W, 3) that "
+            "reshape or view made (3, H, W). Use permute(2, 0, 1)"
+        )
+    return f"correlation of neighbours {float(near.mean()):.2f}"

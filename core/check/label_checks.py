@@ -11,9 +11,11 @@ from torch import Tensor
 
 from core.check.subject import FaultError, NotApplicableError, Subject
 from core.machine.nested import tensors
+from core.reading.outputs import LossProbe
 from core.task import Loader, counted, is_integer
 
 Z = 6.0  # standard deviations from chance at which a check fails: once in a thousand million
+UNEVEN, SURE = 1.5, 3.0  # how often one is the other; a sure logit
 FEW, SOME = 20, 2000  # labels that are needed, and examples that a probe takes
 
 
@@ -221,3 +223,65 @@ class _Agreement:
         """Return in standard deviations how far from chance the other's fraction would be here."""
         spread = math.sqrt(max(self.chance * (1 - self.chance), 1e-3) / self.count)
         return (other.right - self.chance) / spread
+
+
+def rare_labels_weigh_no_less(subject: Subject) -> str:
+    """A wrong answer costs no less for a rare label than for a frequent one."""
+    state = subject.fresh()
+    outputs, labels = subject.forward(state, subject.loaders["val"].first_batch())
+    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
+        raise NotApplicableError("outputs or labels are not one tensor")
+    of_classes = subject.reading.outputs == "logits" and labels.ndim == 1 and outputs.ndim == 2
+    compare = _two_classes if of_classes else _yes_and_no
+    names, shares, wanted, answers = compare(subject, outputs, labels)
+    if shares[1] == 0 or shares[0] < UNEVEN * shares[1]:
+        raise NotApplicableError("labels are about as frequent as each other")
+    probe = LossProbe(state.task)
+    pairs = zip(answers, wanted, strict=True)
+    costs = [probe(SURE * answer.to(outputs), each) for answer, each in pairs]
+    if costs[0] is None or costs[1] is None:
+        raise NotApplicableError("the loss takes no made-up outputs")
+    if costs[0] > UNEVEN * costs[1]:
+        raise FaultError(
+            f"to miss {names[0]}, {shares[0]:.0%} of the training labels, costs "
+            f"{costs[0] / max(costs[1], 1e-9):.1f} times as much as to miss {names[1]}, "
+            f"{shares[1]:.0%}. Are weight or pos_weight upside down?"
+        )
+    return f"{names[0]} {shares[0]:.0%}, {names[1]} {shares[1]:.0%}"
+
+
+Uneven = tuple[list[str], list[float], list[Tensor], list[Tensor]]
+
+
+def _two_classes(subject: Subject, outputs: Tensor, labels: Tensor) -> Uneven:
+    """Return the most and least frequent class, their shares, and answers that miss one of them.
+
+    These are labels (2,) and scores (2, K), once for the frequent and once for the rare class.
+    """
+    classes = outputs.shape[1]
+    found = torch.cat([*_integer_labels(subject, subject.own_loaders["train"])])
+    shares = found.bincount(minlength=classes)[:classes] / len(found)
+    often, seldom = int(shares.argmax()), int(shares.masked_fill(shares == 0, 2.0).argmin())
+    names = [f"class {often}", f"class {seldom}"]
+    wanted = torch.tensor([often, seldom]).to(labels)
+    answers = [torch.nn.functional.one_hot(torch.tensor([k, k]), classes) for k in (seldom, often)]
+    return names, [float(shares[often]), float(shares[seldom])], [wanted, wanted], answers
+
+
+def _yes_and_no(subject: Subject, outputs: Tensor, labels: Tensor) -> Uneven:
+    """Return the same for the label that is most often, or least often, yes: of shape (2, L)."""
+    known = subject.own_loaders["train"].labels
+    yes = known if isinstance(known, Tensor) else labels
+    fitting = outputs.shape == labels.shape and yes.is_floating_point() and yes.ndim == 2
+    if not fitting or not bool(((yes == 0) | (yes == 1)).all()):
+        raise NotApplicableError("labels are neither classes, nor yes or no")
+    shares = yes.double().mean(0)
+    column = int((shares - 0.5).abs().argmax())
+    share = float(shares[column])
+    order = [0, 1] if share < 0.5 else [1, 0]  # the frequent answer, and the rare one
+    wanted = [torch.zeros_like(labels[:2]).index_fill(1, torch.tensor(column), k) for k in order]
+    answers = [2 * each - 1 for each in wanted]
+    for answer in answers:
+        answer[0, column] *= -1
+    names = [f"{('no', 'yes')[k]!r} of label {column}" for k in order]
+    return names, [max(share, 1 - share), min(share, 1 - share)], wanted, answers

@@ -12,27 +12,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.base.errors import Stopped
+from core.base.errors import Stopped, UserError
 from core.base.params import find_params_file
-from core.check.subject import FaultError, NotApplicableError, Short, Subject, first_difference
+from core.check.subject import (
+    DoubtError,
+    FaultError,
+    NotApplicableError,
+    Short,
+    Subject,
+    first_difference,
+)
 from core.machine.nested import example, tensors
 from core.machine.random_states import seeded
+from core.reading.misfits import CONTRAST
 from core.reading.outputs import LossProbe
 from core.run.baseline import chance_loss
 from core.run.opening import ending, open_run
-from core.task import Batch, Loader, counted
+from core.task import Batch, Loader, counted, is_integer
 from core.training.checkpoint import read_checkpoint
 from core.training.state import State
 from core.training.tally import join
 
-SPIKE = 20.0  # times the first loss
+VANISHED = 1e-9  # of the largest gradient
+SPIKE = 50.0  # times the first loss
 LEARNED, PATIENCE = 0.1, 10.0  # of the loss of a constant answer; seconds for numbers as labels
 
 
 def outputs_fit_labels(subject: Subject) -> str:
     """Loss and metrics hold every output against its own label, and leave padding out."""
+    if found := [each for each in subject.misfits if each != CONTRAST]:
+        raise FaultError(". ".join(found))
     if subject.misfits:
-        raise FaultError(". ".join(subject.misfits))
+        raise DoubtError(f"{CONTRAST}. It is so if pairs or triplets of a batch are meant")
     return subject.reading.told(subject.fresh().task).removeprefix("Outputs: ")
 
 
@@ -51,7 +62,7 @@ def first_loss_is_near_chance(subject: Subject) -> str:
 
 def gradient_reaches_every_weight(subject: Subject) -> str:
     """Within five steps every parameter gets a gradient that is finite and not 0 throughout."""
-    state, reached = subject.fresh(), set()
+    state, largest = subject.fresh(), dict[str, float]()
     weights = {name: w for name, w in state.model.named_parameters() if w.requires_grad}
     before = {name: w.detach().clone() for name, w in weights.items()}
     for batch in islice(subject.batches(subject.loaders), 5):
@@ -60,9 +71,14 @@ def gradient_reaches_every_weight(subject: Subject) -> str:
             found = w - before[name] if w.grad is None else w.grad  # the step may remove gradients
             if not found.isfinite().all():
                 raise FaultError(f"that of {name} is not finite. check.py --replay tells where")
-            if found.any():
-                reached.add(name)
-    if missing := sorted(weights.keys() - reached):
+            largest[name] = max(largest.get(name, 0.0), float(found.abs().max()))
+    vanished = VANISHED * max(largest.values(), default=0.0)
+    if faint := [name for name, most in largest.items() if 0 < most < vanished]:
+        raise FaultError(
+            f"that of {', '.join(sorted(faint)[:3])} is at most {largest[faint[0]]:.1g}: it "
+            "vanishes on its way through many layers or steps, such as padding behind the last word"
+        )
+    if missing := sorted(name for name, most in largest.items() if not most):
         hint = "Is it left out, detached, or behind a dead ReLU? If it is meant, freeze it"
         raise FaultError(f"none for {', '.join(missing[:3])}. {hint}: requires_grad_(False)")
     if still := sorted(name for name, w in weights.items() if torch.equal(w, before[name])):
@@ -70,7 +86,7 @@ def gradient_reaches_every_weight(subject: Subject) -> str:
     return f"{len(weights)} parameters"
 
 
-def one_batch_is_learned(subject: Subject) -> str:
+def one_batch_is_learned(subject: Subject, split: str = "train") -> str:
     """Without dropout and schedule the net learns a batch by heart.
 
     Within 200 steps it gets nine in ten right. Where labels are numbers it has more steps, and the
@@ -82,7 +98,7 @@ def one_batch_is_learned(subject: Subject) -> str:
     for module in state.model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-    batch, losses = subject.loaders["train"].first_batch(), list[float]()
+    batch, losses = subject.loaders[split].first_batch(), list[float]()
     floor = _floor(state, *subject.forward(state, batch))
     began, most = time.monotonic(), 200 if floor is None else 3000
     while len(losses) < 200 or (len(losses) < most and time.monotonic() - began < PATIENCE):
@@ -107,7 +123,50 @@ def one_batch_is_learned(subject: Subject) -> str:
     told += (
         "" if floor is None else f"; the mean of the labels as answer costs {floor / LEARNED:.3g}"
     )
+    if split == "train" and _learns_by_heart(subject, "val"):
+        raise FaultError(
+            f"{told}; but a batch of val is learned. Does augmentation change inputs and not their "
+            "labels?"
+        )
     raise FaultError(f"{told}. Is learning_rate off, the net too small, or do labels not fit?")
+
+
+def _learns_by_heart(subject: Subject, split: str) -> bool:
+    try:
+        one_batch_is_learned(subject, split)
+    except UserError:
+        return False
+    return True
+
+
+def vectors_of_a_class_are_near(subject: Subject) -> str:
+    """After training on a batch, vectors of one class are nearer to each other than to others."""
+    state, batch = subject.fresh(constant_rate=True), subject.loaders["train"].first_batch()
+    if subject.reading.outputs != "other" or len(state.optimizers) > 1:
+        raise NotApplicableError("outputs are no vectors with a class each")
+
+    def distances() -> tuple[float, float]:
+        vectors, labels = state.task.collect(*subject.forward(state, batch))
+        fitting = isinstance(vectors, Tensor) and is_integer(labels) and labels.ndim == 1
+        if not (fitting and vectors.ndim == 2 and len(vectors) == len(labels)):
+            raise NotApplicableError("outputs are no vectors with a class each")
+        apart = torch.cdist(vectors.float(), vectors.float())
+        alike = labels[:, None] == labels
+        pairs = alike & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        if not pairs.any() or alike.all():
+            raise NotApplicableError("a batch has one class, or no two examples of one")
+        return float(apart[pairs].mean()), float(apart[~alike].mean())
+
+    distances()
+    for _ in range(100):
+        subject.step(state, batch)
+    own, other = distances()
+    if own > other:
+        raise FaultError(
+            f"after 100 steps vectors of one class are {own:.3g} apart, those of two {other:.3g}. "
+            "Is the sign of the loss wrong, or a similarity taken as a distance?"
+        )
+    return f"{own:.3g} apart in a class, {other:.3g} between classes"
 
 
 def _floor(state: State, outputs: Any, labels: Any) -> float | None:
@@ -214,6 +273,13 @@ def batch_size_changes_no_number(subject: Subject) -> str:
         if len(loader) != -(-loader.num_examples // size):
             raise NotApplicableError("the loader does not obey batch_size")
         values = subject.evaluate(state, Short(loader, 64 // size))
+        if not first:
+            state.params.seed += 1
+            if first_difference(subject.evaluate(state, Short(loader, 64)), values, ""):
+                raise NotApplicableError("evaluation draws random numbers, batch by batch")
+            state.params.seed -= 1
+        if CONTRAST in subject.misfits:
+            values = {name: x for name, x in values.items() if name in state.task.metrics}
         first = first or values
         if where := first_difference(values, first, "val", subject.rounding):
             name = where.rpartition(", ")[2]

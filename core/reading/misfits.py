@@ -10,6 +10,11 @@ from core.machine.nested import apply, as_array, example, num_examples
 from core.reading.outputs import LossProbe, Reading, joined, same
 from core.task import Task, counted, is_integer
 
+CONTRAST = (
+    "the loss holds the examples of a batch against each other, so that losses of other batch "
+    "sizes cannot be compared"
+)
+
 
 def misfits(task: Task, reading: Reading, outputs: Any, labels: Any) -> list[str]:
     """Say in sentences what a batch shows to be wrong; [] if nothing is.
@@ -55,13 +60,17 @@ def _mean_of_other_terms(task: Task, outputs: Any, labels: Any) -> str | None:
             "the loss of a batch is the sum of its examples' losses, so gradients grow with "
             "batch_size. Take the mean: reduction='mean', or .mean() in loss_fn"
         )
+    least, most = (f(value or 0.0 for value, _ in terms) for f in (min, max))
+    slack = 1e-3 * max(abs(least), abs(most), 1e-3)
+    if not least - slack <= together <= most + slack:
+        return CONTRAST
     total = sum((value or 0.0) * weight for value, weight in terms)
     if same(together, total / sum(weight for _, weight in terms), 1e-3):
         return None
     return (
         "the loss of a batch is not the mean of its examples' losses, weighted by loss_weight: "
-        "means of a split depend on the batch size. Does loss_fn weigh classes, sum, or hold "
-        "examples against each other? Define loss_weight if it is a mean of other terms"
+        "means of a split depend on the batch size. Does loss_fn weigh classes? Define loss_weight "
+        "if it is a mean of other terms"
     )
 
 

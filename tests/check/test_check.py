@@ -15,6 +15,7 @@ import train
 from core.check.checks import CHECKS
 from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from tests.conftest import Folder
+from tests.projects.embeddings import net
 
 UNSOUND = {"task": "tests.projects.unsound", "batch_size": 8, "learning_rate": 0.05}
 
@@ -61,6 +62,7 @@ FAULTS = {
     "a validation sampler with replacement": ("validation shows each example once", "repeat an"),
     "validation is not scaled": ("splits are on one scale", "inputs of val lie between -"),
     "the label among the inputs": ("no input is the label", "column 2"),
+    "a layer whose gradient vanishes": ("a gradient reaches every weight", "it vanishes"),
     "a keep probability": ("dropout keeps enough", "p is 0.95.* Was 0.05 meant"),
     "first weights all 0.1": ("units differ", "all 8 units of body have the same weights"),
     "first weights all 0": ("units differ", "have the same weights"),
@@ -80,6 +82,15 @@ PLANTED = {
     ("numbers", "sorted numbers"): ("training examples are mixed", "sorted"),
     ("pictures", "pictures that are flipped"): ("splits share no picture", "0 of val is like 5"),
     ("pictures", "pictures that are resized"): ("splits share no picture", "0 of val is like 5"),
+    ("pictures", "pictures that are reshaped"): ("pixels are in place", r"permute\(2, 0, 1\)"),
+    ("numbers", "pos_weight upside down of yes or no"): (
+        "rare labels weigh no less",
+        "to miss 'no' of label .* times as much as to miss 'yes'",
+    ),
+    ("sequences", "class weights upside down"): (
+        "rare labels weigh no less",
+        "to miss class 0, .* costs 6.3 times as much as to miss class 1",
+    ),
     ("sequences", "an example of odd length"): ("no example is far longer than others", "700 long"),
     ("sequences", "a mean over padding"): ("padding changes no output", "read padding"),
 }
@@ -175,6 +186,30 @@ def test_what_may_be_sound_is_a_warning(subject: Callable[..., Subject], fault: 
     what, told = DOUBTS[fault]
     with pytest.raises(DoubtError, match=told):
         CHECKS[what](subject(fault=fault))
+
+
+def test_a_mean_over_padding_of_one_length_is_a_warning(
+    planted: Callable[..., Path], no_data: Path
+) -> None:
+    folder = planted("sequences", "the last column of padding")
+    with pytest.raises(DoubtError, match=r"change if its padding \(0\) is cut off"):
+        CHECKS["padding changes no output"](Subject(folder, no_data, {}, train))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_vectors_that_are_pushed_apart_are_found(
+    sign: int, run_folder: Folder, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = net.loss_fn
+    monkeypatch.setattr(net, "loss_fn", lambda o, y, params: sign * own(o, y, params))
+    params = {"task": "tests.projects.embeddings", "width": 16, "margin": 0.5}
+    folder = run_folder(**params, monitor="recall_at_1", batch_size=32, learning_rate=0.01)
+    made = Subject(folder, no_data, {}, train)
+    if sign == 1:
+        assert CHECKS["vectors of a class are near"](made)
+    else:
+        with pytest.raises(FaultError, match="Is the sign of the loss wrong"):
+            CHECKS["vectors of a class are near"](made)
 
 
 def test_one_cause_is_one_failure(

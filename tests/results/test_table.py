@@ -125,6 +125,33 @@ def test_seeds_of_a_setting_are_one_row_with_mean_and_deviation(zoo: Path) -> No
     assert "n" not in alone["seed_1"]
 
 
+def test_runs_that_differ_in_a_named_key_are_averaged(zoo: Path, tmp_path: Path) -> None:
+    for name, dropped in (("a", 0.1), ("b", 0.2)):
+        for number in (1, 2):
+            folder = tmp_path / f"{name}_{number}"
+            shutil.copytree(zoo / f"seed_{number}", folder)
+            resolved = json.loads((folder / "params.resolved.json").read_text())
+            for params in (resolved, resolved.get("params", {})):
+                if "learning_rate" in params:
+                    params["learning_rate"] = dropped
+            (folder / "params.resolved.json").write_text(json.dumps(resolved))
+    assert len(table(tmp_path)) == 2  # of two seeds each
+    (row,) = table(tmp_path, "--average_over", "learning_rate").values()
+    values = [results(zoo / f"seed_{i}", "val_best_weights")["accuracy"] for i in (1, 2)]
+    assert row["n"] == "4"
+    assert float(row["accuracy"]) == pytest.approx(sum(values) / 2)
+    assert "no interval of a mean over learning_rate" in row["note"]
+
+
+def test_a_key_to_average_over_that_no_run_has_is_named(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--parent_dir", str(zoo), "--average_over", "learning_rates"]
+    assert synthesize_results.main(argv) == 2
+    told = "--average_over: no run has a param 'learning_rates'. Did you mean 'learning_rate'?"
+    assert told in capsys.readouterr().err
+
+
 def test_the_same_seed_twice_is_not_two_seeds(zoo: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(zoo / "seed_1", tmp_path / name)

@@ -99,7 +99,7 @@ BUDGET = {
     "training": 1240,  # 900
     "run": 1520,  # 850
     "predict": 340,
-    "check": 1515,  # 1,000
+    "check": 2020,  # 1,000
     "search": 1100,
     "results": 1140,  # 1,100 and 500 of page
 }

@@ -15,7 +15,7 @@ def numbers(split: str, fault: str) -> tuple[Tensor, Tensor]:
     draws = torch.Generator().manual_seed(SIZES[split])
     x = torch.randn(SIZES[split], 4, generator=draws)
     if fault.endswith("of yes or no"):
-        return x, (x[:, :2] > 0).float()
+        return x, (x[:, :2] > (1 if "pos_weight" in fault else 0)).float()
     y = 10 * x @ torch.tensor([1.0, -2.0, 0.5, 1.0])
     if fault == "sorted numbers":
         order = y.argsort()
@@ -33,6 +33,8 @@ def pictures(split: str, fault: str) -> tuple[Tensor, Tensor]:
     if split == "val" and fault == "pictures that are resized":
         smaller = torch.nn.functional.interpolate(pictures("train", "")[0][5:9], 16, mode="area")
         x[:4] = torch.nn.functional.interpolate(smaller, 24, mode="bilinear")
+    if fault == "pictures that are reshaped":
+        x = x.permute(0, 2, 3, 1).reshape(x.shape)
     return x, torch.arange(len(x)) % 2
 
 
@@ -44,7 +46,8 @@ def sequences(split: str, fault: str) -> tuple[Tensor, Tensor, Tensor]:
         lengths[3] = 700
     words = torch.randint(1, 90, (SIZES[split], int(lengths.max())), generator=draws)
     words[torch.arange(words.shape[1]) >= lengths[:, None]] = 0
-    return words, words[:, 0] % 2, lengths
+    rare = fault == "class weights upside down"
+    return words, (words[:, 0] % 8 == 0).long() if rare else words[:, 0] % 2, lengths
 
 
 def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:
@@ -56,6 +59,9 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
             loaders[split] = DataLoader(numbers_of, params.batch_size)
         elif params.kind == "sequences":
             words, labels, lengths = sequences(split, params.fault)
+            if params.fault == "the last column of padding":
+                loaders[split] = Batches(words, labels, **sizes)
+                continue
             loaders[split] = Batches(words, labels, lengths=lengths, **sizes)
         else:
             made = pictures if params.kind == "pictures" else numbers

@@ -21,6 +21,8 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.words is not None:
             words = self.words(x)  # (B, T, E)
+            if this.fault == "the last column of padding":
+                return self.layers(words.cumsum(1)[:, -1])
             there = torch.ones_like(x) if this.fault == "a mean over padding" else (x > 0).long()
             x = (words * there.unsqueeze(2)).sum(1) / there.sum(1, keepdim=True)
         outputs = self.layers(x.flatten(1))
@@ -37,7 +39,12 @@ def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
     if this.kind != "numbers":
         if this.fault == "a crash of the loss":
             return F.cross_entropy(outputs, labels.float().unsqueeze(1).repeat(1, 5))
+        if this.fault == "class weights upside down":
+            return F.cross_entropy(outputs, labels, torch.tensor([0.875, 0.125]))
         return F.cross_entropy(outputs, labels)
+    if this.fault == "pos_weight upside down of yes or no":
+        weight = torch.tensor([0.2, 0.2])
+        return F.binary_cross_entropy_with_logits(outputs, labels, pos_weight=weight)
     if this.fault == "sigmoid and its loss of yes or no":
         return F.binary_cross_entropy(outputs, labels)
     if this.fault.endswith("yes or no"):

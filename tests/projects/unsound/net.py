@@ -74,6 +74,8 @@ class Net(nn.Module):
             h = h + torch.sqrt(torch.zeros_like(h) * h)
         if fault == "a drawn infinity" and self.training:
             h = h + torch.where(torch.rand(()) < 0.02, torch.inf, 0.0)
+        if fault == "a layer whose gradient vanishes":
+            h = 1e-12 * h
         if fault == "a detached layer":
             h = h.detach()
         if fault == "a plain attribute":
