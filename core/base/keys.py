@@ -1,6 +1,6 @@
 """The keys of a params file that the framework itself reads; any other key is the task's own.
 
-`python -m core.base.keys` prints them as the table that stands in README.md, and with `--schema` as
+`python -m core.base.keys` prints them as the table that stands in docs/params.md, and with `--schema` as
 docs/params.schema.json.
 """
 

@@ -147,7 +147,7 @@ def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
 
 
 def test_the_readme_holds_the_table_of_keys() -> None:
-    assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table() in (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
 
 
 def test_a_dotted_key_changes_one_key_of_a_mapping(tmp_path: Path) -> None:
