@@ -1,7 +1,7 @@
 """The keys of a params file that the framework itself reads; any other key is the task's own.
 
-`python -m core.base.keys` prints them as the table that stands in docs/params.md, and with `--schema` as
-docs/params.schema.json.
+`python -m core.base.keys` prints them as the table that stands in docs/params.md, and with
+`--schema` as docs/params.schema.json.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 from core.base.errors import UsageError, UserError, spelled
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-KINDS[dict] = "a mapping"
+KINDS |= {dict: "a mapping", list: "a list"}
 LARGEST = 2**31 - 1  # of whole numbers
 # Names that are taken for keys by mistake, and the key that is meant or holds them.
 _OF_OPTIMIZERS = "weight_decay momentum betas eps nesterov dampening amsgrad"
@@ -59,6 +59,7 @@ class Key:
         if self.choices:
             *others, last = [str(choice).lower() for choice in self.choices]
             words = f"{', '.join(others)} or {last}"
+            words = f"a list of {words}" if self.type is list else words
         limits = [f"{word} {bound}" for word, bound, _ in self._limits()]
         words = " ".join([words, " and ".join(limits)]) if limits else words
         words += ", or a name" if self.or_name else ""
@@ -69,7 +70,10 @@ class Key:
         if value is None and (self.optional or self.default is None):
             return None
         value = of_type(value, self.type)
-        if self.choices:
+        if self.type is list:
+            value = [each.strip() for each in value.split(",")] if type(value) is str else value
+            allowed = type(value) is list and all(each in self.choices for each in value)
+        elif self.choices:
             allowed = any(type(value) is type(c) and value == c for c in self.choices)
         else:
             allowed = type(value) is self.type and value != ""
@@ -103,6 +107,8 @@ _VAL_SPLIT = (
     "fraction of the training data held out for validation; 0 uses the task's own val split; "
     "a name stands for the task's split of this name"
 )
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+_TRACK = "experiment trackers that get the rows of metrics.jsonl, too"
 _KEYS = [
     Key("task", str, "model", "package that holds `net.py` and `data_loader.py`, a dotted name"),
     Key("data_dir", str, None, "folder of the data; null: what the task's `data_loader.py` says"),
@@ -138,7 +144,10 @@ _KEYS = [
     Key("checkpoint_minutes", float, 10.0, _MINUTES, 0, machine=True, optional=True),
     _choice(("auto", True, False), "save_predictions", _PREDICTIONS, True),
     Key("save_summary_steps", int, 100, _CHECKS, 1, machine=True),
-    Key("tensorboard", bool, False, "rows of metrics.jsonl also for TensorBoard", machine=True),
+    Key("track", list, [], _TRACK, choices=TRACKERS, machine=True),
+    Key("tensorboard", bool, False, "the same as `track: [tensorboard]`", machine=True),
+    Key("log_grad_norm", bool, False, "the norm of the gradient for trackers", machine=True),
+    Key("log_histograms", bool, False, "histograms of the weights for TensorBoard", machine=True),
     Key("notes", str, None, "what this run is for, in your own words", machine=True),
     Key("tags", str, None, "words by which to find it, such as `baseline, paper`", machine=True),
 ]
@@ -181,7 +190,8 @@ def table() -> str:
     return "\n".join(rows)
 
 
-TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object"}
+TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+TYPES |= {dict: "object", list: "array"}
 
 
 def schema() -> str:
@@ -191,6 +201,7 @@ def schema() -> str:
         kinds = [TYPES[key.type], *(["string"] if key.or_name else [])]
         if key.choices:
             kinds = [TYPES[type(choice)] for choice in key.choices]
+        kinds = ["array"] if key.type is list else kinds
         if key.optional or key.default is None:
             kinds.append("null")
         kinds = list(dict.fromkeys(kinds))
@@ -198,7 +209,9 @@ def schema() -> str:
         limits |= {"exclusiveMinimum": key.above, "exclusiveMaximum": key.below}
         about: dict[str, Any] = {"description": key.meaning, "default": key.default}
         about["type"] = kinds if kinds[1:] else kinds[0]
-        if key.choices:
+        if key.type is list:
+            about["items"] = {"enum": [*key.choices]}
+        elif key.choices:
             about["enum"] = [*key.choices, *([None] if "null" in kinds else [])]
         found[key.name] = about | {n: value for n, value in limits.items() if value is not None}
     top = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"}

@@ -83,6 +83,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         self.overrides = self.overrides | {"data_dir": str(self.data_dir)}
+        self.overrides |= {"track": [], "tensorboard": False}
         run = open_run(self.folder, self.overrides)
         self.task, self.params, before = run.task, run.params, dict(run.params.dict)
         self.own_loaders = self.loaders = run.fetch_loaders()

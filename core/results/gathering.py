@@ -18,7 +18,8 @@ from core.machine.locks import has_writer
 from core.results.evaluations import hash_of_best, is_tied, last_fitting
 
 OURS = {"results.md", "results.csv", "results.tex", "results.json", "report.html"}
-OURS |= {"curves.png", "seeds.png"}
+OURS |= {"curves.png", "seeds.png", "mlflow.db"}
+SKIPPED = {"__pycache__", "trackio", "wandb"}
 STARTED = {"metrics.jsonl", "train.log", "last.pt"}
 RUN_FILES = {"params.json", "params.yaml", "params.resolved.json"} | STARTED
 
@@ -68,7 +69,7 @@ def gather(parent_dir: Path, split: str) -> list[Result]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__pycache__")
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in SKIPPED)
         shown = sorted(name for name in files if name[0] != ".")
         results = any(name.startswith("metrics_") and name.endswith(".json") for name in files)
         search = "search.yaml" in files and STARTED.isdisjoint(files)

@@ -30,7 +30,7 @@ OUTPUTS = [RESOLVED, STATUS, EVALUATIONS, "metrics.jsonl", "times.jsonl", "conso
 OUTPUTS += ["last.pt", "previous.pt", "best.pt", "predictions_*.npz", "confusion_*.png"]
 OUTPUTS += ["metrics_*_weights.json", "metrics_*_best.json", "metrics_*_last.json"]
 OUTPUTS += ["metrics_*_best_*.json", "metrics_*_last_*.json", "evaluate.log"]
-OUTPUTS += ["events.out.tfevents.*"]
+OUTPUTS += ["events.out.tfevents.*", "trackers.json"]
 Evaluated = tuple[str, Mapping[str, Any], str | None]  # a checkpoint: name, content, SHA-256
 
 

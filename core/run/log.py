@@ -104,19 +104,3 @@ def logging_to(path: str | Path | None, verbose: bool = False) -> Iterator[None]
 def format_metrics(metrics: Mapping[str, float]) -> str:
     """Return "accuracy: 0.935, loss: 0.212"."""
     return ", ".join(f"{printable(name, '')}: {value:.4g}" for name, value in metrics.items())
-
-
-class Board:
-    """Rows of metrics.jsonl for TensorBoard, which forgets what it has of steps after `step`."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Write the numbers of a row at the row's step."""
-        for name, value in row.items():
-            if value is not None and name != "step":
-                self.writer.add_scalar(name.replace("_", "/", 1), value, row["step"])
-        self.writer.flush()

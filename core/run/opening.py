@@ -4,7 +4,6 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from core.machine.devices import fastest_precision, pick_device
 from core.machine.environment import cores_per_process
 from core.machine.locks import one_writer
 from core.machine.signals import Stop
+from core.run import trackers
 from core.run.code import edited_since, import_task
 from core.run.folder import STATUS, read_resolved, refuse_changes, refuse_pipes, write_status
 from core.run.log import logging_to
@@ -84,6 +84,8 @@ def ending(run: Run) -> Iterator[None]:
         raise
     finally:
         run.writer.close()
+        if run.trackers is not None:
+            run.trackers.close()
 
 
 def open_run(
@@ -201,9 +203,7 @@ def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -
     device = pick_device(params.device)
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
-    if params.tensorboard and find_spec("tensorboard") is None:
-        told = "'tensorboard' is true, but the package is missing: pip install tensorboard"
-        raise UsageError(told)
+    trackers.wanted(params)
     if params.num_threads is None:
         params.num_threads = began_with["num_threads"] if same_processes else cores_per_process()
     if params.precision == "auto":

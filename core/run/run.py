@@ -29,8 +29,8 @@ from core.run import folder as files
 from core.run import messages
 from core.run.baseline import look
 from core.run.kept_outputs import save_predictions, wants_predictions
-from core.run.log import Board
 from core.run.progress import BAR, Bar
+from core.run.trackers import Trackers, wanted
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
@@ -69,7 +69,7 @@ class Run:
         self.stop, self.writer = Stop(), Writer()
         self.state: State | None = None  # from `resume` on
         self.baseline: dict[str, float] = {}
-        self.board: Board | None = None
+        self.trackers: Trackers | None = None
         self.finished, self.log_bytes = False, 0  # length of metrics.jsonl
         self.saved_at = time.monotonic()
         self.epoch_seconds: list[float] = []
@@ -177,7 +177,8 @@ class Run:
         facts |= {"monitor": name, "monitor_mode": "max" if more else "min"}
         files.write_resolved(self.folder, facts, self.task.name, self.data_dir, self.data)
         self.write_status("running", state)
-        self.board = Board(self.folder, state.step) if self.params.tensorboard else None
+        if wanted(self.params):
+            self.trackers = Trackers(self.folder, self.params, state.step)
 
     def write_status(self, status: str, state: State, **facts: Any) -> None:
         """Write how the run stands now."""
@@ -214,6 +215,8 @@ class Run:
             self.bar.loss = means.get("loss", next(iter(means.values()), math.nan))
         if self.writer.save is not None:
             self.writer.check()
+        if self.trackers is not None and state.step % self.params.save_summary_steps == 0:
+            self.trackers.add_step(state)
         minutes = self.params.checkpoint_minutes if self.is_main else None
         due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
         if self.stop.requested or self.stop.agree:
@@ -229,8 +232,9 @@ class Run:
             row |= {f"{split}_{name}": finite_or_none(value) for name, value in metrics.items()}
         if self.is_main:
             self.log_bytes = append_row(self.folder / "metrics.jsonl", row)
-        if self.board is not None:
-            self.board.add(row)
+        if self.trackers is not None:
+            self.trackers.add(row, state.step)
+            self.trackers.add_weights(state)
         self.save(state, is_best)
         seconds = self.trained - self.began
         times = {

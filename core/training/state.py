@@ -58,6 +58,7 @@ class State:
         self.alone = processes.world_size() == 1
         # Of the update in progress, which several batches may make (`grad_accumulation`):
         self.update_begins = self.update_ended = True  # with the current batch
+        self.grad_norm: Tensor | None = None  # of the last update, if anything needed it
         self.terms: dict[tuple[str, ...], Tensor | float] = {}  # so far, by optimizers
         # Of the current batch:
         self.fraction = 1.0  # of its rows, where several processes divide them
@@ -152,7 +153,8 @@ class State:
             (loss if single else loss * weight).backward(inputs=own)
             self.terms[names] = self.terms[names] + weight
         if self.update_ended:
-            if not single or self.params.grad_clip is not None:
+            wanted = self.params.grad_clip is not None or self.params.log_grad_norm
+            if not single or wanted:
                 self._average_and_clip(weights_of(*chosen), None if single else self.terms[names])
             try:
                 for each in chosen:
@@ -181,7 +183,10 @@ class State:
                 if w.grad is not None:
                     w.grad /= total
         if self.params.grad_clip is not None:
-            nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
+            self.grad_norm = nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
+        elif self.params.log_grad_norm:
+            grads = [w.grad for w in weights if w.grad is not None]
+            self.grad_norm = nn.utils.get_total_norm(grads)
 
     def end_batch(self, losses: dict[str, Tensor]) -> None:
         """Count a batch and its losses (); nothing here waits for a GPU."""
