@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.check.subject import FaultError, NotApplicableError, Subject
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from core.machine.nested import tensors
 from core.reading.outputs import LossProbe
 from core.task import Loader, counted, is_integer
 
 Z = 6.0  # standard deviations from chance at which a check fails: once in a thousand million
+LOST = 0.15  # of the agreement within validation
 UNEVEN, SURE = 1.5, 3.0  # how often one is the other; a sure logit
 FEW, SOME = 20, 2000  # labels that are needed, and examples that a probe takes
 
@@ -189,17 +190,14 @@ def labels_go_with_inputs(subject: Subject) -> str:
     across = _Agreement(_neighbours(x, y, u, own=False), v)
     own = {s: _Agreement(_neighbours(a, b, a, own=True), b) for s, (a, b) in parts.items()}
     told = f"the nearest training example has the label of {across.right:.0%} of val"
+    lost = own["val"].right - across.right
+    if lost > LOST and across.expected(own["val"]) - across.z > Z and own["train"].z > 3:
+        raise _of_other_classes(across, v) or DoubtError(
+            f"{told}, but within val {own['val'].right:.0%} agree. Does augmentation, such as a "
+            "flip, change what a label means? Is the order of the classes the same?"
+        )
     if across.z >= 1:
         return f"{told}, chance is {across.chance:.0%}"
-    if all(each.z > 3 for each in own.values()) and across.expected(own["train"]) > 5:
-        order = {
-            int(k): np.bincount(v[across.found == k]).argmax() for k in np.unique(across.found)
-        }
-        moved = [f"{k} is {other}" for k, other in order.items() if k != other]
-        raise FaultError(
-            "labels mean different things in train and val: what is class "
-            f"{' and what is '.join(moved[:2])} in val. Is the order of the classes the same?"
-        )
     for bad, good in (("train", "val"), ("val", "train")):
         if own[bad].z < 1 and own[good].z > 3 and own[bad].expected(own[good]) > 5:
             raise FaultError(
@@ -207,6 +205,22 @@ def labels_go_with_inputs(subject: Subject) -> str:
                 f"but not in {good}. Are files and labels read in the same order?"
             )
     return f"{told}: no better than chance, so this cannot tell whether labels and inputs match"
+
+
+def _of_other_classes(across: "_Agreement", labels: np.ndarray) -> FaultError | None:
+    """Return the error for classes of which most look like another class of training."""
+    moved = []
+    for k in np.unique(across.found):
+        counts = np.bincount(labels[across.found == k])
+        other = int(counts.argmax())
+        if other != k and counts[other] > 0.6 * counts.sum() and counts.sum() >= 5:
+            moved.append(f"{k} is {other}")
+    if len(moved) < 2:
+        return None
+    return FaultError(
+        "labels mean different things in train and val: what is class "
+        f"{' and what is '.join(moved[:2])} in val. Is the order of the classes the same?"
+    )
 
 
 class _Agreement:

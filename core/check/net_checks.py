@@ -33,6 +33,7 @@ from core.training.checkpoint import read_checkpoint
 from core.training.state import State
 from core.training.tally import join
 
+FAR = 10.0  # times chance: above it, and below its inverse, a first loss is a fault
 VANISHED = 1e-9  # of the largest gradient
 SPIKE = 50.0  # times the first loss
 LEARNED, PATIENCE = 0.1, 10.0  # of the loss of a constant answer; seconds for numbers as labels
@@ -55,8 +56,11 @@ def first_loss_is_near_chance(subject: Subject) -> str:
     loss = float(state.task.losses(outputs, labels)["loss"])
     chance = chance_loss(state.task, state.reading, outputs, labels)
     told = f"{loss:.3g}, chance is {chance:.3g}"
+    hint = f"{told}. Are inputs scaled, first weights small, and outputs logits?"
+    if not chance / FAR <= loss <= FAR * chance:
+        raise FaultError(hint)
     if not chance / 2 <= loss <= 2 * chance:
-        raise FaultError(f"{told}. Are inputs scaled, first weights small, and outputs logits?")
+        raise DoubtError(hint)
     return told
 
 

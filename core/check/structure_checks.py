@@ -14,6 +14,7 @@ from core.reading.outputs import LossProbe
 from core.task import Task, counted, is_integer
 from core.training.tally import score
 
+SURE_LOGIT, RIGHT = 4.0, 0.7  # of a right answer; its loss, as a part of that of an even one
 SURE = 0.1  # of the first loss: what a sure and right answer may cost at most
 KERAS = 0.9  # a momentum of batch normalisation that is meant the other way round
 
@@ -175,6 +176,29 @@ def outputs_have_the_range_that_the_loss_needs(subject: Subject) -> str:
     return "never negative"
 
 
+def a_right_answer_has_the_lowest_loss(subject: Subject) -> str:
+    """A sure and right answer costs less than one that does not know."""
+    state, reading = subject.fresh(), subject.reading
+    outputs, labels = subject.forward(state, subject.loaders["val"].first_batch())
+    axis = reading.class_axis
+    if reading.outputs != "logits" or axis is None or not isinstance(outputs, Tensor):
+        raise NotApplicableError("outputs are not logits of classes")
+    chosen = nn.functional.one_hot(
+        labels.long().clamp(0, outputs.shape[axis] - 1), outputs.shape[axis]
+    )
+    right = chosen.to(outputs.dtype).reshape(outputs.movedim(axis, -1).shape).movedim(-1, axis)
+    probe = LossProbe(state.task)
+    sure, even = probe(SURE_LOGIT * right, labels), probe(torch.zeros_like(outputs), labels)
+    if sure is None or even is None or even <= 0:
+        raise NotApplicableError("the loss takes no made-up outputs")
+    if sure > RIGHT * even:
+        raise FaultError(
+            f"a right answer costs {sure:.3g}, one that does not know {even:.3g}. Does loss_fn "
+            "bring outputs and labels to one order? Classes go last by movedim, not by reshape"
+        )
+    return f"{sure:.2g}, and {even:.2g} for one that does not know"
+
+
 def metrics_know_a_right_answer(subject: Subject) -> str:
     """The monitored metric, and those whose names say so, are better for right than for wrong."""
     state = subject.fresh()
@@ -216,12 +240,20 @@ def _knows_right_numbers(task: Task, outputs: Any, labels: Any, name: str, more:
     if not (numbers and isinstance(outputs, Tensor) and outputs.shape == labels.shape):
         raise NotApplicableError("outputs are not scores of classes, nor numbers as labels are")
     right = labels.to(outputs.dtype)
-    if bool(((right == 0) | (right == 1)).all()):  # of yes or no: as sure as a logit can be
-        right = 8 * right - 4
+    if bool(((right == 0) | (right == 1)).all()):  # of yes or no: probabilities, or sure logits
+        logits = 8 * right - 4
+        costs = [LossProbe(task)(each, labels) for each in (logits, 0.02 + 0.96 * right)]
+        takes_logits = None not in costs and costs[0] < costs[1]  # type: ignore[operator]
+        right = logits if takes_logits else right
     with seeded(0):
         good, bad = (score(task, each, labels)[name] for each in (right, -right.roll(1, 0)))
-    if good < bad if more else good > bad:
+    if not (good > bad if more else good < bad) or ("accuracy" in name and good < 0.999):
         wanted = "more" if more else "less"
+        if good == bad or (good > bad) == more:
+            raise FaultError(
+                f"{name} is {good:.3g} for right answers and {bad:.3g} for wrong ones. Does it "
+                "take logits for probabilities, or the other way round?"
+            )
         raise FaultError(
             f"{name} is {good:.3g} for right answers and {bad:.3g} for wrong ones, but {wanted} of "
             "it is taken as better. Is monitor_mode the other way round?"
