@@ -34,9 +34,12 @@ def the_same_order_twice(subject: Subject) -> str:
         first, half = list(loader.epoch(0)), len(loader) // 2
         again = [*Short(own, half).epoch(0), *loader.epoch(0, half)]
         if where := first_difference(first, again, f"{split}, batch"):
-            raise FaultError(
-                f"{where} differs. Is there randomness beside (seed, epoch), or a counter?"
-            )
+            hint = "Is there randomness beside (seed, epoch), or a counter?"
+            if isinstance(own, ExactLoader):
+                one = copy.deepcopy(own.examples[0, 0])
+                if first_difference(one, own.examples[0, 0], "example"):
+                    hint = "An example is new each time. Does __getitem__ change what it keeps?"
+            raise FaultError(f"{where} differs. {hint}")
         if not torch.equal(before, torch.get_rng_state()):
             raise FaultError(f"{split}: draws from torch's global generator")
         same = first_difference(first, list(loader.epoch(1)), split) is None

@@ -14,6 +14,7 @@ from core.check.subject import DoubtError, FaultError, NotApplicableError, Subje
 from core.check.subject import first_difference as difference
 from core.machine.nested import apply, tensors
 
+PATIENCE = 20.0  # seconds that another process may take
 CODE = """
 import json, sys
 sys.path.insert(0, {root!r})
@@ -102,18 +103,18 @@ def another_process_reads_the_same(subject: Subject) -> str:
         root=str(ROOT), folder=str(subject.folder), data=str(subject.data_dir), overrides=overrides
     )
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONHASHSEED": seed},
-        cwd=os.getcwd(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=max(5.0, subject.seconds),
-    )
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        raise NotApplicableError("another process could not read them")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE,
+        )
+        lines = done.stdout.strip().splitlines()
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise NotApplicableError("another process could not read them") from error
     other = json.loads(lines[-1])
     if wrong := [split for split in own if own[split] != other.get(split)]:
         raise FaultError(

@@ -33,6 +33,7 @@ from core.training.checkpoint import read_checkpoint
 from core.training.state import State
 from core.training.tally import join
 
+MOST_IGNORED = 0.3  # of the labels
 FAR = 10.0  # times chance: above it, and below its inverse, a first loss is a fault
 VANISHED = 1e-9  # of the largest gradient
 SPIKE = 50.0  # times the first loss
@@ -45,7 +46,16 @@ def outputs_fit_labels(subject: Subject) -> str:
         raise FaultError(". ".join(found))
     if subject.misfits:
         raise DoubtError(f"{CONTRAST}. It is so if pairs or triplets of a batch are meant")
-    return subject.reading.told(subject.fresh().task).removeprefix("Outputs: ")
+    told, ignored = subject.reading.told(subject.fresh().task), subject.reading.ignored
+    labels = subject.forward(subject.fresh(), subject.loaders["val"].first_batch())[1]
+    if is_integer(labels) and labels.ndim in (1, 3):  # in sequences a label may mark padding
+        for each in (k for k in ignored if k >= 0):
+            if (share := float((labels == each).float().mean())) > MOST_IGNORED:
+                raise DoubtError(
+                    f"{share:.0%} of the labels are {each}, which the loss ignores: the net never "
+                    "learns it. Is ignore_index meant?"
+                )
+    return told.removeprefix("Outputs: ")
 
 
 def first_loss_is_near_chance(subject: Subject) -> str:
@@ -72,12 +82,15 @@ def gradient_reaches_every_weight(subject: Subject) -> str:
     for batch in islice(subject.batches(subject.loaders), 5):
         subject.step(state, batch)
         for name, w in weights.items():
-            found = w - before[name] if w.grad is None else w.grad  # the step may remove gradients
+            found = (
+                w - before[name] if w.grad is None else w.grad
+            ).detach()  # the step may remove gradients
             if not found.isfinite().all():
                 raise FaultError(f"that of {name} is not finite. check.py --replay tells where")
             largest[name] = max(largest.get(name, 0.0), float(found.abs().max()))
     vanished = VANISHED * max(largest.values(), default=0.0)
-    if faint := [name for name, most in largest.items() if 0 < most < vanished]:
+    # The gradient of a bias may be 0 but for rounding, as that of attention's keys.
+    if faint := [n for n, most in largest.items() if 0 < most < vanished and weights[n].ndim > 1]:
         raise FaultError(
             f"that of {', '.join(sorted(faint)[:3])} is at most {largest[faint[0]]:.1g}: it "
             "vanishes on its way through many layers or steps, such as padding behind the last word"

@@ -16,9 +16,10 @@ from core.reading.outputs import LossProbe
 from core.task import Loader, counted, is_integer
 from core.training.state import State
 
+HINT = "Do inputs and labels belong together, and is the sign of the loss right?"
 FEW = 20  # numbers or examples that are needed
 SCALE = 5.0  # times the other spread, or that many spreads apart
-SAME = 0.9999  # correlation of an input with the label
+SAME, WIDEST = 0.9999, 5000  # correlation of an input with the label; columns
 LEARNING, MOST_STEPS = 8.0, 2000  # seconds and steps of training
 EVERY = 50  # steps, validation is looked at
 BETTER = 0.95  # of the loss of a constant answer
@@ -90,12 +91,13 @@ def no_input_is_the_label(subject: Subject) -> str:
     rows, labels = list[Tensor](), list[Tensor]()
     for batch in Short(subject.own_loaders["train"], 100).epoch(0):
         pair = isinstance(batch, tuple | list) and len(batch) == 2
-        if not (pair and all(isinstance(part, Tensor) for part in batch) and batch[0].ndim == 2):
+        if not (pair and all(isinstance(part, Tensor) and part.ndim for part in batch)):
             break
-        if batch[1].numel() == len(batch[0]) and batch[0].is_floating_point():
-            rows.append(batch[0].double().cpu())
+        x = batch[0].flatten(1) if batch[0].ndim > 1 else batch[0][:, None]
+        if batch[1].numel() == len(x) and x.is_floating_point() and x.shape[1] <= WIDEST:
+            rows.append(x.double().cpu())
             labels.append(batch[1].flatten().double().cpu())
-    if sum(map(len, labels)) < FEW or rows[0].shape[1] < 2:
+    if sum(map(len, labels)) < FEW or len({x.shape[1] for x in rows}) > 1 or rows[0].shape[1] < 2:
         raise NotApplicableError("inputs are no columns of numbers, with a label each")
     x, y = torch.cat(rows), torch.cat(labels)
     x, y = x - x.mean(0), y - y.mean()
@@ -127,12 +129,9 @@ def what_is_learned_holds(subject: Subject) -> str:
                 break
     seen = f"{name} {before:.3g} before training, {sign * best:.3g} after {steps} steps"
     if best < sign * before - WORSE * abs(before):
-        raise DoubtError(f"{seen}, at best. Is the sign of the loss right, and the labels?")
+        raise DoubtError(f"{seen}, at best. {HINT}")
     if better is False:
-        raise DoubtError(
-            f"{told}, after {steps} steps. It may need longer; else look at some examples: do "
-            "inputs and labels belong together?"
-        )
+        raise DoubtError(f"{told}, after {steps} steps. It may need longer. {HINT}")
     return seen + (f"; {told}" if told else "")
 
 
@@ -142,7 +141,7 @@ def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool
     ("", None) where no constant answer is known.
     """
     pairs = [subject.forward(state, batch) for batch in loader.epoch(0)]
-    if not all(isinstance(part, Tensor) for pair in pairs for part in pair):
+    if not pairs or not all(isinstance(part, Tensor) for pair in pairs for part in pair):
         return "", None
     if (
         subject.reading.outputs != "other"

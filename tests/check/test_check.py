@@ -1,5 +1,6 @@
 """check.py finds what is wrong with a net or a loader, and only that."""
 
+import functools
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.nn.functional import cross_entropy
 
 import check
 import train
@@ -16,6 +18,8 @@ from core.check.checks import CHECKS
 from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from tests.conftest import Folder
 from tests.projects.embeddings import net
+from tests.projects.own_step import net as own_step
+from tests.projects.segmentation import net as segmentation
 
 UNSOUND = {"task": "tests.projects.unsound", "batch_size": 8, "learning_rate": 0.05}
 
@@ -28,7 +32,6 @@ FAULTS = {
     "an example in two splits": ("splits share no example", "1 input is in train and in val"),
     "labels that begin at 1": ("labels are of one kind in all splits", "val: label 3"),
     "a class that is not in training": ("labels are of one kind in all splits", "class 2"),
-    "splits not drawn at random": ("labels are of one kind in all splits", "93% of val"),
     "large outputs": ("the first loss is near chance", "chance is 1.1"),
     "a layer left out": ("a gradient reaches every weight", "left_out.bias, left_out.weight"),
     "a detached layer": ("a gradient reaches every weight", "body.bias, body.weight"),
@@ -63,6 +66,8 @@ FAULTS = {
     "validation is not scaled": ("splits are on one scale", "inputs of val lie between -"),
     "the label among the inputs": ("no input is the label", "column 2"),
     "a layer whose gradient vanishes": ("a gradient reaches every weight", "it vanishes"),
+    "a class that the loss ignores": ("outputs fit labels", "ignores are counted by accuracy"),
+    "a loss of scrambled scores": ("a right answer has the lowest loss", "by movedim"),
     "a keep probability": ("dropout keeps enough", "p is 0.95.* Was 0.05 meant"),
     "first weights all 0.1": ("units differ", "all 8 units of body have the same weights"),
     "first weights all 0": ("units differ", "have the same weights"),
@@ -75,6 +80,7 @@ PLANTED = {
         "but labels are",
     ),
     ("numbers", "sigmoid of yes or no"): ("outputs have the range of the loss", "Remove sigmoid"),
+    ("numbers", "a window that holds its label"): ("no input is the label", "column 3"),
     ("numbers", "tanh of large numbers"): (
         "the net learns one batch by heart",
         "mean of the labels as answer",
@@ -82,6 +88,7 @@ PLANTED = {
     ("numbers", "sorted numbers"): ("training examples are mixed", "sorted"),
     ("pictures", "pictures that are flipped"): ("splits share no picture", "0 of val is like 5"),
     ("pictures", "pictures that are resized"): ("splits share no picture", "0 of val is like 5"),
+    ("pictures", "a flip that changes the class"): ("flips keep classes", "looks like class 1"),
     ("pictures", "pictures that are reshaped"): ("pixels are in place", r"permute\(2, 0, 1\)"),
     ("numbers", "pos_weight upside down of yes or no"): (
         "rare labels weigh no less",
@@ -91,6 +98,12 @@ PLANTED = {
         "rare labels weigh no less",
         "to miss class 0, .* costs 6.3 times as much as to miss class 1",
     ),
+    ("numbers", "labels that are read in evaluation"): (
+        "no output reads the labels",
+        "teacher",
+    ),
+    ("letters", "an RNN that goes both ways"): ("no output sees the future", "Is the RNN one-way"),
+    ("sequences", "words numbered by a set"): ("another process reads the same", "order of a set"),
     ("sequences", "an example of odd length"): ("no example is far longer than others", "700 long"),
     ("sequences", "a mean over padding"): ("padding changes no output", "read padding"),
 }
@@ -173,10 +186,12 @@ def test_a_metric_of_numbers_that_is_taken_the_wrong_way_is_found(
 
 
 DOUBTS = {
+    "splits not drawn at random": ("labels are of one kind in all splits", "93% of val"),
+    "a frozen part that nothing loaded": ("frozen weights are loaded", "strict=False"),
     "validation is augmented": ("validation is not augmented", "Augment those of training only"),
     "labels of all splits shifted by a row": (
         "what is learned holds in validation",
-        "do inputs and labels belong together",
+        "Do inputs and labels belong together",
     ),
 }
 
@@ -210,6 +225,43 @@ def test_vectors_that_are_pushed_apart_are_found(
     else:
         with pytest.raises(FaultError, match="Is the sign of the loss wrong"):
             CHECKS["vectors of a class are near"](made)
+
+
+def test_pixels_that_the_loss_ignores_are_a_warning(
+    run_folder: Folder, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = functools.partial(cross_entropy, ignore_index=0)
+    monkeypatch.setattr(segmentation, "loss_fn", lambda outputs, labels: loss(outputs, labels))
+    folder = run_folder(task="tests.projects.segmentation", width=4, monitor="iou")
+    with pytest.raises(DoubtError, match="of the labels are 0, which the loss ignores"):
+        CHECKS["outputs fit labels"](Subject(folder, no_data, {}, train))
+
+
+def test_a_metric_that_rounds_logits_is_found(run_folder: Folder, no_data: Path) -> None:
+    params = {"task": "tests.projects.planted", "kind": "numbers", "monitor": "rounded"}
+    folder = run_folder(**params, fault="sound of yes or no", monitor_mode="max")
+    with pytest.raises(FaultError, match="Does it take logits for probabilities"):
+        CHECKS["metrics know a right answer"](Subject(folder, no_data, {}, train))
+
+
+@pytest.mark.parametrize("ends", ["train", "eval"])
+def test_a_step_that_leaves_the_net_in_eval_mode_is_found(
+    ends: str, run_folder: Folder, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = own_step.train_step
+
+    def step(state: Any, batch: Any) -> Any:
+        losses = own(state, batch)
+        state.model.train(ends == "train")
+        return losses
+
+    monkeypatch.setattr(own_step, "train_step", step)
+    made = Subject(run_folder(task="tests.projects.own_step"), no_data, {}, train)
+    if ends == "train":
+        assert CHECKS["a step stays in train mode"](made)
+    else:
+        with pytest.raises(FaultError, match=r"Call model.train\(\)"):
+            CHECKS["a step stays in train mode"](made)
 
 
 def test_one_cause_is_one_failure(

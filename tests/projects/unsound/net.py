@@ -41,6 +41,8 @@ class Net(nn.Module):
             self.weight = torch.full((8,), 0.5, requires_grad=True)
         if self.fault == "weights made anew":
             self.random = torch.rand(8) + 0.5
+        if self.fault == "a frozen part that nothing loaded":
+            self.body.requires_grad_(False)
         if self.fault in ("a frozen part in train mode", "a frozen part at rest"):
             self.body.requires_grad_(False)
             self.norm.requires_grad_(False)
@@ -110,6 +112,10 @@ class Net(nn.Module):
 def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
     if this.fault == "a loss that is a sum":
         return F.cross_entropy(outputs, labels, reduction="sum")
+    if this.fault == "a class that the loss ignores":
+        return F.cross_entropy(outputs, labels, ignore_index=0)
+    if this.fault == "a loss of scrambled scores":
+        return F.cross_entropy(outputs.t().reshape(outputs.shape), labels)
     if this.fault == "outputs that are no scores":
         return outputs.sum() * torch.nan
     return F.cross_entropy(outputs, labels)
