@@ -92,7 +92,8 @@ class Subject:
         initialize(state)
         outputs, labels = self.forward(state, self.loaders["val"].first_batch())
         self.reading, self.labelled = read_batch(run.task, outputs, labels), labels is not None
-        self.misfits = misfits(run.task, self.reading, outputs, labels)
+        read = self.reading.apply(run.task)
+        self.misfits = misfits(read, self.reading, outputs, labels)
         on_cpu, precision = run.device.type == "cpu", run.params.precision
         self.noise = 0.0 if on_cpu or run.params.deterministic else 1e-2  # of repeated sums
         self.rounding = 1e-5 if on_cpu else 1e-2  # between batch sizes; a GPU may use TF32

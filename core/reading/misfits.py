@@ -1,5 +1,6 @@
 """Outputs, labels and metrics that do not fit, found on a first batch; nothing fails on them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ def _mean_of_other_terms(task: Task, outputs: Any, labels: Any) -> str | None:
         return None
     values = [(loss(*each), float(task.loss_weight(*each))) for each in alone]
     terms = [(value, weight) for value, weight in values if weight > 0]
-    if not terms or any(value is None for value, _ in terms):
+    if not terms or any(value is None or math.isnan(value) for value, _ in terms):
         return None
     if len(terms) > 1 and same(together, sum(value or 0.0 for value, _ in terms), 1e-3):
         return (

@@ -66,7 +66,6 @@ FAULTS = {
     "validation is not scaled": ("splits are on one scale", "inputs of val lie between -"),
     "the label among the inputs": ("no input is the label", "column 2"),
     "a layer whose gradient vanishes": ("a gradient reaches every weight", "it vanishes"),
-    "a class that the loss ignores": ("outputs fit labels", "ignores are counted by accuracy"),
     "a loss of scrambled scores": ("a right answer has the lowest loss", "by movedim"),
     "a keep probability": ("dropout keeps enough", "p is 0.95.* Was 0.05 meant"),
     "first weights all 0.1": ("units differ", "all 8 units of body have the same weights"),
@@ -186,6 +185,7 @@ def test_a_metric_of_numbers_that_is_taken_the_wrong_way_is_found(
 
 
 DOUBTS = {
+    "a class that the loss ignores": ("outputs fit labels", "which the loss ignores"),
     "splits not drawn at random": ("labels are of one kind in all splits", "93% of val"),
     "a frozen part that nothing loaded": ("frozen weights are loaded", "strict=False"),
     "validation is augmented": ("validation is not augmented", "Augment those of training only"),
