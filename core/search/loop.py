@@ -5,7 +5,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Generator
-from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from core.base.keys import DEFAULTS
 from core.base.params import Params, laid_over
 from core.machine.environment import usable_cores
 from core.machine.signals import Stop
+from core.search.progress import Progress
 from core.search.study import Study
 from core.search.workers import CONSOLE, STOPPING, Launcher, make_folder, stop_all
 
-ENDED = "{n} of {total} trials have ended |{bar:10}|{postfix}"
 TOLD = f"{{}}: trials in progress save and end, those that take more than {STOPPING:.0f} s are "
 TOLD += "killed (Ctrl-C again: at once); the same command resumes them"
 FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is given up
@@ -36,8 +35,8 @@ class Search:
         self.args, self.study, self.metric, self.launcher = args, study, metric, launcher
         self.jobs: dict[int, Generator[None, None, None]] = {}  # by slot
         self.processes: dict[int, Any] = {}  # by slot
-        self.ended = self.failed = 0  # trials of this process
-        self.bar = _bar("trials", total=study.settings.trials, bar_format=ENDED)
+        self.failed = 0  # trials of this process
+        self.progress = Progress(metric, study.more_is_better)
 
     def run(self) -> None:
         """Run trials until none is left; Stopped, after they have saved, if a signal comes."""
@@ -58,13 +57,13 @@ class Search:
                 stop_all(self.processes.values())
                 for job in self.jobs.values():
                     job.close()
-                self.bar.close()
+                self.progress.close()
 
     def step(self) -> bool:
         """Look after all jobs, start new ones, and wait a moment; False if nothing is left."""
         self.study.locks.check()
         self.jobs = {slot: job for slot, job in self.jobs.items() if next(job, "ended") is None}
-        if self.failed == self.ended >= 3:
+        if self.failed == self.progress.ended >= 3:
             raise UserError("the first three trials all failed; see above why")
         for slot in [slot for slot in range(self.args.jobs) if slot not in self.jobs]:
             if (trial := self.study.claim()) is None:
@@ -72,8 +71,8 @@ class Search:
             job = self.job(trial, slot)
             if next(job, "ended") is None:
                 self.jobs[slot] = job
-        if not self.bar.disable:
-            self.show()
+        if not self.progress.bar.disable:
+            self.progress.show(**self.counts())
         if self.jobs:
             wait([process.sentinel for process in self.processes.values()], timeout=0.5)
         elif trial is None and all(t.state.is_finished() for t in self.study.trials()):
@@ -84,7 +83,7 @@ class Search:
 
     def job(self, trial: Trial, slot: int) -> Generator[None, None, None]:
         """Train a trial, one run for every seed; yields while there is nothing to do but wait."""
-        name, values = trial.user_attrs["name"], list[float]()
+        values, began = list[float](), time.monotonic()
         runs = self.runs(trial)
         try:
             for folder, params in runs.items():
@@ -94,19 +93,20 @@ class Search:
                 prunable = trial if self.study.settings.prune and not values else None
                 values.append((yield from self.train(folder, params, slot, prunable)))
             self.study.end(trial, TrialState.COMPLETE, sum(values) / len(values), values=values)
-            words = " ".join([self.metric, *(f"{value:.4f}" for value in values)])
-        except TrialPruned as pruned:
+            words = f"{sum(values) / len(values):.4g}"
+        except TrialPruned:
             stop_all([self.processes[slot]])
             self.study.end(trial, TrialState.PRUNED)
-            words = str(pruned)
+            words = "pruned"
         except UserError as error:
             self.study.end(trial, TrialState.FAIL, why=str(error))
             self.failed += 1
-            words = f"failed, {folder / CONSOLE}\n{error}".replace("\n", "\n    ")
-        self.ended += 1
+            words = f"failed\n{folder / CONSOLE}\n{error}"
+        self.progress.ended += 1
+        self.progress.parts.pop(slot, None)
         self.processes.pop(slot, None)
-        with tqdm.external_write_mode(file=sys.stdout):  # above the bars
-            print(f"{name}: {words}", flush=True)
+        took = time.monotonic() - began
+        self.progress.tell(trial.number, trial.user_attrs["point"], words, took, **self.counts())
 
     def runs(self, trial: Trial) -> dict[Path, dict[str, Any]]:
         """Return the folders of a trial's runs, one for every seed, with their params."""
@@ -143,6 +143,7 @@ class Search:
                         # After the last epoch there is nothing to save.
                         if prunable and self.study.prunes(prunable, values[: epochs - 1]):
                             raise TrialPruned(f"stopped after epoch {len(values)}, pruned")
+                        self.progress.parts[slot] = len(values) / epochs
                         bar.n, value = len(values), values[-1] if values else None
                         bar.set_postfix_str("" if value is None else f"{self.metric} {value:.4f}")
                 if 0 <= code <= 2:
@@ -163,16 +164,11 @@ class Search:
             raise UserError(f"no epoch had a validation {self.metric} that is a finite number")
         return float(value)
 
-    def show(self) -> None:
-        """Tell on a terminal how far the search is, and what was best so far."""
+    def counts(self) -> dict[str, int]:
+        """Return how many trials there are, and how many of them are over."""
         trials = self.study.trials()
-        self.bar.n = sum(t.state.is_finished() for t in trials)
-        self.bar.total = self.study.size(trials)
-        with suppress(ValueError):  # no trial is complete
-            best = self.study.record.best_trial
-            words = f"best so far: {self.metric} {best.value:.4f} {best.user_attrs['name']}"
-            self.bar.set_postfix_str(words, refresh=False)
-        self.bar.refresh()
+        over = sum(trial.state.is_finished() for trial in trials)
+        return {"total": self.study.size(trials), "over": over}
 
 
 def _bar(name: str, **more: Any) -> tqdm:

@@ -82,9 +82,7 @@ def share(folder: Path, data: Path, count: int, *more: str, jobs: int = 1) -> No
     for process, text in zip((one, two), said, strict=True):
         assert process.returncode == 0, text
         assert f"{count} of {count} trials complete\n" in text
-    ran = [
-        line.split(":")[0] for text in said for line in text.splitlines() if ": accuracy " in line
-    ]
+    ran = [line.split()[0] for text in said for line in text.splitlines() if line[:1] == "#"]
     assert len(ran) == len(set(ran)) == len(trials(folder)) == count
     for name in trials(folder):
         assert (folder / name / "console.log").read_text().count(" 1/1 ") == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from core.search.progress import compact
 from tests.helpers.runs import rows
 from tests.helpers.searching import (
     kill_and_go_on,
@@ -168,7 +169,8 @@ def test_the_trial_of_a_machine_that_is_cut_off_is_finished_by_another(
         lost, _ = first.communicate(timeout=60)
     assert first.returncode == 1
     assert "the connection to the database was lost" in lost
-    assert f"{cut.name}: accuracy" in said  # the other machine finished it
+    # The other machine finished it.
+    assert f"lr={compact(float(cut.name.removeprefix('learning_rate_')))} " in said
     assert len(rows(cut)) == 150
     assert len(trials(folder)) == 4
     assert outcomes(folder) == outcomes(quiet)

@@ -99,9 +99,9 @@ def test_a_failed_trial_is_told_with_its_last_lines_and_does_not_stop_the_others
     assert "1 of 2 trials complete, 1 failed" in said
     assert "the loss is not finite in epoch 1" in said
     assert search(folder, data) == 1  # it is not run again
-    assert "learning_rate_1e+38: failed" not in capsys.readouterr().out
+    assert "learning_rate_1e+38/console.log" not in capsys.readouterr().out
     assert search(folder, data, "--retry_failed") == 1
-    assert "learning_rate_1e+38: failed" in capsys.readouterr().out
+    assert "learning_rate_1e+38/console.log" in capsys.readouterr().out
 
 
 def test_a_trial_whose_metric_was_never_a_number_is_a_failed_one(

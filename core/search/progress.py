@@ -1,0 +1,120 @@
+"""What a search shows while it runs: a line for each trial that has ended, and a bar below."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+SHORT = {"learning_rate": "lr", "batch_size": "batch", "dropout_rate": "dropout"}
+SHORT |= {"weight_decay": "wd", "num_epochs": "epochs", "lr_scheduler": "schedule"}
+WIDTH = 38  # letters of a trial's name
+BAR = "{n} of {total} trials  {percentage:3.0f}%{told}"  # ...  25%  best 0.926  4:10 left
+
+
+def compact(value: Any) -> str:
+    """Return a value in few letters: 5e-3 for 0.005, .05 for 0.05."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return value if isinstance(value, str) else json.dumps(value)
+    exact, digits = f"{value:.3g}", f"{value:.2e}"
+    mantissa, exponent = digits.split("e")
+    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    plain = exact.replace("0.", ".", 1) if exact.startswith(("0.", "-0.")) else exact
+    small = 0 < abs(value) < 0.01 and len(scientific) <= len(plain)
+    return scientific if small or len(scientific) < len(plain) else plain
+
+
+def label(number: int, point: Mapping[str, Any]) -> str:
+    """Return a trial's name for people: `#17 lr=5e-3 dropout=.05`."""
+    parts = []
+    for name, value in point.items():
+        last = name.rpartition(".")[2]
+        parts.append(f"{SHORT.get(last, last)}={compact(value)}")
+    text = " ".join([f"#{number}", *parts])
+    return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
+
+
+def clock(seconds: float) -> str:
+    """Return 4:10 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def row(name: str, value: str, took: str, left: str, star: str = "") -> str:
+    """Return a line of the table, of at most 80 letters."""
+    return f"{name:<{WIDTH}}  {value[:12]:>12}  {took:>9}  {left:>9}  {star}".rstrip()
+
+
+class Progress:
+    """The table of the trials that end while this process searches, and the bar below it.
+
+    Args:
+        metric: its name, which is a column.
+        more: whether more of it is better.
+    """
+
+    def __init__(self, metric: str, more: bool) -> None:
+        self.metric, self.sign = metric, 1 if more else -1
+        self.began, self.best = time.monotonic(), -float("inf")
+        self.ended = 0  # trials of this process
+        self.parts: dict[int, float] = {}  # of running trials, by slot: the fraction that is done
+        self.headed = False
+        self.bar = Bar(desc="Trial", total=1, leave=False, disable=None, file=sys.stdout)
+        self.bar.bar_format = BAR
+
+    def left(self, total: int, over: int) -> float | None:
+        """Return the seconds until all `total` trials are over, if this process goes on alone."""
+        done = self.ended + sum(self.parts.values())
+        if done <= 0:
+            return None
+        left = max(0.0, total - over - sum(self.parts.values()))
+        return (time.monotonic() - self.began) / done * left
+
+    def tell(
+        self, number: int, point: Mapping[str, Any], words: str, took: float, **of: int
+    ) -> None:
+        """Print the line of a trial that has ended; `of` holds `total` and `over`.
+
+        `words` are its value, or how else it ended, and in further lines why.
+        """
+        value = words.partition("\n")[0]
+        try:
+            worth = self.sign * float(value)
+            star, self.best = ("*" if worth > self.best else ""), max(worth, self.best)
+        except ValueError:
+            star = ""
+        left = self.left(**of)
+        shown = "" if left is None else clock(left)
+        with tqdm.external_write_mode(file=sys.stdout):  # above the bars
+            if not self.headed:
+                print(row("trial", self.metric, "time", "time left"))
+            self.headed = True
+            print(row(label(number, point), value, clock(took), shown, star), flush=True)
+            if why := words.partition("\n")[2]:
+                print("    " + why.replace("\n", "\n    "), flush=True)
+
+    def show(self, total: int, over: int) -> None:
+        """Draw the bar."""
+        self.bar.n, self.bar.total = over, total
+        left, best = self.left(total, over), self.best * self.sign
+        told = f"  best {best:.4g}" if abs(best) != float("inf") else ""
+        self.bar.told = told + (f"  {clock(left)} left" if left is not None else "")
+        self.bar.refresh()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self.bar.close()
+
+
+class Bar(tqdm):
+    """A bar with words at its end."""
+
+    told = ""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """Return what stands in BAR."""
+        return {**super().format_dict, "told": self.told}

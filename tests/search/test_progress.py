@@ -1,0 +1,53 @@
+"""The table of a search: short names, the time left, and lines that fit a terminal."""
+
+import pytest
+
+from core.search.progress import WIDTH, Progress, clock, compact, label, row
+
+
+@pytest.mark.parametrize(
+    ("value", "short"),
+    [
+        *[(0.005, "5e-3"), (0.05, ".05"), (1e-4, "1e-4"), (1.0, "1"), (0.0, "0"), (-0.3, "-.3")],
+        *[(0.0123, ".0123"), (32, "32"), (True, "true"), ("SGD", "SGD"), (None, "null")],
+    ],
+)
+def test_a_value_is_spelt_in_few_letters(value: object, short: str) -> None:
+    assert compact(value) == short
+    if type(value) is float:
+        assert float(short) == pytest.approx(value, rel=0.01)
+
+
+def test_a_trial_is_named_by_its_searched_keys() -> None:
+    point = {"learning_rate": 0.005, "optimizer_args.weight_decay": 0.1, "dropout_rate": 0.05}
+    assert label(17, point) == "#17 lr=5e-3 wd=.1 dropout=.05"
+    assert len(label(17, {f"a_long_name_of_a_key_{i}": i for i in range(9)})) == WIDTH
+
+
+def test_a_line_of_the_table_fits_eighty_columns() -> None:
+    longest = row("x" * WIDTH, "precision_of_all", clock(360000), clock(360000), "*")
+    assert len(longest) <= 80
+
+
+def test_the_time_left_counts_the_epochs_of_trials_in_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("core.search.progress.time.monotonic", lambda: now[0])
+    progress = Progress("loss", more=False)
+    assert progress.left(total=4, over=0) is None
+    now[0], progress.parts = 110.0, {0: 0.5}  # half a trial in 10 s, three and a half are left
+    assert progress.left(total=4, over=0) == pytest.approx(70)
+    now[0], progress.parts, progress.ended = 120.0, {}, 1
+    progress.tell(0, {"learning_rate": 0.1}, "0.5", took=20.0, total=4, over=1)
+    progress.ended = 2
+    progress.tell(1, {"learning_rate": 1.0}, "0.7", took=20.0, total=4, over=2)
+    progress.tell(2, {"learning_rate": 2.0}, "failed\nno number\nat all", 1.0, total=4, over=3)
+    header, first, second, third, *why = capsys.readouterr().out.splitlines()
+    assert header.split() == ["trial", "loss", "time", "time", "left"]
+    assert first.split() == ["#0", "lr=.1", "0.5", "0:20", "1:00", "*"]
+    assert second.split()[:4] == ["#1", "lr=1", "0.7", "0:20"]
+    assert "*" not in second
+    assert third.split()[2] == "failed"
+    assert why == ["    no number", "    at all"]
+    progress.close()
