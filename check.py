@@ -30,7 +30,9 @@ from core.training.checkpoint import read_newest
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = common_parser(__doc__)
-    parser.add_argument("--seed", type=int, help="of the checks' own choices; default: a new one")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the checks' own choices; default: a new one"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list, not lines")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--find_lr", action="store_true", help="plot the loss over learning rates")

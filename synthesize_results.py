@@ -46,7 +46,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=60,
         metavar="S",
-        help="that slow metrics may take for their intervals (default: %(default)s)",
+        help="seconds that slow metrics may take (default: %(default)s)",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--compare", nargs=2, metavar=("A", "B"), help="is A better than B?")

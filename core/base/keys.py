@@ -98,9 +98,9 @@ def _choice(choices: tuple[Any, ...], name: str, meaning: str, machine: bool = F
 
 
 _INTERVAL = "when it steps; auto: per update for OneCycleLR and CyclicLR, else per epoch"
-_PRECISION = "bfloat16: autocast; auto: that where the device has it, else float32"
+_PRECISION = "bfloat16: autocast; auto: bfloat16 where the device has it, else float32"
 _MINUTES = "minutes between checkpoints inside an epoch; 0: after every step; null: none"
-_MODE = "null: as its name says, min for an error, max for a score"
+_MODE = "null: by its name, min for an error, max for a score"
 _CHECKS = "steps between checks on a GPU that losses are finite"
 _PREDICTIONS = "outputs of the best weights on the validation split; auto: up to 64 MB"
 _VAL_SPLIT = (

@@ -41,7 +41,7 @@ def the_same_order_twice(subject: Subject) -> str:
                     hint = "An example is new each time. Does __getitem__ change what it keeps?"
             raise FaultError(f"{where} differs. {hint}")
         if not torch.equal(before, torch.get_rng_state()):
-            raise FaultError(f"{split}: draws from torch's global generator")
+            raise FaultError(f"the loader of {split} draws from torch's global generator")
         same = first_difference(first, list(loader.epoch(1)), split) is None
         told.append(f"{split} {'alike in all epochs' if same else 'new in every epoch'}")
     return ", ".join(told)

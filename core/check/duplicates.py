@@ -61,7 +61,7 @@ def pictures_are_in_one_split(subject: Subject) -> str:
         if share > FEW:
             raise FaultError(
                 f"{len(pairs)} pictures of {other} are those of {one}, but for size or direction: "
-                f"{shown}. Divide before you augment or copy"
+                f"{shown}. Split the data before you augment or copy"
             )
         told.append(f"{len(pairs)} of {other} may be those of {one}: {shown}")
     return "; ".join(told) or ", ".join(f"{name} {len(each[1])}" for name, each in found.items())
@@ -174,7 +174,7 @@ def pixels_are_in_place(subject: Subject) -> str:
     near, far = near / count, far / count
     if float((far - near).max()) > INTERLEAVED:
         raise FaultError(
-            "pixels are more like the third next than the next, as in pictures (H, W, 3) that "
-            "reshape or view made (3, H, W). Use permute(2, 0, 1)"
+            "a pixel is more like its third neighbour than its next one. Did reshape or view make "
+            "(3, H, W) of pictures (H, W, 3)? Use permute(2, 0, 1)"
         )
     return f"correlation of neighbours {float(near.mean()):.2f}"

@@ -77,7 +77,7 @@ def outputs_do_not_see_the_future(subject: Subject) -> str:
         past = a.narrow(axis, 0, middle), b.narrow(axis, 0, middle)
         if difference(*past, "outputs", subject.rounding):
             raise FaultError(
-                "outputs change with inputs that come later: the net sees what it shall predict. "
+                "outputs change with inputs that come later: the net sees what it is to predict. "
                 "Is the mask of attention causal, with -inf before softmax? Is the RNN one-way?"
             )
     return f"{middle} of {x.shape[1]} positions"

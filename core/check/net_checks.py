@@ -86,18 +86,20 @@ def gradient_reaches_every_weight(subject: Subject) -> str:
                 w - before[name] if w.grad is None else w.grad
             ).detach()  # the step may remove gradients
             if not found.isfinite().all():
-                raise FaultError(f"that of {name} is not finite. check.py --replay tells where")
+                raise FaultError(
+                    f"the gradient of {name} is not finite. check.py --replay tells where"
+                )
             largest[name] = max(largest.get(name, 0.0), float(found.abs().max()))
     vanished = VANISHED * max(largest.values(), default=0.0)
     # The gradient of a bias may be 0 but for rounding, as that of attention's keys.
     if faint := [n for n, most in largest.items() if 0 < most < vanished and weights[n].ndim > 1]:
         raise FaultError(
-            f"that of {', '.join(sorted(faint)[:3])} is at most {largest[faint[0]]:.1g}: it "
-            "vanishes on its way through many layers or steps, such as padding behind the last word"
+            f"the gradient of {', '.join(sorted(faint)[:3])} is at most {largest[faint[0]]:.1g}. "
+            "It vanishes on its way through many layers or steps, such as padding behind a text"
         )
     if missing := sorted(name for name, most in largest.items() if not most):
         hint = "Is it left out, detached, or behind a dead ReLU? If it is meant, freeze it"
-        raise FaultError(f"none for {', '.join(missing[:3])}. {hint}: requires_grad_(False)")
+        raise FaultError(f"no gradient for {', '.join(missing[:3])}. {hint}: requires_grad_(False)")
     if still := sorted(name for name, w in weights.items() if torch.equal(w, before[name])):
         raise FaultError(f"{', '.join(still[:3])} never changes. Does the optimizer hold it?")
     return f"{len(weights)} parameters"
@@ -253,7 +255,9 @@ def a_batch_of_one_is_evaluated(subject: Subject) -> None:
         if labels is not None or not subject.labelled:
             loss = state.task.losses(outputs, labels)["loss"]
             if not loss.isfinite() and state.task.loss_weight(outputs, labels) > 0:
-                raise FaultError("its loss is not finite. Is there a deviation over the batch?")
+                raise FaultError(
+                    "its loss is not finite. Does it use a standard deviation over the batch?"
+                )
     several, one = ([part.ndim for part in tensors(outputs)] for outputs, _ in parts)
     if several != one:
         raise FaultError(f"outputs have {one} dimensions, of several {several}. Is it squeeze()d?")

@@ -155,7 +155,7 @@ def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool
         labels, right = labels[kept], float((found == labels)[kept].double().mean())
         chance = float(labels.bincount().max()) / len(labels)
         better = right > chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
-        return f"{right:.0%} of val right, with the most frequent class {chance:.0%}", better
+        return f"{right:.0%} of val right; the most frequent class alone gives {chance:.0%}", better
     shapes = {y.shape[1:] for _, y in pairs}
     numbers = all(y.is_floating_point() and x.shape == y.shape for x, y in pairs)
     if len(shapes) > 1 or not numbers:
@@ -166,4 +166,4 @@ def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool
     if None in (*floors, *losses):
         return "", None
     floor, loss = float(sum(floors)) / len(floors), float(sum(losses)) / len(losses)
-    return f"loss of val {loss:.3g}, with their mean as answer {floor:.3g}", loss < BETTER * floor
+    return f"val loss {loss:.3g}; the mean of the labels costs {floor:.3g}", loss < BETTER * floor

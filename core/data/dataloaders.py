@@ -217,7 +217,7 @@ class ExactLoader(Loader):
             self.told = True
             logging.warning(
                 "WARNING: a batch of %d examples has %d rows: its collate_fn leaves examples out, "
-                "and they are in no number.",
+                "and no number counts them.",
                 count,
                 most,
             )

@@ -47,7 +47,7 @@ def lock(
 @cache
 def _warn_of_no_locks() -> None:
     logging.warning(
-        "Note: this file system has no locks: nothing keeps a second process from the same folder"
+        "Note: this file system has no locks, so a second process could write into the same folder"
     )
 
 

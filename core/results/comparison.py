@@ -139,5 +139,5 @@ def first_difference(a: Result, b: Result) -> str:
         if apart:
             shown = ", ".join("{} {:.8g} against {:.8g}".format(n, *pairs[n]) for n in apart[:3])
             step = f", step {pairs['step'][0]:g}" if "step" in pairs else ""
-            return f"The metrics part in epoch {pairs['epoch'][0]:g}{step}: {shown}"
+            return f"The metrics first differ in epoch {pairs['epoch'][0]:g}{step}: {shown}"
     return f"The metrics are the same, to the bit, in the {epochs} epochs that both have."

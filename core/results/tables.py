@@ -176,7 +176,7 @@ def terminal(columns: Sequence[Column], width: int | None = None) -> str:
         sizes.pop()
     text = ["  ".join(map(str.ljust, line, sizes)).rstrip() for line in lines]
     if missing := [column.name for column in columns[len(sizes) :]]:
-        text.append(f"(not shown, for want of width: {', '.join(missing)})")
+        text.append(f"(not shown, too wide: {', '.join(missing)})")
     return "\n".join(text)
 
 

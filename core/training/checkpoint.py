@@ -241,7 +241,7 @@ def read_newest(folder: Path, warnings: list[str]) -> dict[str, Any] | None:
         except CheckpointError as error:
             if path is paths[-1]:
                 raise CheckpointError(f"{error}\n--overwrite starts again from nothing.") from None
-            warnings.append(f"{error}; going on from {paths[i + 1].name}")
+            warnings.append(f"{error}; resuming from {paths[i + 1].name}")
     return None
 
 

@@ -95,7 +95,7 @@ def restore(state: State, last: Content, path: Path, changed: bool) -> None:
         return
     state.schedule.advance(state.epoch)
     if last["best"]:
-        logging.warning("The best epoch is looked for anew.")
+        logging.warning("The search for the best epoch starts again.")
     if last["batch"]:
         logging.warning("The epoch in progress starts again.")
     if state.schedule.schedulers:

@@ -237,7 +237,7 @@ class State:
         """Count an epoch that was validated, step the schedule; tell whether it is the best."""
         self.epoch, self.batch = self.epoch + 1, 0
         if self.tally.stride > 1 and self.epoch == 1:
-            told = "Note: training metrics are of one batch in %d: all outputs are over 256 MB"
+            told = "Note: training metrics use one batch in %d: all outputs need over 256 MB"
             logging.warning(told, self.tally.stride)
         self.begin_epoch()  # a checkpoint needs nothing of the last one
         name, more = monitored(self.params.dict, self.task.metrics)

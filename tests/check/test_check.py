@@ -65,7 +65,7 @@ FAULTS = {
     "a validation sampler with replacement": ("validation shows each example once", "repeat an"),
     "validation is not scaled": ("splits are on one scale", "inputs of val lie between -"),
     "the label among the inputs": ("no input is the label", "column 2"),
-    "a layer whose gradient vanishes": ("a gradient reaches every weight", "it vanishes"),
+    "a layer whose gradient vanishes": ("a gradient reaches every weight", "It vanishes"),
     "a loss of scrambled scores": ("a right answer has the lowest loss", "by movedim"),
     "a keep probability": ("dropout keeps enough", "p is 0.95.* Was 0.05 meant"),
     "first weights all 0.1": ("units differ", "all 8 units of body have the same weights"),

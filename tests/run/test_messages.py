@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Folder, write_signs
+from tests.helpers.messages import all_texts, sentences
 from tests.helpers.runs import run
 from tests.projects.registry import all_projects
 
@@ -42,3 +43,10 @@ def test_numbers_are_held_against_their_mean(
     assert "Always the mean of the labels: val r2: " in said
     assert ", that of the mean " in said
     assert "THIS NET HAS LEARNED NOTHING USEFUL" in said
+
+
+def test_no_sentence_of_a_message_is_longer_than_25_words() -> None:
+    found = list(all_texts())
+    assert len(found) > 500
+    long = [(place, s) for place, text in found for s in sentences(text) if len(s.split()) > 25]
+    assert long == []

@@ -71,7 +71,7 @@ def test_a_run_goes_on_from_the_previous_checkpoint_and_says_so(
     damaged[1000] ^= 1
     (folder / "last.pt").write_bytes(damaged)
     assert begin(warm, folder, data).wait() == 0
-    assert "going on from previous.pt" in (folder / "train.log").read_text()
+    assert "resuming from previous.pt" in (folder / "train.log").read_text()
     assert_same(folder, whole)
 
 
