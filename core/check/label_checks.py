@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from itertools import combinations, islice, zip_longest
+from itertools import combinations, islice, product, zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from core.task import Loader, counted, is_integer
 
 Z = 6.0  # standard deviations from chance at which a check fails: once in a thousand million
 LEARNING, SURELY, OFTEN = 6.0, 0.6, 0.15  # seconds; of answers, of pictures that are flipped
+MOST_FLIPPED = 32  # pictures that are compared
 LOST = 0.15  # of the agreement within validation
 UNEVEN, SURE = 1.5, 3.0  # how often one is the other; a sure logit
 FEW, SOME = 20, 2000  # labels that are needed, and examples that a probe takes
@@ -351,7 +352,7 @@ def _flipped_axis(loader: Loader) -> int:
     for axis in (3, 2):
         turned = [
             (_likeness(a, b.flip(axis)) > _likeness(a, b) + 0.1).float().mean()
-            for a, b in combinations(pictures, 2)
+            for a, b in combinations([x[:MOST_FLIPPED] for x in pictures], 2)
             if a.shape == b.shape
         ]
         if turned and float(torch.stack(turned).mean()) > OFTEN:
@@ -360,5 +361,9 @@ def _flipped_axis(loader: Loader) -> int:
 
 
 def _likeness(a: Tensor, b: Tensor) -> Tensor:
-    a, b = a.flatten(1), b.flatten(1)
-    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-9)
+    """Return the correlation (N,) of pictures, at the best of shifts by up to four pixels."""
+    found = []
+    for down, right in product(range(-4, 5), repeat=2):
+        one, other = a.flatten(1), b.roll((down, right), (2, 3)).flatten(1)
+        found.append((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1)).clamp(min=1e-9))
+    return torch.stack(found).amax(0)

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import statistics
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -33,6 +34,7 @@ from core.training.checkpoint import read_checkpoint
 from core.training.state import State
 from core.training.tally import join
 
+LOW, FALLS = 0.3, 0.8  # a first loss of a net that has learned; the last one, of another's first
 MOST_IGNORED = 0.3  # of the labels
 FAR = 10.0  # times chance: above it, and below its inverse, a first loss is a fault
 VANISHED = 1e-9  # of the largest gradient
@@ -132,7 +134,8 @@ def one_batch_is_learned(subject: Subject, split: str = "train") -> str:
         told = f"loss {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses)} steps"
         told += "" if right is None else f", {right:.0%} right in eval mode"
         goal = losses[0] - 0.5 * abs(losses[0]) if floor is None else floor
-        if losses[-1] < goal if right is None else right > 0.9:
+        falls = losses[0] < LOW or statistics.fmean(losses[-20:]) < FALLS * losses[0]
+        if losses[-1] < goal if right is None else right > 0.9 and falls:
             if max(losses) > SPIKE * max(abs(losses[0]), (floor or 0) / LEARNED):
                 raise FaultError(
                     f"the loss jumps from {losses[0]:.3g} to {max(losses):.3g} before it falls. "
@@ -234,7 +237,8 @@ def examples_do_not_meet(subject: Subject) -> str:
     """In eval mode the outputs of an example are the same alone and among others."""
     state, (batch, size) = subject.fresh(precision=subject.precise), subject.batch_of_several()
     whole, _ = subject.forward(state, batch)
-    hint = "Is something normalised over the batch, or are rows mixed by a view or reshape?"
+    hint = "Is something normalised over the batch, or are rows mixed by a view or reshape? "
+    hint += "Is a position read along the wrong axis?"
     for i in range(min(size, 8)):
         try:
             alone, _ = subject.forward(state, example(batch, i, size))

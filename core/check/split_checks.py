@@ -16,7 +16,10 @@ from core.reading.outputs import LossProbe
 from core.task import Loader, counted, is_integer
 from core.training.state import State
 
-HINT = "Do inputs and labels belong together, and is the sign of the loss right?"
+HINT = (
+    "Do inputs and labels belong together? Are words and categories numbered alike in all splits? "
+    "Is the sign of the loss right, and is no part of it too large?"
+)
 FEW = 20  # numbers or examples that are needed
 SCALE = 5.0  # times the other spread, or that many spreads apart
 SAME, WIDEST = 0.9999, 5000  # correlation of an input with the label; columns
@@ -135,12 +138,21 @@ def what_is_learned_holds(subject: Subject) -> str:
     return seen + (f"; {told}" if told else "")
 
 
+def _answer(outputs: Any, labels: Any) -> Any:
+    """Return the only one of several outputs that has the shape of the labels."""
+    if isinstance(outputs, Tensor) or not isinstance(labels, Tensor):
+        return outputs
+    fitting = [part for part in tensors(outputs) if part.shape == labels.shape]
+    return fitting[0] if len(fitting) == 1 else outputs
+
+
 def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool | None]:
     """Hold the net's answers against a constant one; says what it found, and whether it is better.
 
     ("", None) where no constant answer is known.
     """
     pairs = [subject.forward(state, batch) for batch in loader.epoch(0)]
+    pairs = [(_answer(x, y), y) for x, y in pairs]
     if not pairs or not all(isinstance(part, Tensor) for pair in pairs for part in pair):
         return "", None
     if (
@@ -163,7 +175,8 @@ def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool
     mean, probe = torch.cat([y for _, y in pairs]).mean(0, keepdim=True), LossProbe(state.task)
     floors: list[Any] = [probe(mean.expand_as(y).to(x), y) for x, y in pairs]
     losses: list[Any] = [probe(x, y) for x, y in pairs]
-    if None in (*floors, *losses):
-        return "", None
+    if None in (*floors, *losses):  # as of a net with several outputs
+        floors = [(mean - y).square().mean() for _, y in pairs]
+        losses = [(x - y).square().mean() for x, y in pairs]
     floor, loss = float(sum(floors)) / len(floors), float(sum(losses)) / len(losses)
     return f"val loss {loss:.3g}; the mean of the labels costs {floor:.3g}", loss < BETTER * floor

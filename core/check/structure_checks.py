@@ -244,9 +244,11 @@ def _knows_right_numbers(task: Task, outputs: Any, labels: Any, name: str, more:
         logits = 8 * right - 4
         costs = [LossProbe(task)(each, labels) for each in (logits, 0.02 + 0.96 * right)]
         takes_logits = None not in costs and costs[0] < costs[1]  # type: ignore[operator]
-        right = logits if takes_logits else right
+        right = logits if takes_logits else 0.02 + 0.96 * right
     with seeded(0):
-        good, bad = (score(task, each, labels)[name] for each in (right, -right.roll(1, 0)))
+        other = right.roll(1, 0)
+        wrong = 1 - other if float(right.min()) > 0 and float(right.max()) < 1 else -other
+        good, bad = (score(task, each, labels)[name] for each in (right, wrong))
     if not (good > bad if more else good < bad) or ("accuracy" in name and good < 0.999):
         wanted = "more" if more else "less"
         if good == bad or (good > bad) == more:
