@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from core.base.errors import DataError, plural
 from core.base.files import replacing
-from core.base.params import Params
+from core.base.params import ROOT, Params
 from core.task import Task
 
 MANIFEST = "manifest.json"  # of a prepare script
@@ -29,10 +29,15 @@ SLOW = 1.0  # seconds after which reading is said, and its results are kept
 
 
 def find_data_dir(params: Params, task: Task) -> Path:
-    """Return the folder of the data: of the params, else the task's own; DataError if missing."""
+    """Return the folder of the data: of the params, else the task's own; DataError if missing.
+
+    The task's own, if it is not in the working directory, is looked for in the project.
+    """
     name = params.data_dir or task.data_dir
     if name is None:
         raise DataError(f"which data? Give --data_dir, or set data_dir in {task.name}.data_loader")
+    if params.data_dir is None and not Path(name).exists() and (ROOT / name).exists():
+        return ROOT / name
     if not Path(name).exists():
         raise DataError(f"{name}: no such folder of data (data/README.md says how to get them)")
     return Path(name)

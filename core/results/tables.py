@@ -169,15 +169,35 @@ def lines_of(columns: Sequence[Column], signs: dict[str, str]) -> list[tuple[str
 
 
 def terminal(columns: Sequence[Column], width: int | None = None) -> str:
-    """Return aligned text. What does not fit into `width` characters is left out, and named."""
+    """Return aligned text. What does not fit into `width` characters is left out, and named.
+
+    Names of runs and the first metric stay; a long name loses its middle.
+    """
     lines = lines_of(columns, {})
     sizes = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    while width and len(sizes) > 1 and sum(sizes) + 2 * len(sizes) > width:
-        sizes.pop()
-    text = ["  ".join(map(str.ljust, line, sizes)).rstrip() for line in lines]
-    if missing := [column.name for column in columns[len(sizes) :]]:
+    metric = next((i for i, column in enumerate(columns) if column.kind == "metrics"), 0)
+    shown = list(range(len(columns)))
+    while width and sum(sizes[i] + 2 for i in shown) > width:
+        others = [i for i in shown if i not in (0, metric)]
+        if not others:
+            sizes[0] = max(12, width - sizes[metric] - 4)
+            break
+        shown.remove(others[-1])
+    text = []
+    for line in lines:
+        cells = [middle_out(line[i], sizes[i]).ljust(sizes[i]) for i in shown]
+        text.append("  ".join(cells).rstrip())
+    if missing := [column.name for i, column in enumerate(columns) if i not in shown]:
         text.append(f"(not shown, too wide: {', '.join(missing)})")
     return "\n".join(text)
+
+
+def middle_out(text: str, most: int) -> str:
+    """Return a text of at most so many letters, without its middle if it is longer."""
+    if len(text) <= most:
+        return text
+    end = (most - 3) // 2
+    return f"{text[: most - 3 - end]}...{text[len(text) - end :]}"
 
 
 def markdown(columns: Sequence[Column]) -> str:

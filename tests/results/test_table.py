@@ -16,6 +16,7 @@ import pytest
 
 import synthesize_results
 from core.machine.locks import has_writer, one_writer
+from core.results.tables import Column, terminal
 from tests.conftest import SMALL
 from tests.helpers import ROOT
 from tests.helpers.processes import wait_for
@@ -292,3 +293,19 @@ def test_two_runs_differ_in_what_was_recorded_and_part_at_an_epoch(
     )
     synthesize_results.main(["--parent_dir", str(zoo), "--diff", "seed_1", "seed_1"])
     assert "the same, to the bit, in the 2 epochs" in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_keeps_the_run_and_the_metric() -> None:
+    columns = [
+        Column("run", ["a" * 70 + "_1", "b"]),
+        Column("status", ["finished", "finished"]),
+        Column("accuracy", [0.5, 0.25], ["0.5", "0.25"], "metrics"),
+        Column("note", ["long " * 20, ""]),
+    ]
+    header, first, *_, missing = terminal(columns, 80).splitlines()
+    assert header.split() == ["run", "accuracy"]
+    assert first.endswith("0.5")
+    assert first.split()[0].endswith("_1")
+    assert "..." in first
+    assert len(first) <= 80
+    assert missing == "(not shown, too wide: status, note)"
