@@ -4,7 +4,7 @@ BIN := .venv/bin
 SIGNS := data/64x64_SIGNS
 # The packages that the tests last passed with; `make setup CONSTRAINTS=` takes the newest instead.
 CONSTRAINTS ?= -c constraints.txt
-ENGINE := core tests bench data/prepared.py model/__init__.py $(wildcard *.py)
+ENGINE := core tests bench data/prepared.py docs/notebook.py model/__init__.py $(wildcard *.py)
 TIMED = began=$$(date +%s) && $(1) && echo "make $@ took $$(( $$(date +%s) - began )) s"
 
 NAME ?=
@@ -37,6 +37,10 @@ train: .venv/.ready $(SIGNS)/manifest.json
 # A task of your own: make new NAME=birds; with ONLY=1 the example tasks are removed.
 new: .venv/.ready
 	@$(BIN)/python tests/new.py "$(NAME)" $(if $(filter 1,$(ONLY)),--only)
+
+# The tutorial as a notebook.
+docs/tutorial.ipynb: docs/tutorial.md docs/notebook.py | .venv/.ready
+	$(BIN)/python docs/notebook.py docs/tutorial.md docs/tutorial.ipynb
 
 # Style and types of the engine, its scripts and tests; not of a task of one's own.
 check: .venv/.ready

@@ -16,17 +16,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from core.base.params import Params
 from core.data.folder import synthetic_note
 from core.data.order import own_batches
 from core.machine.devices import autocast_for, device_of
+from core.machine.outcome import Outcome
 from core.machine.random_states import seeded
 from core.machine.script import common_parser, one_process_only, reports_errors
 from core.run.evaluation import write_evaluation
 from core.run.kept_outputs import wanted_bytes
 from core.run.log import format_metrics, logging_to, report
+from core.run.progress import Bar, hidden_bar
 from core.run.restoring import restore
 from core.task import Loader, Task
 from core.training.tally import Tally
@@ -73,11 +74,8 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = common_parser(__doc__)
     parser.add_argument("--split", default="test", help="train, val, test (default) or the task's")
     parser.add_argument("--restore_file", default="best", help="best (default), last or a path")
-    parser.add_argument(
-        "--save_predictions",
-        action="store_true",
-        help="write predictions_*.npz whatever their size",
-    )
+    told = "write predictions_*.npz whatever their size"
+    parser.add_argument("--save_predictions", action="store_true", help=told)
     return parser.parse_args(argv)
 
 
@@ -96,14 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if note := synthetic_note(data_dir):
             logging.info("Note: these are %s", note)
         keep_bytes = math.inf if save else wanted_bytes(params)
-        bar = partial(tqdm, desc=split, total=len(loader), leave=False, disable=None)
+        bar = partial(Bar, desc=split, total=len(loader), leave=False, disable=hidden_bar())
         values, tally = evaluate(model, loader, task, params, keep_bytes, bar)
         if not can_be_written:
             report(f"{split}: {format_metrics(values)}")
             logging.warning("Note: %s cannot be written; nothing else is kept", folder)
-            return 0
-        write_evaluation(folder, restored, split, loader, values, tally, save)
-    return 0
+        else:
+            write_evaluation(folder, restored, split, loader, values, tally, save)
+    return Outcome(0, folder, values)
 
 
 if __name__ == "__main__":

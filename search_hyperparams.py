@@ -26,6 +26,7 @@ from core.base.keys import naming_source
 from core.base.monitor import check_monitor, monitored
 from core.base.params import ROOT, Params, check_values, find_params_file, load_params
 from core.base.parsing import read_mapping
+from core.machine.outcome import Outcome
 from core.machine.script import one_process_only, reports_errors
 from core.machine.signals import end_workers
 from core.search.workers import Launcher, enter, make_folder
@@ -107,7 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 opened.try_again()
             loop.Search(args, opened, metric, launcher).run()
         print(report.report(opened, metric, args.parent_dir))
-        return int(any(trial.state.name == "FAIL" for trial in opened.trials()))
+        best = opened.best()
+        failed = any(trial.state.name == "FAIL" for trial in opened.trials())
+        return Outcome(failed, args.parent_dir, {} if best is None else {metric: best})
 
 
 if __name__ == "__main__":

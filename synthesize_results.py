@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.base.errors import UsageError
 from core.base.files import write_text
+from core.machine.outcome import Outcome
 from core.machine.script import reports_errors
 from core.results import comparison, tables
 from core.results.gathering import gather
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             draw(rows, args.split, args.parent_dir)
     except ImportError:
         print("No PNG plots: pip install matplotlib", file=sys.stderr)
-    return 0
+    return Outcome(0, args.parent_dir, best[1].metrics if best else {})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from core.machine.outcome import Outcome
 from core.machine.processes import leave
 from core.machine.script import common_parser, reports_errors
 from core.run import messages
@@ -95,7 +96,8 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
     with started(get_args, argv) as run:  # torchrun, signals, the folder's lock, params and log
-        return run.tell_complete() if run.complete else train_to_the_end(run)
+        code = run.tell_complete() if run.complete else train_to_the_end(run)
+    return Outcome(code, run.folder)
 
 
 if __name__ == "__main__":

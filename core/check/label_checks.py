@@ -1,9 +1,8 @@
 """The checks of labels: their order, their classes, whether they go with the inputs."""
 
 import math
-import time
 from collections.abc import Iterator
-from itertools import combinations, islice, product, zip_longest
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,6 @@ from core.reading.outputs import LossProbe
 from core.task import Loader, counted, is_integer
 
 Z = 6.0  # standard deviations from chance at which a check fails: once in a thousand million
-LEARNING, SURELY, OFTEN = 6.0, 0.6, 0.15  # seconds; of answers, of pictures that are flipped
-MOST_FLIPPED = 32  # pictures that are compared
 LOST = 0.15  # of the agreement within validation
 UNEVEN, SURE = 1.5, 3.0  # how often one is the other; a sure logit
 FEW, SOME = 20, 2000  # labels that are needed, and examples that a probe takes
@@ -123,26 +120,6 @@ def labels_are_of_one_kind(subject: Subject) -> str:
     if apart.sum() / 2 > 0.15 and chi2_contingency(present, correction=False).pvalue < 3e-5:
         raise DoubtError(f"{told}. Were the splits drawn at random? Resampled training is no fault")
     return f"{classes} classes; the largest difference is {told}"
-
-
-def class_names_agree(subject: Subject) -> str:
-    """Datasets that name their classes, as ImageFolder does, number them alike in all splits."""
-    named = {}
-    for split, loader in subject.own_loaders.items():
-        dataset = getattr(getattr(loader, "loader", None), "dataset", None)
-        names = getattr(getattr(dataset, "dataset", dataset), "classes", None)
-        if isinstance(names, list | tuple):
-            named[split] = [*map(str, names)]
-    if len(named) < 2:
-        raise NotApplicableError("the datasets do not name their classes")
-    if named["train"] != named["val"]:
-        pairs = enumerate(zip_longest(*named.values(), fillvalue="none"))
-        k, (own, other) = next((k, pair) for k, pair in pairs if len({*pair}) > 1)
-        raise FaultError(
-            f"class {k} is {own} in train and {other} in val. Is a folder missing, or its name "
-            "another one?"
-        )
-    return f"{len(named['train'])} classes"
 
 
 def _sample(subject: Subject, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -305,65 +282,3 @@ def _yes_and_no(subject: Subject, outputs: Tensor, labels: Tensor) -> Uneven:
         answer[0, column] *= -1
     names = [f"{('no', 'yes')[k]!r} of label {column}" for k in order]
     return names, [max(share, 1 - share), min(share, 1 - share)], wanted, answers
-
-
-def flips_keep_classes(subject: Subject) -> str:
-    """Where training pictures are flipped, a flipped picture of a class does not look like another.
-
-    A net is trained for seconds on validation, which is not augmented, and asked about its flipped
-    pictures.
-    """
-    classes, loader = subject.num_classes(), subject.loaders["train"]
-    axis = _flipped_axis(loader)
-    state, end = subject.fresh(constant_rate=True), time.monotonic() + LEARNING
-    batches = [batch for batch in islice(subject.loaders["val"].epoch(0), 64) if len(batch) == 2]
-    while time.monotonic() < end:
-        for batch in batches:
-            subject.step(state, batch)
-    counts = torch.zeros(2, classes, classes)  # plain or flipped; the label, and the answer
-    for x, y in batches:
-        for turned, each in enumerate((x, x.flip(axis))):
-            found = subject.forward(state, (each, y))[0].argmax(1)
-            for label, answer in zip(y.tolist(), found.tolist(), strict=True):
-                counts[turned, label, answer] += 1
-    plain, flipped = counts / counts.sum(2, keepdim=True).clamp(min=1)
-    for a, b in combinations(range(classes), 2):
-        right = min(plain[a, a], plain[b, b])
-        if right > SURELY and min(flipped[a, b], flipped[b, a]) > SURELY:
-            raise FaultError(
-                f"training flips pictures, and a flipped picture of class {a} looks like class "
-                f"{b}, so its label is wrong. Leave this flip out"
-            )
-    return f"{sum(map(len, (y for _, y in batches)))} flipped pictures of val"
-
-
-def _flipped_axis(loader: Loader) -> int:
-    """Return the axis along which training flips pictures (B, C, H, W), 2 or 3."""
-    plan = list(islice(loader.plan(0), 2))
-    if plan[0].index is None:
-        raise NotApplicableError("a stream does not number its examples")
-    epochs = [list(loader.load(epoch, plan)) for epoch in range(3)]
-    first = epochs[0][0]
-    pair = isinstance(first, tuple | list) and len(first) == 2
-    if not (pair and isinstance(first[0], Tensor) and first[0].ndim == 4 and first[1].ndim == 1):
-        raise NotApplicableError("batches are no pictures with a class each")
-    pictures = [torch.cat([x for x, _ in batches]).float().cpu() for batches in epochs]
-    pictures = [x - x.mean((2, 3), keepdim=True) for x in pictures]
-    for axis in (3, 2):
-        turned = [
-            (_likeness(a, b.flip(axis)) > _likeness(a, b) + 0.1).float().mean()
-            for a, b in combinations([x[:MOST_FLIPPED] for x in pictures], 2)
-            if a.shape == b.shape
-        ]
-        if turned and float(torch.stack(turned).mean()) > OFTEN:
-            return axis
-    raise NotApplicableError("training does not flip pictures")
-
-
-def _likeness(a: Tensor, b: Tensor) -> Tensor:
-    """Return the correlation (N,) of pictures, at the best of shifts by up to four pixels."""
-    found = []
-    for down, right in product(range(-4, 5), repeat=2):
-        one, other = a.flatten(1), b.roll((down, right), (2, 3)).flatten(1)
-        found.append((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1)).clamp(min=1e-9))
-    return torch.stack(found).amax(0)

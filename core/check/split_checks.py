@@ -2,7 +2,7 @@
 
 import math
 import time
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 import torch
@@ -43,6 +43,26 @@ def validation_shows_each_example_once(subject: Subject) -> str:
     if {*found[0]} != {*found[1]}:
         raise FaultError(f"epoch 2 holds other examples than epoch 1. {hint}")
     return f"{len(found[0])} examples"
+
+
+def class_names_agree(subject: Subject) -> str:
+    """Datasets that name their classes, as ImageFolder does, number them alike in all splits."""
+    named = {}
+    for split, loader in subject.own_loaders.items():
+        dataset = getattr(getattr(loader, "loader", None), "dataset", None)
+        names = getattr(getattr(dataset, "dataset", dataset), "classes", None)
+        if isinstance(names, list | tuple):
+            named[split] = [*map(str, names)]
+    if len(named) < 2:
+        raise NotApplicableError("the datasets do not name their classes")
+    if named["train"] != named["val"]:
+        pairs = enumerate(zip_longest(*named.values(), fillvalue="none"))
+        k, (own, other) = next((k, pair) for k, pair in pairs if len({*pair}) > 1)
+        raise FaultError(
+            f"class {k} is {own} in train and {other} in val. Is a folder missing, or its name "
+            "another one?"
+        )
+    return f"{len(named['train'])} classes"
 
 
 def validation_is_not_augmented(subject: Subject) -> str:

@@ -3,11 +3,18 @@
 import math
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
+
+from core.machine.outcome import in_notebook
 
 BAR = (
     "{desc}  {percentage:3.0f}%{told}  {remaining} left"  # Epoch 7/12   60%  loss 0.618  04:10 left
 )
+
+
+def hidden_bar() -> bool | None:
+    """Return tqdm's `disable`: a bar is shown on a terminal, and in a notebook."""
+    return False if in_notebook() else None
 
 
 class Bar(tqdm):

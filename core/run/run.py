@@ -29,7 +29,7 @@ from core.run import folder as files
 from core.run import messages
 from core.run.baseline import look
 from core.run.kept_outputs import save_predictions, wants_predictions
-from core.run.progress import BAR, Bar
+from core.run.progress import BAR, Bar, hidden_bar
 from core.run.trackers import Trackers, wanted
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
@@ -205,7 +205,7 @@ class Run:
             yield from bar
 
     def _bar(self, batches: Iterable[Batch], name: str, total: int, done: int = 0) -> Bar:
-        quiet = None if self.is_main else True  # None: shown on a terminal only
+        quiet = hidden_bar() if self.is_main else True
         return Bar(batches, name, total, leave=False, disable=quiet, initial=done, bar_format=BAR)
 
     def after_update(self, state: State) -> None:

@@ -52,6 +52,13 @@ class Study:
         again = self.record.user_attrs.get("again", [])
         return [t for t in self.record.get_trials(deepcopy=False) if t.number not in again]
 
+    def best(self) -> float | None:
+        """Return the best value of a complete trial; None if there is none."""
+        values = [
+            t.value for t in self.trials() if t.state.name == "COMPLETE" and t.value is not None
+        ]
+        return (max if self.more_is_better else min)(values) if values else None
+
     def size(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials there will be in the end."""
         missing = max(0, self.settings.trials - len(trials))

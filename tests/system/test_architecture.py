@@ -92,16 +92,16 @@ def test_the_page_on_architecture_lists_the_rooms() -> None:
 # a budget that is above it.
 BUDGET = {
     "base": 1140,  # 700
-    "machine": 1090,  # 850
+    "machine": 1145,  # 850
     "task": 210,  # 120
     "data": 1205,  # 650
     "reading": 415,
-    "training": 1240,  # 900
+    "training": 1245,  # 900
     "run": 1700,  # 850
     "predict": 340,
-    "check": 2085,  # 1,000
-    "search": 1190,
-    "results": 1155,  # 1,100 and 500 of page
+    "check": 2440,  # 1,000
+    "search": 1200,
+    "results": 1175,  # 1,100 and 500 of page
 }
 SCRIPTS = {"train.py": 160, "evaluate.py": 110, "predict.py": 120, "check.py": 120}
 SCRIPTS |= {"search_hyperparams.py": 120, "synthesize_results.py": 120, "utils.py": 50}

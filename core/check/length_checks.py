@@ -1,10 +1,9 @@
 """Pictures that two splits share, flipped or resized, and examples of odd length."""
 
-from itertools import combinations, islice
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from core.check.data_checks import inputs_of
 from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
@@ -12,59 +11,8 @@ from core.machine.nested import tensors
 from core.task import is_integer
 from core.training.state import State
 
-SIDE, MOST = 24, 3000  # pixels of a thumbnail's side; pictures of a split that are compared
-ALIKE, DETAIL = 0.995, 12  # least correlation; least number of different columns of a thumbnail
-FEW = 0.05  # of the smaller split: up to here it is said, above it is a fault
+MOST = 3000  # examples of a split that are looked at
 LONGER = 100  # times the median length
-INTERLEAVED, SOME = 0.1, 100  # of correlation; pictures that are looked at
-
-
-def _thumbnail(x: Tensor) -> Tensor | None:
-    """Return a grey picture (24 * 24,) of mean 0 and length 1; None of what is no picture."""
-    x = x[0] if x.ndim == 4 and len(x) == 1 else x
-    if x.ndim != 3 or x.shape[0] not in (1, 3) or min(x.shape[1:]) < 8:
-        return None
-    grey = x.float().mean(0, keepdim=True)[None]
-    small = torch.nn.functional.interpolate(grey, (SIDE, SIDE), mode="area")[0, 0]
-    if len(small.round(decimals=4).unique(dim=1)[0]) < DETAIL:  # too plain to tell
-        return None
-    small = small - small.mean()
-    return (small / small.norm().clamp(min=1e-6)).flatten()
-
-
-def pictures_are_in_one_split(subject: Subject) -> str:
-    """No picture of a split is found in another one, not even flipped or of another size."""
-    found: dict[str, tuple[Tensor, list[Any]]] = {}
-    for split, loader in subject.splits().items():
-        thumbnails, names = [], []
-        for name, inputs in islice(inputs_of(loader), MOST):
-            parts = tensors(inputs)
-            small = _thumbnail(parts[0].cpu()) if len(parts) == 1 else None
-            if small is not None:
-                thumbnails.append(small)
-                names.append(name)
-        if thumbnails:
-            found[split] = torch.stack(thumbnails), names
-    if len(found) < 2:
-        raise NotApplicableError("inputs are no pictures")
-    told = []
-    for one, other in combinations(found, 2):
-        (a, names), (b, others) = found[one], found[other]
-        flipped = b.reshape(-1, SIDE, SIDE).flip(2).flatten(1)
-        likeness = torch.maximum(a @ b.T, a @ flipped.T)
-        pairs = (likeness.max(dim=0).values > ALIKE).nonzero().flatten().tolist()
-        if not pairs:
-            continue
-        i = pairs[0]
-        shown = f"{others[i]} of {other} is like {names[int(likeness[:, i].argmax())]} of {one}"
-        share = len(pairs) / min(len(a), len(b))
-        if share > FEW:
-            raise FaultError(
-                f"{len(pairs)} pictures of {other} are those of {one}, but for size or direction: "
-                f"{shown}. Split the data before you augment or copy"
-            )
-        told.append(f"{len(pairs)} of {other} may be those of {one}: {shown}")
-    return "; ".join(told) or ", ".join(f"{name} {len(each[1])}" for name, each in found.items())
 
 
 def lengths_are_alike(subject: Subject) -> str:
@@ -150,31 +98,3 @@ def _padding_of_one_length(subject: Subject, state: State) -> str:
                 "is cut off. Does the net read the last column, or a mean over all?"
             )
     return f"length {lengths[i]} and {x.shape[1]}"
-
-
-def pixels_are_in_place(subject: Subject) -> str:
-    """Pixels are like their neighbours, more than like those three further on.
-
-    After `reshape`, where `permute` should bring the channels to the front, they are not.
-    """
-    near, far = torch.zeros(2), torch.zeros(2)
-    count = 0
-    for _, inputs in islice(inputs_of(subject.own_loaders["train"]), SOME):
-        parts = tensors(inputs)
-        x = parts[0].cpu().float() if len(parts) == 1 else torch.empty(0)
-        x = x[0] if x.ndim == 4 and len(x) == 1 else x
-        if x.ndim != 3 or x.shape[0] != 3 or min(x.shape[1:]) < 12:
-            raise NotApplicableError("inputs are no pictures of three channels")
-        x = x - x.mean()
-        for axis in (0, 1):
-            turned = x.movedim(axis + 1, -1)
-            for found, lag in ((near, 1), (far, 3)):
-                found[axis] += (turned[..., lag:] * turned[..., :-lag]).mean() / x.var().clamp(1e-9)
-        count += 1
-    near, far = near / count, far / count
-    if float((far - near).max()) > INTERLEAVED:
-        raise FaultError(
-            "a pixel is more like its third neighbour than its next one. Did reshape or view make "
-            "(3, H, W) of pictures (H, W, 3)? Use permute(2, 0, 1)"
-        )
-    return f"correlation of neighbours {float(near.mean()):.2f}"
