@@ -102,8 +102,9 @@ def flips_keep_classes(subject: Subject) -> str:
     A net is trained for seconds on validation, which is not augmented, and asked about its flipped
     pictures.
     """
-    classes, loader = subject.num_classes(), subject.loaders["train"]
+    loader = subject.loaders["train"]
     axis = _flipped_axis(loader)
+    classes = subject.num_classes()
     state, end = subject.fresh(constant_rate=True), time.monotonic() + LEARNING
     batches = [batch for batch in islice(subject.loaders["val"].epoch(0), 64) if len(batch) == 2]
     while time.monotonic() < end:
@@ -134,19 +135,40 @@ def _flipped_axis(loader: Loader) -> int:
     epochs = [list(loader.load(epoch, plan)) for epoch in range(3)]
     first = epochs[0][0]
     pair = isinstance(first, tuple | list) and len(first) == 2
-    if not (pair and isinstance(first[0], Tensor) and first[0].ndim == 4 and first[1].ndim == 1):
-        raise NotApplicableError("batches are no pictures with a class each")
+    if not (pair and all(isinstance(x, Tensor) for x in first) and first[0].ndim == 4):
+        raise NotApplicableError("batches are no pictures with labels")
     pictures = [torch.cat([x for x, _ in batches]).float().cpu() for batches in epochs]
     pictures = [x - x.mean((2, 3), keepdim=True) for x in pictures]
     for axis in (3, 2):
         turned = [
-            (_likeness(a, b.flip(axis)) > _likeness(a, b) + 0.1).float().mean()
+            _likeness(a, b.flip(axis)) > _likeness(a, b) + 0.1
             for a, b in combinations([x[:MOST_FLIPPED] for x in pictures], 2)
             if a.shape == b.shape
         ]
-        if turned and float(torch.stack(turned).mean()) > OFTEN:
+        if turned and float(torch.stack(turned).float().mean()) > OFTEN:
+            masks = [torch.cat([y for _, y in batches]).float().cpu() for batches in epochs]
+            if masks[0].shape[-2:] == pictures[0].shape[-2:]:
+                _turned_with_their_masks(masks, turned, axis - 4)
             return axis
     raise NotApplicableError("training does not flip pictures")
+
+
+def _turned_with_their_masks(masks: list[Tensor], turned: list[Tensor], axis: int) -> None:
+    """Raise FaultError if masks (N, H, W) stay as they are where their pictures are flipped."""
+    kept = with_them = 0
+    for (a, b), chosen in zip(
+        combinations([m[:MOST_FLIPPED] for m in masks], 2), turned, strict=True
+    ):
+        one, other = a[chosen], b[chosen]
+        away = [(one != each).float().flatten(1).mean(1) for each in (other, other.flip(axis))]
+        kept += int((away[0] < away[1]).sum())
+        with_them += int((away[1] < away[0]).sum())
+    if kept > with_them:
+        raise FaultError(
+            "training flips pictures, but not their masks, so pixels get labels of others. Flip both "
+            "by the same draw"
+        )
+    raise NotApplicableError("training flips pictures and their masks together")
 
 
 def _likeness(a: Tensor, b: Tensor) -> Tensor:

@@ -151,6 +151,14 @@ def outputs_have_the_range_that_the_loss_needs(subject: Subject) -> str:
                 "cross_entropy applies softmax itself. Remove softmax at the end of forward"
             )
         return "probabilities, and a loss that takes these"
+    if outputs.shape == labels.shape and outputs.ndim == 2 and labels.is_floating_point():
+        sums, known = outputs.float().sum(1), (labels == 0) | (labels == 1)
+        of_one = bool((sums - 1).abs().max() < 1e-3) and float(outputs.min()) >= 0
+        if of_one and bool(known.all()) and bool((labels.sum(1) != 1).any()):
+            raise FaultError(
+                "outputs of an example sum to 1, but several of its labels, or none, can be yes. "
+                "Use sigmoid in place of softmax"
+            )
     squashed = _is_never_negative(subject, state, batch)
     if not squashed:
         return "of both signs"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.nn.functional import cross_entropy
 
 import check
@@ -78,6 +79,7 @@ PLANTED = {
         "outputs have the range of the loss",
         "but labels are",
     ),
+    ("numbers", "softmax of yes or no"): ("outputs have the range of the loss", "Use sigmoid"),
     ("numbers", "sigmoid of yes or no"): ("outputs have the range of the loss", "Remove sigmoid"),
     ("numbers", "a window that holds its label"): ("no input is the label", "column 3"),
     ("numbers", "tanh of large numbers"): (
@@ -225,6 +227,28 @@ def test_vectors_that_are_pushed_apart_are_found(
     else:
         with pytest.raises(FaultError, match="Is the sign of the loss wrong"):
             CHECKS["vectors of a class are near"](made)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_masks_that_are_not_flipped_with_their_pictures_are_found(
+    both: bool, run_folder: Folder, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(task="tests.projects.segmentation", width=4, monitor="iou")
+    made = Subject(folder, no_data, {}, train)
+    loader = made.loaders["train"]
+    own = loader.load
+
+    def load(epoch: int, part: Any) -> Any:
+        for number, (x, y) in enumerate(own(epoch, part)):
+            chosen = torch.Generator().manual_seed(100 * epoch + number)
+            turned = torch.rand(len(x), generator=chosen) < 0.5
+            x = torch.where(turned[:, None, None, None], x.flip(3), x)
+            yield x, torch.where(turned[:, None, None], y.flip(2), y) if both else y
+
+    monkeypatch.setattr(loader, "load", load)
+    error, told = (NotApplicableError, "together") if both else (FaultError, "not their masks")
+    with pytest.raises(error, match=told):
+        CHECKS["flips keep classes"](made)
 
 
 def test_pixels_that_the_loss_ignores_are_a_warning(

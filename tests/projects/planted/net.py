@@ -34,6 +34,8 @@ class Net(nn.Module):
             there = torch.ones_like(x) if this.fault == "a mean over padding" else (x > 0).long()
             x = (words * there.unsqueeze(2)).sum(1) / there.sum(1, keepdim=True)
         outputs = self.layers(x.flatten(1))
+        if this.fault == "softmax of yes or no":
+            outputs = outputs.softmax(1)
         if this.fault in ("sigmoid of yes or no", "sigmoid and its loss of yes or no"):
             outputs = outputs.sigmoid()
         if this.fault == "relu on numbers below 0":
@@ -65,7 +67,7 @@ def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
     if this.fault == "pos_weight upside down of yes or no":
         weight = torch.tensor([0.2, 0.2])
         return F.binary_cross_entropy_with_logits(outputs, labels, pos_weight=weight)
-    if this.fault == "sigmoid and its loss of yes or no":
+    if this.fault in ("sigmoid and its loss of yes or no", "softmax of yes or no"):
         return F.binary_cross_entropy(outputs, labels)
     if this.fault.endswith("yes or no"):
         return F.binary_cross_entropy_with_logits(outputs, labels)
