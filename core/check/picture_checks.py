@@ -165,8 +165,8 @@ def _turned_with_their_masks(masks: list[Tensor], turned: list[Tensor], axis: in
         with_them += int((away[1] < away[0]).sum())
     if kept > with_them:
         raise FaultError(
-            "training flips pictures, but not their masks, so pixels get labels of others. Flip both "
-            "by the same draw"
+            "training flips pictures, but not their masks, so pixels get labels of others. Flip "
+            "both by the same draw"
         )
     raise NotApplicableError("training flips pictures and their masks together")
 
