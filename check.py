@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import train
-from core.base.errors import UserError, settings
+from core.base.errors import UserError, plural, settings
 from core.base.params import find_params_file, load_params, parse_overrides
 from core.check.checks import Report, run_all
 from core.check.subject import Subject
@@ -71,6 +71,9 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
     if last is not None:  # as train.py would start: what the run was given is in force
         of_run = read_resolved(args.model_dir).get("overrides", {})
         notes += [f"the run has {settings(of_run)}"] if of_run else []
+        if last.get("finished"):
+            done = plural(last["epoch"], "epoch", "epochs")
+            notes.append(f"the run is complete after {done}; a new start of it is checked")
         overrides = of_run | overrides
     params, warnings = load_params(path, overrides)
     for note in notes + warnings:

@@ -369,6 +369,18 @@ def test_what_is_no_fault_passes(subject: Callable[..., Subject], fault: str) ->
                 made(each)
 
 
+def test_a_complete_run_is_said_to_be_complete(
+    run_folder: Folder, no_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(**UNSOUND, fault="")
+    argv = ["--model_dir", str(folder), "--data_dir", str(no_data)]
+    assert train.main([*argv, "--set", "num_epochs=2"]) == 0
+    capsys.readouterr()
+    assert check.main([*argv, "--find_lr"]) == 0
+    told = "note: the run is complete after 2 epochs; a new start of it is checked"
+    assert told in capsys.readouterr().out
+
+
 def test_the_loaders_of_the_template_are_checked_too(run_folder: Folder, signs: Path) -> None:
     one = Subject(run_folder(task="tests.projects.original"), signs, {}, train)
     for what in ("the batch size changes no number", "splits share no example"):
