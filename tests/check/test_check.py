@@ -205,6 +205,33 @@ def test_what_may_be_sound_is_a_warning(subject: Callable[..., Subject], fault: 
         CHECKS[what](subject(fault=fault))
 
 
+def test_a_sentence_in_two_splits_is_a_warning(planted: Callable[..., Path], no_data: Path) -> None:
+    folder = planted("sequences", "a sentence in two splits")
+    with pytest.raises(DoubtError, match=r"1 input is in train and in val.* equal by chance"):
+        CHECKS["splits share no example"](Subject(folder, no_data, {}, train))
+
+
+@pytest.mark.parametrize("cloned", [True, False])
+def test_noise_that_is_in_the_targets_too_is_a_warning(
+    cloned: bool, subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = subject(fault="")
+    loader = made.loaders["train"]
+    own = loader.load
+
+    def load(epoch: int, part: Any) -> Any:
+        for x, _ in own(epoch, part):
+            noisy = x + epoch
+            yield noisy, x if cloned else noisy
+
+    monkeypatch.setattr(loader, "load", load)
+    if cloned:
+        assert CHECKS["validation is not augmented"](made)
+    else:
+        with pytest.raises(DoubtError, match=r"clone\(\) before it is added"):
+            CHECKS["validation is not augmented"](made)
+
+
 def test_a_mean_over_padding_of_one_length_is_a_warning(
     planted: Callable[..., Path], no_data: Path
 ) -> None:

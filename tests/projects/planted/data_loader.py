@@ -64,6 +64,11 @@ def sequences(split: str, fault: str) -> tuple[Tensor, Tensor, Tensor]:
         numbers = [0, *(int(word) for word in {str(i) for i in range(1, 90)})]
     words = torch.randint(1, 90, (SIZES[split], int(lengths.max())), generator=draws)
     words = torch.tensor(numbers)[words]
+    if fault == "a sentence in two splits" and split == "val":
+        words, lengths = words.clone(), lengths.clone()
+        other, _, known = sequences("train", "")
+        words[3], lengths[3] = 0, known[5]
+        words[3, : lengths[3]] = other[5, : lengths[3]]
     words[torch.arange(words.shape[1]) >= lengths[:, None]] = 0
     rare = fault == "class weights upside down"
     return words, (words[:, 0] % 8 == 0).long() if rare else words[:, 0] % 2, lengths
