@@ -17,6 +17,7 @@ ALIKE, DETAIL = 0.995, 12  # least correlation; least number of different column
 FEW = 0.05  # of the smaller split: up to here it is said, above it is a fault
 INTERLEAVED, SOME = 0.1, 100  # of correlation; pictures that are looked at
 LEARNING, SURELY, OFTEN = 6.0, 0.6, 0.15  # seconds; of answers, of pictures that are flipped
+ENOUGH = 10  # pictures of a class
 MOST_FLIPPED = 32  # pictures that are compared
 
 
@@ -117,7 +118,10 @@ def flips_keep_classes(subject: Subject) -> str:
             for label, answer in zip(y.tolist(), found.tolist(), strict=True):
                 counts[turned, label, answer] += 1
     plain, flipped = counts / counts.sum(2, keepdim=True).clamp(min=1)
-    for a, b in combinations(range(classes), 2):
+    enough = [k for k in range(classes) if counts[0, k].sum() >= ENOUGH]
+    if len(enough) < 2:
+        raise NotApplicableError("validation has too few pictures of each class")
+    for a, b in combinations(enough, 2):
         right = min(plain[a, a], plain[b, b])
         if right > SURELY and min(flipped[a, b], flipped[b, a]) > SURELY:
             raise FaultError(

@@ -40,6 +40,9 @@ class Outcome(int):
         found: dict[str, float] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         return found
 
+    def __str__(self) -> str:
+        return int.__repr__(self)
+
     def __repr__(self) -> str:
         values = ", ".join(f"{name}: {value:.4g}" for name, value in self.metrics.items())
         return f"<exit code {int(self)}, {self.folder}: {values}>"

@@ -99,7 +99,7 @@ BUDGET = {
     "training": 1245,  # 900
     "run": 1700,  # 850
     "predict": 340,
-    "check": 2440,  # 1,000
+    "check": 2510,  # 1,000
     "search": 1200,
     "results": 1175,  # 1,100 and 500 of page
 }
