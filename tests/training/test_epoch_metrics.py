@@ -48,4 +48,4 @@ def test_large_outputs_are_kept_of_evenly_spaced_batches(
     trained(tmp_path)
     step = seen[1] - seen[0]
     assert step > 1 and seen[:3] == [1, 1 + step, 1 + 2 * step]
-    assert f"of one batch in {step}" in caplog.text
+    assert f"use one batch in {step}" in caplog.text
