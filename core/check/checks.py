@@ -63,8 +63,8 @@ CHECKS: dict[str, Callable[[Subject], str | None]] = {
     "the net learns one batch by heart": net_checks.one_batch_is_learned,
     "vectors of a class are near": net_checks.vectors_of_a_class_are_near,
     "the learning rate lasts": training_checks.the_rate_lasts,
-    "labels go with inputs": label_checks.labels_go_with_inputs,
     "flips keep classes": picture_checks.flips_keep_classes,
+    "labels go with inputs": label_checks.labels_go_with_inputs,
     "what is learned holds in validation": split_checks.what_is_learned_holds,
     "a last batch of one is evaluated": net_checks.a_batch_of_one_is_evaluated,
     "no output depends on other examples": net_checks.examples_do_not_meet,
@@ -106,6 +106,7 @@ NEEDS = {
         _RANGE,
     },
     "labels go with inputs": {
+        "flips keep classes",
         "every class has examples",
         _LABELS,
         "splits number their classes alike",

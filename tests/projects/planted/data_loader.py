@@ -84,7 +84,7 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
             loaders[split] = DataLoader(numbers_of, params.batch_size)
         elif params.kind == "letters":
             draws = torch.Generator().manual_seed(SIZES[split])
-            letters = (torch.arange(9) * 3 + torch.randint(90, (48, 1), generator=draws)) % 90
+            letters = torch.randint(1, 9, (48, 9), generator=draws).cumsum(1) % 9
             loaders[split] = Batches(letters[:, :-1], letters[:, 1:], **sizes)
         elif params.kind == "sequences":
             words, labels, lengths = sequences(split, params.fault)
