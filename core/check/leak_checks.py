@@ -136,7 +136,7 @@ def frozen_weights_are_loaded(subject: Subject) -> str:
     drawn = [name for name, w in frozen.items() if not torch.equal(w, theirs[name])]
     if drawn:
         raise DoubtError(
-            f"{', '.join(drawn[:2])} is frozen, and random: nothing has loaded it. Do the names in "
+            f"frozen, and random: {', '.join(drawn[:2])}. Nothing has loaded them. Do the names in "
             "the file fit? load_state_dict(..., strict=False) skips those that do not"
         )
     return f"{len(frozen)} weights"

@@ -71,7 +71,6 @@ def validation_is_not_augmented(subject: Subject) -> str:
     plan = list(islice(loader.plan(0), 4))
     if plan[0].index is None:
         raise NotApplicableError("a stream does not number its examples")
-    _no_noise_in_targets(subject)
     one, other = (list(loader.load(epoch, plan)) for epoch in (0, 1))
     if difference(one, other, "val"):
         raise DoubtError(
@@ -79,20 +78,6 @@ def validation_is_not_augmented(subject: Subject) -> str:
             "random masks or pairs may be meant"
         )
     return f"{len(plan)} batches"
-
-
-def _no_noise_in_targets(subject: Subject) -> None:
-    """Raise DoubtError if inputs and labels are one and the same, and new in every epoch."""
-    loader = subject.loaders["train"]
-    plan = list(islice(loader.plan(0), 1))
-    pairs = [batch for epoch in (0, 1) for batch in loader.load(epoch, plan)]
-    twins = [pair for pair in pairs if isinstance(pair, tuple | list) and len(pair) == 2]
-    same = len(twins) == 2 and all(difference(x, y, "pair") is None for x, y in twins)
-    if same and difference(pairs[0][0], pairs[1][0], "inputs"):
-        raise DoubtError(
-            "inputs and labels of training are the same, and new in every epoch. If noise is meant "
-            "for the inputs alone, clone() before it is added"
-        )
 
 
 def _numbers(batch: Any) -> list[Tensor]:

@@ -191,9 +191,8 @@ def a_right_answer_has_the_lowest_loss(subject: Subject) -> str:
     axis = reading.class_axis
     if reading.outputs != "logits" or axis is None or not isinstance(outputs, Tensor):
         raise NotApplicableError("outputs are not logits of classes")
-    chosen = nn.functional.one_hot(
-        labels.long().clamp(0, outputs.shape[axis] - 1), outputs.shape[axis]
-    )
+    classes = outputs.shape[axis]
+    chosen = nn.functional.one_hot(labels.long().clamp(0, classes - 1), classes)
     right = chosen.to(outputs.dtype).reshape(outputs.movedim(axis, -1).shape).movedim(-1, axis)
     probe = LossProbe(state.task)
     sure, even = probe(SURE_LOGIT * right, labels), probe(torch.zeros_like(outputs), labels)

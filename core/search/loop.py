@@ -91,7 +91,7 @@ class Search:
             for folder, params in runs.items():
                 # The first seed alone decides whether the trial is pruned.
                 prunable = trial if self.study.settings.prune and not values else None
-                values.append((yield from self.train(folder, params, slot, prunable)))
+                values.append((yield from self.train(folder, params, slot, prunable, len(values))))
             self.study.end(trial, TrialState.COMPLETE, sum(values) / len(values), values=values)
             words = f"{sum(values) / len(values):.4g}"
         except TrialPruned:
@@ -120,9 +120,11 @@ class Search:
         return {Path(f"{folder}-seed_{seed}"): params | {"seed": seed} for seed in seeds}
 
     def train(
-        self, folder: Path, params: dict[str, Any], slot: int, prunable: Trial | None
+        self, folder: Path, params: dict[str, Any], slot: int, prunable: Trial | None, before: int
     ) -> Generator[None, None, float]:
-        """Train one run, which goes on if it is killed; returns its best value.
+        """Train one run, after `before` seeds of its trial; returns its best value.
+
+        It goes on if it is killed.
 
         Raises:
             TrialPruned: the trial, `prunable` unless it is None, is worse than others.
@@ -143,7 +145,8 @@ class Search:
                         # After the last epoch there is nothing to save.
                         if prunable and self.study.prunes(prunable, values[: epochs - 1]):
                             raise TrialPruned(f"stopped after epoch {len(values)}, pruned")
-                        self.progress.parts[slot] = len(values) / epochs
+                        done = before + len(values) / epochs
+                        self.progress.parts[slot] = done / self.study.settings.repeats
                         bar.n, value = len(values), values[-1] if values else None
                         bar.set_postfix_str("" if value is None else f"{self.metric} {value:.4f}")
                 if 0 <= code <= 2:

@@ -211,27 +211,6 @@ def test_a_sentence_in_two_splits_is_a_warning(planted: Callable[..., Path], no_
         CHECKS["splits share no example"](Subject(folder, no_data, {}, train))
 
 
-@pytest.mark.parametrize("cloned", [True, False])
-def test_noise_that_is_in_the_targets_too_is_a_warning(
-    cloned: bool, subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = subject(fault="")
-    loader = made.loaders["train"]
-    own = loader.load
-
-    def load(epoch: int, part: Any) -> Any:
-        for x, _ in own(epoch, part):
-            noisy = x + epoch
-            yield noisy, x if cloned else noisy
-
-    monkeypatch.setattr(loader, "load", load)
-    if cloned:
-        assert CHECKS["validation is not augmented"](made)
-    else:
-        with pytest.raises(DoubtError, match=r"clone\(\) before it is added"):
-            CHECKS["validation is not augmented"](made)
-
-
 def test_a_mean_over_padding_of_one_length_is_a_warning(
     planted: Callable[..., Path], no_data: Path
 ) -> None:
