@@ -4,6 +4,7 @@ All work offline: what they write lies in the run's folder, or beside it. Each r
 """
 
 import json
+import logging
 import os
 import secrets
 import warnings
@@ -155,10 +156,15 @@ class Trackers:
     def add(self, values: Mapping[str, Any], step: int, kind: str = "epochs") -> None:
         """Send a row to each tracker that does not have it; `kind` is epochs or steps."""
         numbers = {n: float(v) for n, v in values.items() if v is not None and n not in FACTS}
-        for name, tracker in self.trackers.items():
-            if name == "tensorboard" or step > self.sent[kind].get(name, -1):
+        for name, tracker in list(self.trackers.items()):
+            if name != "tensorboard" and step <= self.sent[kind].get(name, -1):
+                continue
+            try:
                 tracker.add(numbers, step)
                 self.sent[kind][name] = step
+            except Exception as error:  # a package of others must not end the run
+                logging.warning("Note: %s gets no more rows: %s", name, error)
+                del self.trackers[name]
         write_text(self.path, json.dumps(self.sent))
 
     def add_step(self, state: State) -> None:

@@ -138,6 +138,21 @@ def test_a_missing_package_is_named_with_its_install_line_before_training(
     assert not (folder / "metrics.jsonl").exists()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_tracker_that_fails_does_not_end_the_run(
+    run_folder: Folder, signs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("core.run.trackers.TensorBoard.add", full)
+    folder = run_folder(**RECIPE, tensorboard=True)
+    assert run(folder, signs) == 0
+    assert len(rows(folder)) == 2
+    told = (folder / "train.log").read_text()
+    assert told.count("Note: tensorboard gets no more rows: no space left") == 1
+
+
 def test_an_unknown_tracker_is_refused(
     run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,7 @@ BUDGET = {
     "data": 1205,  # 650
     "reading": 415,
     "training": 1245,  # 900
-    "run": 1700,  # 850
+    "run": 1710,  # 850
     "predict": 340,
     "check": 2510,  # 1,000
     "search": 1200,
