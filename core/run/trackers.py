@@ -80,12 +80,11 @@ class MLflow:
 
         parent = folder.resolve().parent
         store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{parent / 'mlflow.db'}")
-        self.client = MlflowClient(tracking_uri=store)
+        self.client = MlflowClient(store)
         known = self.client.get_experiment_by_name(parent.name)
         home = known.experiment_id if known else self.client.create_experiment(parent.name)
         found = self.client.search_runs([home], f"tags.run = '{name}'")
-        tags = {"run": name}
-        run = found[0] if found else self.client.create_run(home, run_name=folder.name, tags=tags)
+        run = (found or [self.client.create_run(home, None, {"run": name}, folder.name)])[0]
         self.id = run.info.run_id
         for key, value in params.items() if not found else ():
             self.client.log_param(self.id, key, value)
