@@ -180,7 +180,7 @@ def measure(subject: Subject) -> str:
     train_seconds = seconds / len(asked[2:]) * len(train)
     rate, waiting = train.num_examples / train_seconds, (sum(came[2:]) - sum(asked[2:])) / seconds
     hint = ". More num_workers, or utils.Batches?" if waiting > 0.3 else ""
-    epochs = max(state.params.num_epochs - subject.epochs_done, 0)
+    epochs = max(state.params.num_epochs - subject.epochs_done, 0) or state.params.num_epochs
     left = timedelta(seconds=round(epochs * (train_seconds + val_seconds)))
     told = f"{rate:.0f} examples/s, {waiting:.0%} of the time waiting for data{hint}"
     return f"{told}, peak memory {memory:.0f} MB, {left} for {epochs} epochs"
