@@ -4,107 +4,115 @@ python synthesize_results.py --parent_dir experiments
 """
 
 import argparse
-import shutil
+import json
 import sys
-import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from core.base.errors import UsageError
-from core.base.files import write_text
 from core.machine.outcome import Outcome
 from core.machine.script import reports_errors
-from core.results import comparison, tables
+from core.results import comparison, sequential, tables
 from core.results.gathering import gather
-from core.results.page import make_page
-from core.results.plots import draw
-from core.results.rows import best_setting, find_row, group
+from core.results.intervals import add_intervals
+from core.results.report import show, write_files
+from core.results.rows import Row, best_setting, find_row, group, main_metric
+from core.results.writing import Latex
 
 
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parent_dir", type=Path, default=Path("experiments"))
-    parser.add_argument("--split", default="val", help="val (default), test or train")
-    parser.add_argument("--params", default="differ", help="differ (default), all, or name,name")
-    parser.add_argument("--sort", metavar="COLUMN", help="default: the metric that picks the best")
-    parser.add_argument("--reverse", action="store_true", help="reverse the order")
-    parser.add_argument(
-        "--average_over",
-        metavar="KEY",
-        help="average runs that differ in this param, such as fold, as those of several seeds",
-    )
-    parser.add_argument("--no_group", action="store_true", help="show every seed in a row")
-    parser.add_argument(
-        "--intervals",
-        type=int,
-        default=5,
-        metavar="N",
-        help="rows with a 95%% interval, from the top (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=60,
-        metavar="S",
-        help="seconds that slow metrics may take (default: %(default)s)",
-    )
+    add, flag = parser.add_argument, dict[str, Any](action="store_true")
+    add("--parent_dir", type=Path, default=Path("experiments"))
+    add("--split", default="val", help="val (default), test or train")
+    add("--columns", metavar="NAMES", help="the columns of the table, as run,accuracy,seed")
+    add("--params", default="differ", help="columns of params: differ (default), all, name,name")
+    add("--sort", metavar="COLUMN", help="default: the metric that picks the best")
+    add("--reverse", **flag, help="reverse the order")
+    told = "average runs that differ in this param, such as fold, as those of several seeds"
+    add("--average_over", metavar="KEY", help=told)
+    add("--no_group", **flag, help="show every seed in a row")
+    told = "rows with a 95%% interval, from the top (default: all)"
+    add("--intervals", type=int, metavar="N", help=told)
+    told = "seconds that slow metrics may take (default: %(default)s)"
+    add("--seconds", type=float, default=60, metavar="S", help=told)
+    add("--json", **flag, help="print JSON: what results.json holds, or the comparison")
+    look = parser.add_argument_group("how it looks, in results.md and results.tex")
+    look.add_argument("--percent", **flag, help="show fractions as percent")
+    look.add_argument("--decimals", type=int, metavar="N", help="default: from the deviations")
+    told = "the best of each metric in bold, unless chance explains its lead"
+    look.add_argument("--bold", choices=["best"], help=told)
+    look.add_argument("--booktabs", **flag, help="LaTeX with the rules of booktabs")
+    look.add_argument("--siunitx", **flag, help="LaTeX with the number columns of siunitx")
+    look.add_argument("--caption", default="", help="LaTeX: a table with this caption")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--compare", nargs=2, metavar=("A", "B"), help="is A better than B?")
     choice.add_argument("--diff", nargs=2, metavar=("A", "B"), help="how do two runs differ?")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    return parser.parse_args(argv)
+    more = parser.add_argument_group("with --compare")
+    more.add_argument("--until_decided", **flag, help="train further seeds of both until it is")
+    told = "seeds of each at most (default: %(default)s)"
+    more.add_argument("--most_seeds", type=int, default=20, metavar="N", help=told)
+    more.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
+    add("--traceback", **flag, help="show where an error came from")
+    args = parser.parse_args(argv)
+    if args.until_decided and not args.compare:
+        parser.error("--until_decided: want --compare A B")
+    if args.decimals is not None and not 0 <= args.decimals <= 15:
+        parser.error("--decimals: want 0 to 15")
+    return args
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the script; returns the exit code."""
+    """Run the script; returns the exit code: 3 if --until_decided did not decide."""
     args = get_args(argv)
-    if not args.parent_dir.is_dir():
-        raise UsageError(f"{args.parent_dir}: no such folder")
     runs = gather(args.parent_dir, args.split)
-    if not any(run.is_run for run in runs):
-        raise UsageError(f"{args.parent_dir}: no folder below it is a run")
     over = args.average_over.split(",") if args.average_over else []
     rows = group(runs, not (args.no_group or args.diff), over)
+    rows = tables.sort_rows(rows, tables.make_columns(rows, "all"), args.sort, args.reverse)
     if args.diff:
         a, b = (find_row(rows, name) for name in args.diff)
         print(comparison.differences(a.first, b.first))
         return 0
     if args.compare:
-        a, b = (find_row(rows, name) for name in args.compare)
-        if a is b:  # two seeds of one setting
-            a, b = (find_row(group(runs, together=False), name) for name in args.compare)
-        print(comparison.compare(a, b, args.split, args.seconds))
-        return 0
-    footnote = f"\n{tables.FOOTNOTE}\n" if any(row.stale for row in rows) else ""
+        return compare(args, rows)
+    waiting = [row for row in rows if row.first.status == "not started"]
+    rows = [row for row in rows if row not in waiting] or rows
     best = best_setting(rows)
     chosen = best and {"row": best[0].name, "run": best[1].name, "chosen": best[2]}
     if best and sum(row.first.is_run for row in rows) > 1:
         best[0].first.notes.insert(0, f"the best, {best[2]}")
-    rows = tables.sort_rows(rows, tables.make_columns(rows, args.params), args.sort, args.reverse)
-    comparison.add_intervals(rows[: args.intervals], args.split, args.seconds)
-    columns = tables.make_columns(rows, args.params)
-    visible = [column for column in columns if not column.fine]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(tables.terminal(visible, width) + footnote.rstrip())
-    if width and chosen:  # a narrow terminal has no room for the notes
-        print("The best run: {run}, chosen {chosen}".format(**chosen))
-    for name, text in [
-        ("results.md", tables.markdown(visible) + footnote),
-        ("results.csv", tables.comma_separated(columns)),
-        ("results.tex", tables.latex(visible) + footnote.replace("†", "$\\dagger$")),
-        ("results.json", tables.as_json(columns, split=args.split, best=chosen)),
-        ("report.html", make_page(rows, visible, args.split, str(args.parent_dir))),
-    ]:
-        write_text(args.parent_dir / name, text)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of letters that its font does not have
-            draw(rows, args.split, args.parent_dir)
-    except ImportError:
-        print("No PNG plots: pip install matplotlib", file=sys.stderr)
+    chance = add_intervals(rows[: args.intervals], args.split, args.seconds)
+    bold = frozenset(chance.bold(rows) if args.bold else ())
+    style = tables.Style(args.percent, args.decimals, bold)
+    columns = tables.make_columns(rows, "all" if args.columns else args.params, style)
+    if args.columns:
+        columns = tables.chosen(columns, args.columns)
+    facts = {"split": args.split, "best": chosen, "missing": chance.missing}
+    facts |= {"luck": chance.winners_luck(rows, main_metric(rows) or "", args.split)}
+    facts |= {"not_started": [row.name for row in waiting if row not in rows]}
+    latex = Latex(args.booktabs, args.siunitx, args.caption)
+    text = write_files(args.parent_dir, rows, columns, latex, facts)
+    print(text, end="") if args.json else show(rows, columns, facts)
     return Outcome(0, args.parent_dir, best[1].metrics if best else {})
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def compare(args: argparse.Namespace, rows: list[Row]) -> int:
+    """Print a comparison; returns the exit code."""
+    a, b = (find_row(rows, name) for name in args.compare)
+    if a is b:  # two seeds of one setting
+        alone = group([run for row in rows for run in row.members], together=False)
+        a, b = (find_row(alone, name) for name in args.compare)
+    if args.until_decided:
+        if args.split != "val":
+            raise UsageError("--until_decided: want --split val, which training evaluates")
+        print_now = partial(print, file=sys.stderr, flush=True)
+        found = sequential.until_decided(a, b, args.most_seeds, args.jobs, print_now)
+        print(json.dumps(found) if args.json else sequential.as_text(found))
+        return 0 if found["verdict"] else 3
+    found = comparison.compare(a, b, args.split, args.seconds)
+    print(json.dumps(found) if args.json else comparison.as_text(found))
+    return 0

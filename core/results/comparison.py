@@ -1,105 +1,93 @@
-"""Intervals for the rows of the table; whether two rows can be told apart; how two runs differ."""
+"""Whether two rows of the table can be told apart, and how two runs differ."""
 
 import json
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from core.base.errors import DataError
-from core.base.params import Params
-from core.base.predictions import Predictions
-from core.results.gathering import Result, fitting_predictions
+from core.results.gathering import Result
+from core.results.intervals import TOO_SLOW, scored
 from core.results.rows import Row, less_is_better, members, metric_names
-from core.results.statistics import Metric, aligned, bootstrap, over_seeds, score
+from core.results.statistics import interval, over_both, over_seeds, resampled
 from core.results.tables import with_deviation
 
-TOO_SLOW = "1,000 calls of the metric take too long (--seconds)"
 
+def compare(a: Row, b: Row, split: str, seconds: float) -> dict[str, Any]:
+    """Find for every metric whether two rows can be told apart, over examples and over seeds.
 
-def scored(runs: Sequence[Result], split: str) -> tuple[dict[str, Metric], list[Predictions]]:
-    """Return metrics and predictions of a task's runs; UserError if the two do not fit together."""
-    from core.run.code import import_task  # imports torch
+    Returns:
+        What `as_text` shows: the names `a` and `b`, the numbers of `examples` and `seeds`, and for
+        each of the `metrics` the values, the `gap` of their means, the `better` one, and in `over`
+        intervals or p-values, each with a verdict: "A", "B", or None.
 
-    params = Params.of({"task": "model"} | runs[0].params, runs[0].folder)
-    found = [fitting_predictions(run, split) for run in runs]
-    try:
-        metrics = {name: m for name, m in import_task(params).metrics.items() if callable(m)}
-    except Exception as error:  # it is the user's code
-        raise DataError(f"task {params.task} cannot be imported: {error}") from error
-    for run, predictions in zip(runs, found, strict=True):
-        for name in metrics.keys() & run.metrics.keys():
-            value, recorded = score(predictions, metrics[name]), run.metrics[name]
-            if not math.isclose(value, recorded, rel_tol=1e-3, abs_tol=1e-3):
-                raise DataError(
-                    f"predictions_{split}.npz gives {name} {value:.4g}, but {recorded:.4g} is "
-                    "recorded: other weights, or another metric"
-                )
-    return {name: m for name, m in metrics.items() if name in runs[0].metrics}, aligned(found)
-
-
-def add_intervals(rows: Sequence[Row], split: str, seconds: float) -> None:
-    """Give the rows whose runs have predictions the 95% intervals of their metrics.
-
-    A metric for which `seconds`, those of all rows, are too few has none, and a note says so.
-    """
-    end = time.monotonic() + seconds
-    for row in [row for row in rows if row.first.is_run]:
-        if row.over and len(row.members) > 1:
-            row.first.notes.append(f"no interval of a mean over {' and '.join(row.over)}")
-        elif not row.stale and all(
-            (run.folder / f"predictions_{split}.npz").exists() for run in row.members
-        ):
-            try:
-                metrics, found = scored(row.members, split)
-                terms = [(1 / len(found), p) for p in found]
-                row.intervals = bootstrap(terms, metrics, end - time.monotonic())
-                slow = [name for name in metrics if name not in row.intervals]
-                row.first.notes += [f"no interval of {name}: {TOO_SLOW}" for name in slow]
-            except Exception as error:  # damaged predictions, or a fault of the user's metric
-                row.first.notes.append(f"no interval: {error}")
-
-
-def compare(a: Row, b: Row, split: str, seconds: float) -> str:
-    """Say for every metric whether `a` and `b` can be told apart, over examples and over seeds.
-
-    For a metric that takes more than `seconds` over examples, it says so instead.
+    Raises:
+        DataError: a run's numbers are stale, or the two have not the same examples.
     """
     for run in [run for run in members([a, b]) if run.stale]:
         raise DataError(f"{run.name}: stale, its {split} numbers {run.stale_why}; evaluate again")
     metrics, found = scored(members([a, b]), split)
-    sizes = len(a.members), len(b.members)
-    weights = [1 / sizes[0]] * sizes[0] + [-1 / sizes[1]] * sizes[1]
-    intervals = bootstrap(list(zip(weights, found, strict=True)), metrics, seconds)
-    lines = [f"A: {a.name}", f"B: {b.name}", ""]
+    draws, sizes = resampled(found, metrics, seconds), (len(a.members), len(b.members))
+    groups = [range(sizes[0]), range(sizes[0], sum(sizes))]
+    result: dict[str, Any] = {"a": a.name, "b": b.name, "split": split, "seeds": sizes}
+    result |= {"examples": len(found[0]), "metrics": {}}
     for name in metric_names([a, b]):
         x, y = a.values(name), b.values(name)
         if not (x and y):
             continue
-        is_fraction = all(0 <= value <= 1 for value in [*x, *y]) and name in metrics
-        scale, unit = (100, " points") if is_fraction else (1, "")
-        gap = scale * (sum(x) / len(x) - sum(y) / len(y))
+        gap, over = fmean(x) - fmean(y), dict[str, Any]()
         better = "A" if (gap > 0) != less_is_better(name, [a, b]) else "B"
-        same, apart = "not distinguishable", f"{better} is better"
-        lines.append(f"{name}: A {with_deviation(x)}, B {with_deviation(y)}")
-        if name in intervals:
-            low, high = (scale * end for end in intervals[name])
-            interval = f"95% interval [{low:.2f}, {high:.2f}]"
-            verdict = same if low <= 0 <= high else apart
-            lines.append(f"  over examples: {gap:+.2f}{unit}, {interval}: {verdict}")
+        if name in draws:
+            means = [draws[name][:, columns].mean(axis=1) for columns in groups]
+            if max(sizes) > 1:
+                both = over_both(draws[name], groups)
+                over["seeds and examples"] = ends_of(both[:, 0] - both[:, 1], better)
+            over["examples"] = ends_of(means[0] - means[1], better)
         elif name in metrics:
-            lines.append(f"  over examples: {TOO_SLOW}")
+            over["examples"] = {"missing": TOO_SLOW}
         if min(sizes) > 1 and sizes == (len(x), len(y)):
             p, least = over_seeds(x, y), 2 / math.comb(sum(sizes), sizes[0])
-            verdict = apart if p <= 0.05 else same
-            lines.append(f"  over seeds: {gap:+.2f}{unit}, p = {p:.2g}: {verdict}")
-            if least > 0.05:
-                lines[-1] += f" (with so few seeds p cannot be below {least:.2g})"
-    name = {"val": "validation", "train": "training"}.get(split, split)
-    told = f"would a different set of {len(found[0])} {name} examples change the verdict?"
+            over["seeds"] = {"p": p, "least": least, "verdict": better if p <= 0.05 else None}
+        fraction = name in metrics and all(0 <= value <= 1 for value in [*x, *y])
+        result["metrics"][name] = {"A": x, "B": y, "gap": gap, "better": better, "over": over}
+        result["metrics"][name]["fraction"] = fraction
+    return result
+
+
+def ends_of(differences: np.ndarray, better: str) -> dict[str, Any]:
+    """Return the interval of a difference, and the verdict: the better one if 0 is outside."""
+    low, high = interval(differences)
+    return {"low": low, "high": high, "verdict": None if low <= 0 <= high else better}
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """Return what `compare` has found as lines for a person."""
+    lines = [f"A: {found['a']}", f"B: {found['b']}", ""]
+    for name, each in found["metrics"].items():
+        lines.append(f"{name}: A {with_deviation(each['A'])}, B {with_deviation(each['B'])}")
+        scale, unit = (100, " points") if each["fraction"] else (1, "")
+        for over, told in each["over"].items():
+            if "missing" in told:
+                lines.append(f"  over {over}: {told['missing']}")
+                continue
+            verdict = f"{told['verdict']} is better" if told["verdict"] else "not distinguishable"
+            basis = (
+                f"p = {told['p']:.2g}"
+                if "p" in told
+                else (f"95% interval [{scale * told['low']:.2f}, {scale * told['high']:.2f}]")
+            )
+            lines.append(f"  over {over}: {scale * each['gap']:+.2f}{unit}, {basis}: {verdict}")
+            if told.get("least", 0) > 0.05:
+                lines[-1] += f" (with so few seeds p cannot be below {told['least']:.2g})"
+    name = {"val": "validation", "train": "training"}.get(found["split"], found["split"])
+    told = f"would a different set of {found['examples']} {name} examples change the verdict?"
     lines += ["", f"'Over examples': {told}"]
-    if min(sizes) > 1:
-        lines.append(f"'Over seeds': would other seeds than these {sizes[0]} and {sizes[1]}?")
+    if min(found["seeds"]) > 1:
+        told = "would other seeds than these {} and {}?".format(*found["seeds"])
+        lines.append(f"'Over seeds': {told} Over both is the verdict.")
     else:
         lines.append("'Over seeds': unknown. Train several seeds of each, five or more if you can.")
     return "\n".join(lines)

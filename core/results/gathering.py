@@ -50,7 +50,12 @@ class Result:
 
 
 def gather(parent_dir: Path, split: str) -> list[Result]:
-    """Read everything below a folder, sorted by name; what is not a run is at the end."""
+    """Read everything below a folder, sorted by name; what is not a run is at the end.
+
+    UsageError: there is no such folder, or no run in it.
+    """
+    if not parent_dir.is_dir():
+        raise UsageError(f"{parent_dir}: no such folder")
     found: list[Result] = []
     seen: set[str] = set()  # folders, links resolved
     inside: set[str] = set()  # runs, and the folders below them
@@ -83,6 +88,8 @@ def gather(parent_dir: Path, split: str) -> list[Result]:
             odd = [os.path.join(path, name) for name in shown if name not in OURS]
             for place in odd if folders or path == str(parent_dir) else [path]:
                 add(place, "not a run" if shown else "empty folder")
+    if not any(run.is_run for run in found):
+        raise UsageError(f"{parent_dir}: no folder below it is a run")
     return sorted(found, key=lambda result: not result.is_run)
 
 

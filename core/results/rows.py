@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,17 +33,28 @@ class Row:
         return self.members[0]
 
     @cached_property
-    def name(self) -> str:
-        """Name of the run; "base_seed{1,2}" of base_seed1 and base_seed2."""
+    def _parts(self) -> tuple[str, list[str], str]:
+        """What the names of the runs begin with, what differs, and what they end with."""
         names = [run.name for run in self.members]
         if len(names) == 1:
-            return names[0]
+            return names[0], [], ""
         start = os.path.commonprefix(names)  # noqa: RUF071 - of letters
         turned = [name[len(start) :][::-1] for name in names]
         end = os.path.commonprefix(turned)[::-1]  # noqa: RUF071
-        parts = [name[len(start) : len(name) - len(end)] for name in names]
+        return start, [name[len(start) : len(name) - len(end)] for name in names], end
+
+    @property
+    def name(self) -> str:
+        """Name of the run; "base_seed{1,2}" of base_seed1 and base_seed2."""
+        start, parts, end = self._parts
         shown = parts if len(parts) < 5 else [*parts[:2], "...", parts[-1]]
-        return f"{start}{{{','.join(shown)}}}{end}"
+        return f"{start}{{{','.join(shown)}}}{end}" if parts else start
+
+    @property
+    def setting(self) -> str:
+        """Name of the run, or what seeds have in common: "base" of base_seed1 and base_seed2."""
+        start, parts, end = self._parts
+        return re.sub(r"[-_.]*(seed)?[-_.=]*$", "", start) + end if parts else start
 
     @property
     def stale(self) -> dict[str, dict[str, float | None]] | None:
@@ -79,9 +91,15 @@ def group(runs: Sequence[Result], together: bool = True, over: Sequence[str] = (
         by_key.setdefault(key, {})[seed] = run
     rows = [Row(list(by_seed.values()), over=tuple(over)) for by_seed in by_key.values()]
     for row in rows:
-        if any(run.recorded.get("code") != row.first.recorded.get("code") for run in row.members):
+        if not all(same_code(run, row.first) for run in row.members):
             row.first.notes.append("the task's code is not the same in these runs")
     return rows
+
+
+def same_code(a: Result, b: Result) -> bool:
+    """Tell whether the files of code that both runs have recorded are the same."""
+    one, other = (run.recorded.get("code") or {} for run in (a, b))
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
 def members(rows: Sequence[Row]) -> list[Result]:
@@ -163,12 +181,23 @@ def differing_params(runs: Sequence[Result]) -> list[str]:
 
 
 def find_row(rows: Sequence[Row], name: str) -> Row:
-    """Return the row of that name, or of a run with that name or path; UsageError if none has."""
-    path = Path(name).resolve()
+    """Return the row of a run's name or path, of a setting, or of a number in the table.
+
+    UsageError: there is none, or a setting is not the only one of its name.
+    """
+    path, word = Path(name).resolve(), name.rstrip("/")
     runs_only = [row for row in rows if row.first.is_run]
     for row in runs_only:
         for run in row.members:
-            if name.rstrip("/") in (row.name, run.name) or run.folder.resolve() == path:
+            if word in (row.name, run.name) or run.folder.resolve() == path:
                 return row
-    hint = did_you_mean(name, [run.name for run in members(runs_only)])
+    found = [row for row in runs_only if row.setting == word]
+    if not found and word.isdecimal() and 0 < int(word) <= len(runs_only):
+        found = [runs_only[int(word) - 1]]
+    if len(found) > 1:
+        raise UsageError(f"{name}: could be {' or '.join(row.name for row in found)}")
+    if found:
+        return found[0]
+    hint = did_you_mean(name, [row.setting for row in runs_only])
+    hint = hint or did_you_mean(name, [run.name for run in members(runs_only)])
     raise UsageError(f"{name}: no such run below the parent_dir{hint}")

@@ -1,4 +1,4 @@
-"""What chance does to a metric: intervals and comparisons from saved predictions, and over seeds.
+"""What chance does to a metric: resamples of saved predictions, and comparisons over seeds.
 
 docs/statistics.md has formulas and sources. What is resampled are examples: whole sequences.
 """
@@ -6,7 +6,7 @@ docs/statistics.md has formulas and sources. What is resampled are examples: who
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,8 @@ from core.base.errors import DataError
 from core.base.predictions import Predictions, first_array
 
 RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
-FEW = 64  # distinct values up to which resamples of a mean are drawn as counts
 BAR: dict[str, Any] = {"leave": False, "disable": None}  # shown on a terminal
 Metric = Callable[[Any, Any], float]
-Terms = Sequence[tuple[float, Predictions]]  # a weighted sum of one metric over several runs
 
 
 def subset(predictions: Predictions, examples: np.ndarray) -> Predictions:
@@ -66,75 +64,105 @@ def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray |
     return values
 
 
-def bootstrap(
-    terms: Terms, metrics: Mapping[str, Metric], seconds: float = math.inf
-) -> dict[str, tuple[float, float]]:
-    """Return 95% percentile intervals of sums of metrics (Efron & Tibshirani 1993, section 13.3).
+def resampled(
+    runs: Sequence[Predictions], metrics: Mapping[str, Metric], seconds: float = math.inf
+) -> dict[str, np.ndarray]:
+    """Return each metric of R runs on 1,000 resamples of their N examples, (1000, R).
 
-    The same examples are drawn for every run of a sum, which is what makes a difference paired.
-    Metrics whose calls would take more than some seconds have none.
+    The resamples depend on N alone, so that differences are paired, also between two calls (Efron &
+    Tibshirani 1993, section 13.3). Metrics that would take more than some seconds are left out.
     """
-    intervals, others = {}, list[str]()
+    count, draws = len(runs[0]), dict[str, np.ndarray]()
+    means, others = dict[str, np.ndarray](), dict[str, Metric]()
     for name, metric in metrics.items():
         began = time.monotonic()
-        score(terms[0][1], metric)
-        took = (time.monotonic() - began) * len(terms)  # a call for every run
+        score(runs[0], metric)
+        took = (time.monotonic() - began) * len(runs)
         if took * RESAMPLES > seconds:
             continue
-        quick = took * len(terms[0][1]) < seconds
-        found = [(weight, values_of_examples(p, metric) if quick else None) for weight, p in terms]
-        parts = [weight * values for weight, values in found if values is not None]
-        if len(parts) == len(terms):
-            intervals[name] = interval_of_mean(np.sum(parts, axis=0))
+        quick = took * count < seconds
+        found = [values_of_examples(one, metric) if quick else None for one in runs]
+        values = [each for each in found if each is not None]
+        if len(values) == len(runs):
+            means[name] = np.stack(values)  # (R, N)
         else:
-            others.append(name)
+            others[name] = metric
             seconds -= took * RESAMPLES
-    bar = tqdm(total=RESAMPLES, **BAR)
-
-    def sums(examples: np.ndarray) -> np.ndarray:  # (M,), all from one gathering of the rows
-        total = np.zeros(len(others))
-        bar.update()
-        for weight, predictions in terms:
-            drawn = subset(predictions, examples)
-            total += [weight * score(drawn, metrics[name]) for name in others]
-        return total
-
-    if others:
-        low, high = _resample(np.arange(len(terms[0][1])), sums)
-        intervals |= {name: (float(low[i]), float(high[i])) for i, name in enumerate(others)}
-    bar.close()
-    return intervals
+        draws[name] = np.empty((RESAMPLES, len(runs)))
+    for i, examples in enumerate(tqdm(resamples(count), total=RESAMPLES, **BAR)):
+        for name, each in means.items():
+            draws[name][i] = each[:, examples].mean(axis=1)
+        for j, one in enumerate(runs if others else ()):
+            drawn = subset(one, examples)
+            for name, metric in others.items():
+                draws[name][i, j] = score(drawn, metric)
+    return draws
 
 
-def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return the bootstrap's 95% interval of the mean of values (N,).
+def resamples(count: int) -> Iterator[np.ndarray]:
+    """Yield 1,000 resamples of N examples, each (N,): the same ones for the same N."""
+    rng = np.random.default_rng(0)
+    for _ in range(RESAMPLES):
+        yield rng.integers(count, size=count)
 
-    Resamples of few distinct values are drawn as counts, which have the same distribution. Where
-    all are 0 or all are 1, no resample differs, and Wilson's interval (1927) takes its place.
+
+def over_both(draws: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return draws of the means of groups of runs over examples and over seeds, (1000, G).
+
+    As in the multi-bootstrap (Sellam et al. 2022), each draw has other examples and other seeds.
+    What seeds add is drawn from Student's t, since resamples of few seeds vary too little. Their
+    variance is pooled over the groups, without what examples alone make runs differ.
+
+    Args:
+        draws: (1000, R) values of runs, as `resampled` returns them.
+        groups: the columns of each group: its seeds. If each has one, only examples are drawn.
     """
-    count = len(values)
-    distinct, counts = np.unique(values.round(12), return_counts=True)
-    if len(distinct) == 1 and distinct[0] in (0, 1):
+    means = np.stack([draws[:, columns].mean(axis=1) for columns in groups], axis=1)
+    sizes = np.array([len(columns) for columns in groups])
+    if not (freedom := sizes.sum() - len(sizes)):
+        return means
+
+    def variance(values: np.ndarray) -> Any:
+        parts = [len(each) * values[..., each].var(axis=-1) for each in groups]
+        return sum(parts) / freedom
+
+    of_scores = variance(draws.mean(axis=0))
+    of_examples = variance(draws).mean() - of_scores
+    rng = np.random.default_rng(1)
+    normal = rng.normal(size=means.shape)
+    student = normal / np.sqrt(rng.chisquare(freedom, (len(means), 1)) / freedom)
+    return means + student * np.sqrt(max(of_scores - of_examples, 0.0) / sizes)
+
+
+def interval(draws: np.ndarray, count: int | None = None) -> tuple[float, float]:
+    """Return the 95% percentile interval of draws (1000,).
+
+    Where all draws are 0 or all are 1, no resample differs; Wilson's interval (1927) of `count`
+    examples, if it is given, takes its place.
+    """
+    if count and draws.min() == draws.max() and draws[0] in (0, 1):
         from scipy.stats import binomtest
 
-        low, high = binomtest(int(values.sum()), count).proportion_ci(method="wilson")
-    elif len(distinct) <= FEW:
-        draws = np.random.default_rng(0).multinomial(count, counts / count, RESAMPLES)
-        low, high = np.percentile(draws @ distinct / count, [2.5, 97.5])
+        low, high = binomtest(round(draws[0] * count), count).proportion_ci(method="wilson")
     else:
-        low, high = _resample(values, np.mean)
+        low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _resample(values: np.ndarray, statistic: Callable[..., Any]) -> tuple[Any, Any]:
-    """Return the ends of the bootstrap's 95% interval of a statistic of values (N,)."""
-    from scipy.stats import bootstrap
+def luck(draws: np.ndarray, scores: np.ndarray) -> float:
+    """Return by how much the best of R settings is overrated, because it was chosen for its score.
 
-    batch = max(1, 5_000_000 // len(values))  # of resamples that are in memory at a time
-    found = bootstrap(
-        (values,), statistic, n_resamples=RESAMPLES, batch=batch, method="percentile", rng=0
-    )
-    return found.confidence_interval
+    Each resample chooses its best, whose score on the examples left out is what to expect on new
+    ones (BBC, Tsamardinos et al. 2018). On average it lies as far below the score on all examples
+    as the score on the resample lies above it, so nothing is scored a second time.
+
+    Args:
+        draws: (1000, R) scores on resamples, where more is better.
+        scores: (R,) scores on all examples.
+    """
+    chosen = draws.argmax(axis=1)
+    left_out = 2 * scores[chosen] - draws[np.arange(len(draws)), chosen]
+    return float(scores.max() - left_out.mean())
 
 
 def aligned(all_predictions: Sequence[Predictions]) -> list[Predictions]:

@@ -1,23 +1,17 @@
-"""The table of runs: its columns and order, and writing it as text, Markdown, CSV, LaTeX, JSON."""
+"""The columns of the table of runs, how their values are shown, and the order of the rows."""
 
-import csv
-import io
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from core.base.errors import UsageError, did_you_mean
 from core.results.rows import Row, differing_params, less_is_better, main_metric, metric_names
 
-LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": "\\textbackslash{}", "±": "$\\pm$"}
-LATEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "|": "\\textbar{}"}
-LATEX |= {"†": "$\\dagger$", "<": "\\textless{}", ">": "\\textgreater{}", '"': "''"}
 FOOTNOTE = "† stale: not of the run's best checkpoint and its data as they are now, so in no mean, "
 FOOTNOTE += "comparison or choice; evaluate.py gives new ones"
-MARKDOWN = {sign: f"\\{sign}" for sign in "\\`*_[]|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 @dataclass
@@ -29,9 +23,21 @@ class Column:
     shown: list[str] = field(default_factory=list)  # by default the values with four digits
     kind: str = ""  # "metrics", "params" or ""
     fine: bool = False
+    title: str = ""  # by default the name
+    bold: frozenset[int] = frozenset()  # rows
 
     def __post_init__(self) -> None:
         self.shown = self.shown or [digits(value) for value in self.values]
+        self.title = self.title or self.name
+
+
+@dataclass(frozen=True)
+class Style:
+    """How numbers are shown: fractions as percent, and with how many decimals."""
+
+    percent: bool = False
+    decimals: int | None = None  # None: as the largest deviation of the column has two digits
+    bold: frozenset[tuple[int, str]] = frozenset()  # row and metric
 
 
 def digits(value: Any) -> str:
@@ -56,10 +62,24 @@ def with_deviation(values: Sequence[float]) -> str:
     return digits(mean) + ("" if deviation is None else f" ± {deviation:.2g}")
 
 
-def with_mark(row: Row, metric: str) -> str:
+def rounding(values: Sequence[Sequence[float]], decimals: int | None) -> Callable[[float], str]:
+    """Return how the numbers of a column, of several rows each, are written: all alike.
+
+    Without `decimals` the largest deviation over seeds has two digits; a column of single values
+    has four digits each.
+    """
+    deviations = [d for each in values if (d := summary(each)[1]) and math.isfinite(d)]
+    if decimals is None and deviations:
+        decimals = max(0, 1 - math.floor(math.log10(max(deviations))))
+    return digits if decimals is None else lambda value: f"{value:.{decimals}f}"
+
+
+def cell(row: Row, metric: str, scale: float, written: Callable[[float], str]) -> str:
     """Return a metric as the table shows it: stale numbers do not count, and have a mark."""
     stale = [run.stale[metric] for run in row.members if metric in run.stale]
-    text = with_deviation(row.values(metric) or stale)
+    mean, deviation = summary([scale * value for value in row.values(metric) or stale])
+    text = "" if mean is None else written(mean)
+    text += "" if deviation is None else f" ± {written(deviation)}"
     return f"{text} †" if stale else text
 
 
@@ -72,24 +92,33 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def metric_columns(rows: Sequence[Row]) -> list[Column]:
+def metric_columns(rows: Sequence[Row], style: Style) -> list[Column]:
     """Return the columns of all metrics of all runs, the main one first, and its interval."""
     main, columns = main_metric(rows), []
     for name in sorted(metric_names(rows), key=lambda name: name != main):
         found = [row.values(name) for row in rows]
         means, deviations = zip(*map(summary, found), strict=True)
         lows, highs = zip(*(row.intervals.get(name, (None, None)) for row in rows), strict=True)
-        columns.append(Column(name, means, [with_mark(row, name) for row in rows], "metrics"))
-        if name == main:
-            ends = zip(lows, highs, strict=True)
-            shown = ["" if low is None else f"[{low:.4g}, {high:.4g}]" for low, high in ends]
-            columns.append(Column(f"{name} 95%", [None] * len(rows), shown))
+        fraction = all(0 <= value <= 1 for each in found for value in each)
+        fraction = fraction and not less_is_better(name, rows)  # a loss is none
+        scale, sign = (100, " (%)") if style.percent and fraction else (1, "")
+        scaled = [[scale * value for value in each] for each in found]
+        written = rounding(scaled, style.decimals)
+        shown = [cell(row, name, scale, written) for row in rows]
+        bold = frozenset(i for i in range(len(rows)) if (i, name) in style.bold)
+        columns.append(Column(name, means, shown, "metrics", title=name + sign, bold=bold))
+        ends = zip(lows, highs, strict=True)
+        shown = [
+            f"[{written(scale * a)}, {written(scale * b)}]" if a is not None else ""
+            for a, b in ends
+        ]
+        columns.append(Column(f"{name} 95%", [None] * len(rows), shown, fine=name != main))
         for part, values in (("sd", deviations), ("low", lows), ("high", highs)):
             columns.append(Column(f"{name} {part}", values, kind="metrics", fine=True))
     return columns
 
 
-def make_columns(rows: Sequence[Row], params: str) -> list[Column]:
+def make_columns(rows: Sequence[Row], params: str, style: Style = Style()) -> list[Column]:
     """Return the columns that are not empty; `params` is "differ", "all" or "name, name"."""
     runs = [row.first for row in rows]
     grouped = any(len(row.members) > 1 for row in rows)
@@ -106,7 +135,7 @@ def make_columns(rows: Sequence[Row], params: str) -> list[Column]:
         Column("run", [row.name for row in rows]),
         Column("status", [run.status for run in runs]),
         Column("n", [len(row.members) if grouped else None for row in rows]),
-        *metric_columns(rows),
+        *metric_columns(rows, style),
         Column("stale", [row.stale for row in rows], fine=True),
     ]
     for name in names:
@@ -124,6 +153,21 @@ def make_columns(rows: Sequence[Row], params: str) -> list[Column]:
         Column("note", ["; ".join(found) for found in notes]),
     ]
     return [column for column in columns if any(column.shown)]
+
+
+def chosen(columns: Sequence[Column], names: str) -> list[Column]:
+    """Return the columns named by "run, accuracy, learning_rate", in this order.
+
+    What machines get beside a metric (deviation and ends of the interval) follows.
+    """
+    known = {column.name: column for column in columns}
+    wanted = [name.strip() for name in names.split(",")]
+    if unknown := [name for name in wanted if name not in known]:
+        hint = did_you_mean(unknown[0], known)
+        raise UsageError(f"--columns: no column {unknown[0]!r}{hint}")
+    parts = [f"{name} {part}" for name in wanted for part in ("sd", "low", "high")]
+    fine = [replace(known[name], fine=True) for name in parts if name in known]
+    return [replace(known[name], fine=False) for name in wanted] + fine
 
 
 def in_common(values: Sequence[Any]) -> Any:
@@ -155,85 +199,3 @@ def sort_rows(rows: list[Row], columns: list[Column], by: str | None, reverse: b
     order.sort(key=key, reverse=reverse)
     order.sort(key=lambda i: (not rows[i].first.is_run, empty[i]))
     return [rows[i] for i in order]
-
-
-def lines_of(columns: Sequence[Column], signs: dict[str, str]) -> list[tuple[str, ...]]:
-    """Return the header and the rows as cells; `signs` says what to write for some characters."""
-
-    def escaped(text: str) -> str:
-        words = " ".join(text.split())
-        return "".join(signs.get(sign, sign) if sign.isprintable() else "?" for sign in words)
-
-    cells = ([escaped(cell) for cell in [column.name, *column.shown]] for column in columns)
-    return list(zip(*cells, strict=True))
-
-
-def terminal(columns: Sequence[Column], width: int | None = None) -> str:
-    """Return aligned text. What does not fit into `width` characters is left out, and named.
-
-    Names of runs and the first metric stay; a long name loses its middle.
-    """
-    lines = lines_of(columns, {})
-    sizes = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    metric = next((i for i, column in enumerate(columns) if column.kind == "metrics"), 0)
-    shown = list(range(len(columns)))
-    while width and sum(sizes[i] + 2 for i in shown) > width:
-        others = [i for i in shown if i not in (0, metric)]
-        if not others:
-            sizes[0] = max(12, width - sizes[metric] - 4)
-            break
-        shown.remove(others[-1])
-    text = []
-    for line in lines:
-        cells = [middle_out(line[i], sizes[i]).ljust(sizes[i]) for i in shown]
-        text.append("  ".join(cells).rstrip())
-    if missing := [column.name for i, column in enumerate(columns) if i not in shown]:
-        text.append(f"(not shown, too wide: {', '.join(missing)})")
-    return "\n".join(text)
-
-
-def middle_out(text: str, most: int) -> str:
-    """Return a text of at most so many letters, without its middle if it is longer."""
-    if len(text) <= most:
-        return text
-    end = (most - 3) // 2
-    return f"{text[: most - 3 - end]}...{text[len(text) - end :]}"
-
-
-def markdown(columns: Sequence[Column]) -> str:
-    """Return the pipe table of the CS230 template."""
-    header, *body = lines_of(columns, MARKDOWN)
-    lines = [header, ["---"] * len(columns), *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def latex(columns: Sequence[Column]) -> str:
-    """Return a tabular, which needs no package."""
-    header, *body = [" & ".join(line) + " \\\\" for line in lines_of(columns, LATEX)]
-    kinds = "".join("r" if column.kind == "metrics" else "l" for column in columns)
-    lines = [f"\\begin{{tabular}}{{{kinds}}}", "\\hline", header, "\\hline", *body, "\\hline"]
-    return "\n".join([*lines, "\\end{tabular}"]) + "\n"
-
-
-def comma_separated(columns: Sequence[Column]) -> str:
-    """Return CSV with all digits, deviations and intervals in columns of their own, time in s."""
-    nested = dict | list | bool  # written as JSON
-    cells = [
-        [c.name, *(json.dumps(value) if isinstance(value, nested) else value for value in c.values)]
-        for c in columns
-        if any(value is not None for value in c.values) or (c.kind == "metrics" and not c.fine)
-    ]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(zip(*cells, strict=True))
-    return text.getvalue()
-
-
-def as_json(columns: Sequence[Column], **facts: Any) -> str:
-    """Return a JSON object with facts, and one object for each row, all digits; NaN is null."""
-    rows: list[dict[str, Any]] = [{"metrics": {}, "params": {}} for _ in columns[0].values]
-    for column in columns:
-        for row, value in zip(rows, column.values, strict=True):
-            if value is not None:
-                finite = not isinstance(value, float) or math.isfinite(value)
-                (row[column.kind] if column.kind else row)[column.name] = value if finite else None
-    return json.dumps({**facts, "rows": rows}, indent=1, allow_nan=False) + "\n"

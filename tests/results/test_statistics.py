@@ -1,6 +1,7 @@
 """Intervals that cover and comparisons that err as often as they say, on simulated predictions."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from core.base.errors import DataError
 from core.base.predictions import Predictions, read_predictions
 from core.results.statistics import (
     aligned,
-    bootstrap,
-    interval_of_mean,
+    interval,
+    luck,
+    over_both,
     over_seeds,
+    resampled,
+    resamples,
     score,
     values_of_examples,
 )
@@ -23,6 +27,18 @@ from tests.helpers.runs import run
 from tests.projects.pictures.net import metrics
 
 DRAWS, COUNT = 2000, 500
+
+
+def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
+    """Return the interval of a mean over examples, of values (N,)."""
+    counts = counts_of(len(values))
+    return interval(counts @ values / len(values), len(values))
+
+
+@cache
+def counts_of(count: int) -> np.ndarray:
+    """Return how often each example is in each resample, (1000, N)."""
+    return np.stack([np.bincount(each, minlength=count) for each in resamples(count)])
 
 
 def simulated(right: np.ndarray) -> Predictions:
@@ -35,9 +51,9 @@ def test_the_interval_of_an_accuracy_or_a_difference_is_that_of_its_examples_val
     rng = np.random.default_rng(0)
     a, b = (rng.random(COUNT) < share for share in (0.8, 0.7))
     only = {"accuracy": metrics["accuracy"]}
-    assert bootstrap([(1.0, simulated(a))], only)["accuracy"] == interval_of_mean(a * 1.0)
-    found = bootstrap([(1.0, simulated(a)), (-1.0, simulated(b))], only)["accuracy"]
-    assert found == interval_of_mean(a * 1.0 - b)
+    draws = resampled([simulated(a), simulated(b)], only)["accuracy"]
+    assert interval(draws[:, 0]) == pytest.approx(interval_of_mean(a * 1.0))
+    assert interval(draws[:, 0] - draws[:, 1]) == pytest.approx(interval_of_mean(a * 1.0 - b))
 
 
 def test_a_95_percent_interval_covers_the_true_accuracy_in_93_to_97_percent() -> None:
@@ -55,7 +71,7 @@ def test_an_interval_by_resampling_covers_as_well() -> None:
     covered, draws = 0, 1000
     for _ in range(draws):
         predictions = simulated(rng.random(COUNT) < 0.9)
-        low, high = bootstrap([(1.0, predictions)], {"f1": metrics["f1"]})["f1"]
+        low, high = interval(resampled([predictions], {"f1": metrics["f1"]})["f1"][:, 0])
         covered += low <= 0.9 <= high  # errors go round the three of six classes that occur
     print(f"the interval of F1 covers in {covered} of {draws} draws")
     assert 0.92 <= covered / draws <= 0.98  # Monte Carlo's own error is 0.007
@@ -97,9 +113,9 @@ def test_the_fast_way_and_resampling_give_the_same_interval() -> None:
     predictions = simulated(rng.random(400) < 0.7)
     slow = {"accuracy": lambda outputs, labels: metrics["accuracy"](outputs, labels) ** 1.0}
     squared = {"accuracy": lambda outputs, labels: metrics["accuracy"](outputs, labels) ** 2}
-    fast = bootstrap([(1.0, predictions)], slow)["accuracy"]
-    by_resampling = bootstrap([(1.0, predictions)], squared)["accuracy"]
-    assert np.sqrt(by_resampling) == pytest.approx(fast, abs=0.006)
+    fast = resampled([predictions], slow)["accuracy"]
+    by_resampling = resampled([predictions], squared)["accuracy"]
+    assert np.sqrt(by_resampling) == pytest.approx(fast)
 
 
 def test_an_interval_of_real_numbers_is_that_of_the_normal_distribution() -> None:
@@ -112,6 +128,32 @@ def test_an_interval_of_real_numbers_is_that_of_the_normal_distribution() -> Non
 def test_a_run_without_a_mistake_does_not_get_an_interval_of_no_width() -> None:
     low, high = interval_of_mean(np.ones(100))
     assert (low, high) == (pytest.approx(0.963, abs=0.001), 1.0)  # Wilson: n / (n + 1.96**2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [0.0, 0.02, 0.05])
+def test_the_interval_over_seeds_and_examples_covers_in_93_to_97_percent(spread: float) -> None:
+    rng, covered, seeds, count = np.random.default_rng(8), 0, 5, 300
+    for _ in range(DRAWS):
+        hard = rng.normal(2.0, 0.8, count)  # what makes all fail on the same examples
+        able = hard + 8 * spread * rng.normal(size=(2 * seeds, 1))  # a seed's own luck
+        right = rng.random((2 * seeds, count)) < 1 / (1 + np.exp(-able))
+        draws = counts_of(count) @ right.T / count
+        means = over_both(draws, [range(seeds), range(seeds, 2 * seeds)])
+        low, high = interval(means[:, 0] - means[:, 1])
+        covered += low <= 0 <= high
+    print(f"spread {spread} of seeds: covers in {covered} of {DRAWS} draws")
+    assert 0.93 <= covered / DRAWS <= 0.97
+
+
+def test_the_luck_of_the_best_of_many_equal_runs_is_what_it_gained_by_choice() -> None:
+    rng, overrated, told = np.random.default_rng(9), list[float](), list[float]()
+    for _ in range(40):
+        right = (rng.random((10, 200)) < 0.8) * 1.0
+        scores = right.mean(axis=1)
+        overrated.append(scores.max() - 0.8)
+        told.append(luck(counts_of(200) @ right.T / 200, scores))
+    assert np.mean(told) == pytest.approx(np.mean(overrated), abs=0.01)
 
 
 def test_sentences_are_resampled_whole(tmp_path: Path) -> None:
@@ -162,10 +204,11 @@ def test_runs_are_compared_over_examples_and_over_seeds(
     pattern = r"  over examples: [+-]\d+\.\d\d points, 95% interval \[-?\d+\.\d\d, -?\d+\.\d\d\]: "
     assert any(re.match(pattern, line) for line in lines)
     assert any("p cannot be below 0.33" in line for line in lines)
+    assert any(line.startswith("  over seeds and examples: ") for line in lines)
     assert synthesize_results.main([*arguments, "--no_group"]) == 0
     assert "'Over seeds': unknown" in capsys.readouterr().out
     (tmp_path / "rate_0.01_seed_1" / "predictions_val.npz").write_bytes(b"PK")
     assert synthesize_results.main(arguments) == 1
     assert "predictions_val.npz: damaged" in capsys.readouterr().err
     assert synthesize_results.main(["--parent_dir", str(tmp_path)]) == 0
-    assert "no interval" in capsys.readouterr().out
+    assert "No interval of rate_0.01_seed_{1,2}: " in capsys.readouterr().out

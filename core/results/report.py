@@ -1,0 +1,75 @@
+"""What synthesize_results.py leaves in a folder, and what it prints."""
+
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.base.files import write_text
+from core.results import writing
+from core.results.page import make_page
+from core.results.plots import draw
+from core.results.rows import Row
+from core.results.tables import FOOTNOTE, Column
+
+
+def write_files(
+    folder: Path,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    latex: writing.Latex,
+    facts: Mapping[str, Any],
+) -> str:
+    """Write the table in all formats, the page and the plots; returns the JSON.
+
+    Args:
+        folder: where to.
+        rows: in their order.
+        columns: of them; people see those that are not fine.
+        latex: how the LaTeX table is made.
+        facts: what results.json holds beside the rows, such as the split.
+    """
+    visible = [column for column in columns if not column.fine]
+    footnote = f"\n{FOOTNOTE}\n" if any(row.stale for row in rows) else ""
+    text = writing.as_json(columns, **facts)
+    for name, content in [
+        ("results.md", writing.markdown(visible) + footnote),
+        ("results.csv", writing.comma_separated(columns)),
+        ("results.tex", latex.table(visible) + footnote.replace("†", "$\\dagger$")),
+        ("results.json", text),
+        ("report.html", make_page(rows, visible, facts["split"], str(folder))),
+    ]:
+        write_text(folder / name, content)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of letters that its font does not have
+            draw(rows, facts["split"], folder)
+    except ImportError:
+        print("No plots: pip install matplotlib", file=sys.stderr)
+    return text
+
+
+def show(rows: Sequence[Row], columns: Sequence[Column], facts: Mapping[str, Any]) -> None:
+    """Print the table for a person, and below it what it leaves out."""
+    numbers = [str(i + 1) if row.first.is_run else "" for i, row in enumerate(rows)]
+    visible = [Column("#", numbers), *(column for column in columns if not column.fine)]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(writing.terminal(visible, width))
+    if any(row.stale for row in rows):
+        print(f"\n{FOOTNOTE}")
+    if width and facts["best"]:  # a narrow terminal has no room for the notes
+        print("The best run: {run}, chosen {chosen}".format(**facts["best"]))
+    if facts["luck"]:
+        told = "Of {metric}, the best of {rows} is overrated by about {by:.2g} (bootstrap)"
+        print(told.format(**facts["luck"]))
+    for why, names in facts["missing"].items():
+        print(f"No interval of {few(names)}: {why}")
+    if facts["not_started"]:
+        print(f"Not started, and not shown: {few(facts['not_started'])}")
+
+
+def few(names: Sequence[str]) -> str:
+    """Return up to three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
