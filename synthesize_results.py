@@ -16,7 +16,7 @@ from core.machine.outcome import Outcome
 from core.machine.script import reports_errors
 from core.results import comparison, tables
 from core.results.gathering import gather
-from core.results.page import make_page
+from core.results.page.data import make_page, page_data
 from core.results.plots import draw
 from core.results.rows import best_setting, find_row, group
 
@@ -90,12 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(tables.terminal(visible, width) + footnote.rstrip())
     if width and chosen:  # a narrow terminal has no room for the notes
         print("The best run: {run}, chosen {chosen}".format(**chosen))
+    shown = page_data(rows, visible, args.split, str(args.parent_dir))
     for name, text in [
         ("results.md", tables.markdown(visible) + footnote),
         ("results.csv", tables.comma_separated(columns)),
         ("results.tex", tables.latex(visible) + footnote.replace("†", "$\\dagger$")),
         ("results.json", tables.as_json(columns, split=args.split, best=chosen)),
-        ("report.html", make_page(rows, visible, args.split, str(args.parent_dir))),
+        ("report.html", make_page(shown)),
     ]:
         write_text(args.parent_dir / name, text)
     try:
