@@ -45,5 +45,5 @@ function wrapped(text, most) {  // lines of at most so many letters, for charts
   return lines.map(line => line.replace(/&/g, "&amp;").replace(/</g, "&lt;")).join("<br>");
 }
 function breakable(text) {  // a text that may break behind its signs, not within words
-  return String(text).split(/(?<=[,/=_])/).flatMap(part => [part, make("wbr")]);
+  return String(text).split(/(?<=[,/=]\s?)/).flatMap(part => [part, make("wbr")]);
 }

@@ -110,7 +110,7 @@ function axisOf(rows, name) {  // where rows lie on an axis: {scaled} for own sc
     const places = values.map(v => isNumber(v) ? v : null), back = v => Number((isLog ? 10 ** v : v).toPrecision(3));
     const scaled = isLog ? places.map(v => v && Math.log10(v)) : places, known = scaled.filter(isNumber), [low, high] = [Math.min(...known), Math.max(...known)];
     const ends = distinct([low, (low + high) / 2, high]);
-    return {places, scaled, low, span: high - low || 1, ticks: ends.map(v => [v, String(back(v))]), axis: {title: name, ...(isLog ? {type: "log", dtick: 1} : {})}};
+    return {places, scaled, low, span: high - low || 1, ticks: ends.map(v => [v, String(back(v))]), axis: {title: name, ...(isLog ? {type: "log"} : {}), ...(isLog && high - low > 1.5 ? {dtick: 1} : {})}};
   }
   const texts = values.map(v => String(v ?? "none")), kinds = distinct(texts).sort(), scaled = texts.map(text => kinds.indexOf(text)), ticks = kinds.map((text, i) => [i, text]);
   return {places: scaled.map((v, i) => v + ((i * 0.618) % 1 - .5) * .4), scaled, low: 0, span: kinds.length - 1 || 1, ticks: ticks.slice(0, 12),  // apart, so that points do not hide each other
@@ -171,6 +171,6 @@ function drawParallel(rows) {  // every row a line over upright axes, each from 
   });
   at("parallel").closest("section").hidden = rows.length < 2 || keys.length < 2;
   at("parallel").style.minWidth = `${95 * keys.length}px`;
-  draw("parallel", traces, 400, {annotations, margin: {l: 10, r: 10, t: 70, b: 14}, y: {visible: false, range: [-.04, 1.04]},
-    x: {side: "top", range: [-.15, keys.length - .35], tickvals: [...keys.keys()], ticktext: keys.map(name => wrapped(name, 14)), gridcolor: inked("faint"), fixedrange: true}});
+  draw("parallel", traces, 400, {annotations, margin: {l: 50, r: 50, t: 70, b: 14}, y: {visible: false, range: [-.04, 1.04]},
+    x: {side: "top", ticklabeloverflow: "allow", range: [-.05, keys.length - .75], tickvals: [...keys.keys()], ticktext: keys.map(name => wrapped(name, 14)), gridcolor: inked("faint"), fixedrange: true}});
 }

@@ -35,7 +35,7 @@ WIDE = 50  # positive values that far apart are drawn on a logarithmic axis
 
 
 def page_data(rows: Sequence[Row], columns: Sequence[Column], split: str, title: str) -> Any:
-    """Return what the page shows; docs/results.md explains the fields."""
+    """Return what the page shows; docs/statistics.md says what is left out."""
     metrics, best = metric_names(rows), best_setting(rows)
     runs = [row for row in rows if row.first.is_run]
     names, values = differing_values(runs)

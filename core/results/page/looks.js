@@ -57,7 +57,7 @@ function drawWorst() {
 function drawLook() {
   const run = at("look-run").value, one = look(run), {best, split} = data, missing = [data.why[run], ...(one?.set.why || [])].filter(Boolean);
   const advice = split === "val" ? " The best of many runs looks better than it is: report it on data that did not choose it." : "";
-  at("which").textContent = run === best?.run ? `${run}, chosen ${best.chosen}; shown on the split "${split}".${advice}` : `${run}, on the split "${split}".`;
+  at("which").replaceChildren(...breakable(run === best?.run ? `${run}, chosen ${best.chosen}; shown on the split "${split}".${advice}` : `${run}, on the split "${split}".`));
   at("why").textContent = missing.length ? `Not shown: ${missing.join("; ")}` : "";
   const {set = {}, entities = {}, scores = [], matrix} = one || {}, types = Object.entries(entities), classed = ["classes", "tags"].includes(set.kind);
   const scored = values => values.map((x, k) => k === 3 ? String(x) : isNumber(x) ? x.toFixed(3) : "nan");

@@ -13,7 +13,7 @@ function fillControls() {
   at("look").hidden = !looked.length;
   const pair = distinct([...runs.filter(row => row.runs.some(run => data.looks[run])), ...runs]);
   ["run-a", "run-b"].forEach((id, k) => fill(at(id), runs.map(row => [row.number, row.name]), pair[k]?.number));
-  at("compare").hidden = runs.length < 2;
+  at("compare").hidden = at("scatter").closest("section").hidden = runs.length < 2;
   at("left").hidden = !data.left_out.length;
   at("left").querySelector("ul").replaceChildren(...data.left_out.map(text => make("li", {}, text)));
   [at("footnote").textContent, at("about").textContent] = [data.footnote, `${data.title}, split "${data.split}"`];
