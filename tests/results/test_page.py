@@ -115,13 +115,22 @@ def traces(browser: Browser, chart: str) -> list[dict[str, Any]]:
 
 def axis(browser: Browser, chart: str, which: str) -> dict[str, Any]:
     """Return title, type and range of an axis as it is drawn."""
-    place = f"document.getElementById('{chart}')._fullLayout.{which}axis"
-    found: dict[str, Any] = json.loads(
-        browser.run(
-            f"JSON.stringify((({{title, type, range}}) => ({{title: title.text, type, range}}))({place}))"
-        )
-    )
+    kept = "({title, type, range}) => JSON.stringify({title: title.text, type, range})"
+    drawn = f"document.getElementById('{chart}')._fullLayout.{which}axis"
+    found: dict[str, Any] = json.loads(browser.run(f"({kept})({drawn})"))
     return found
+
+
+def place_of(browser: Browser, chart: str, trace: int, point: int) -> tuple[float, float]:
+    """Return where on the screen a point of a chart is."""
+    script = f"""(() => {{
+        const chart = document.getElementById('{chart}'), {{x, y}} = chart.data[{trace}];
+        const {{xaxis, yaxis}} = chart._fullLayout, {{left, top}} = chart.getBoundingClientRect();
+        return JSON.stringify([left + xaxis._offset + xaxis.l2p(xaxis.d2l(x[{point}])),
+            top + yaxis._offset + yaxis.l2p(yaxis.d2l(y[{point}]))]);
+    }})()"""
+    x, y = json.loads(browser.run(script))
+    return x, y
 
 
 def test_the_page_sorts_and_filters_by_keyboard_alone(browser: Browser, many: Path) -> None:
@@ -235,7 +244,7 @@ def test_curves_over_steps_and_minutes_smoothed_logarithmic_and_without_outliers
         assert traces(browser, "curves")[0]["x"] == wanted
         assert axis(browser, "curves", "x")["title"] == across
     choose(browser, "smooth", "0.5")
-    smooth = [trace for trace in traces(browser, "curves") if trace["name"]][0]["y"]
+    smooth = next(trace for trace in traces(browser, "curves") if trace["name"])["y"]
     assert smooth[1] == pytest.approx((0.25 * raw[0] + 0.5 * raw[1]) / 0.75, rel=1e-4)
     choose(browser, "smooth", "0")
     click(browser, "#log-y")
@@ -277,11 +286,7 @@ def test_more_curves_than_colours_are_grey_until_one_is_clicked(
     assert len(before) == 9 and before[-1].startswith("and 32 in grey")
     browser.run("document.querySelector('#curves').scrollIntoView({block: 'center'})")
     grey = browser.run("document.getElementById('curves').data.findIndex(t => !t.isLit)")
-    place = f"""(() => {{ const g = document.getElementById('curves'), t = g.data[{grey}], l = g._fullLayout,
-      b = g.getBoundingClientRect(); return JSON.stringify([b.left + l.xaxis._offset + l.xaxis.l2p(t.x[2]),
-      b.top + l.yaxis._offset + l.yaxis.l2p(t.y[2])]); }})()"""
-    x, y = json.loads(browser.run(place))
-    browser.click(x, y)
+    browser.click(*place_of(browser, "curves", grey, 2))
     after = json.loads(browser.run(f"JSON.stringify({chips})"))
     assert len(after) == 9 and after != before
     click(browser, "#untick")
@@ -335,10 +340,7 @@ def test_values_are_drawn_against_any_key_and_all_keys_at_once(
     assert sum(trace["y"].count(None) for trace in parallel) == 5  # a line each
     click(browser, "#untick")
     browser.run("document.querySelector('#scatter').scrollIntoView({block: 'center'})")
-    place = """(() => { const g = document.getElementById('scatter'), t = g.data[1], l = g._fullLayout,
-      b = g.getBoundingClientRect(); return JSON.stringify([b.left + l.xaxis._offset + l.xaxis.l2p(t.x[0]),
-      b.top + l.yaxis._offset + l.yaxis.l2p(t.y[0])]); })()"""
-    browser.click(*json.loads(browser.run(place)))
+    browser.click(*place_of(browser, "scatter", 1, 0))
     assert browser.run("chosen.length") == 1
     assert browser.faults == []
 
@@ -349,12 +351,9 @@ def test_a_run_shows_its_confusion_matrix_and_the_worst_images_of_a_class(
     parent, folders = two_signs
     browser.open(parent / "report.html")
     assert sorted(names(browser)) == sorted(folder.name for folder in folders)
-    cells = json.loads(
-        browser.run(
-            "JSON.stringify([...document.querySelectorAll('#matrix td')].map(e => e.firstChild ? e.firstChild.textContent : ''))"
-        )
-    )
-    counts = np.array([int(cell or 0) for cell in cells]).reshape(6, 6)
+    told = "[...document.querySelectorAll('#matrix td')].map(e => e.firstChild?.textContent || '0')"
+    cells = json.loads(browser.run(f"JSON.stringify({told})"))
+    counts = np.array([int(cell) for cell in cells]).reshape(6, 6)
     assert counts.sum() == 20
     shares = browser.texts("#matrix td small")
     assert [s for s in shares if s == "100%"] == ["100%"] * int(

@@ -169,7 +169,7 @@ function drawParallel(rows) {  // every row a line over upright axes, each from 
       line: {color, width: rows.length > MANY ? .5 : 1.5}, mode: "lines", hovertemplate: "%{text}<extra></extra>",
       text: own.flatMap(i => Array(keys.length + 1).fill(`${number(value(rows[i], main))}<br>${wrapped(texts[i], 40)}`))};
   });
-  at("parallel").closest("section").hidden = rows.length < 2 || keys.length < 2;
+  at("parallel").closest("section").hidden = rows.length < 3 || keys.length < 2;
   at("parallel").style.minWidth = `${95 * keys.length}px`;
   draw("parallel", traces, 400, {annotations, margin: {l: 50, r: 50, t: 70, b: 14}, y: {visible: false, range: [-.04, 1.04]},
     x: {side: "top", ticklabeloverflow: "allow", range: [-.05, keys.length - .75], tickvals: [...keys.keys()], ticktext: keys.map(name => wrapped(name, 14)), gridcolor: inked("faint"), fixedrange: true}});
