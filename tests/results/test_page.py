@@ -27,7 +27,11 @@ def write_run(folder: Path, number: int, epochs: int) -> None:
     """Write what a finished run leaves, but for checkpoints and predictions."""
     draw = np.random.default_rng(number)
     folder.mkdir()
-    params = {"learning_rate": 10.0 ** -(number % 5), "seed": number // 5, "num_epochs": epochs}
+    params: dict[str, Any] = {
+        "learning_rate": 10.0 ** -(number % 5),
+        "seed": number // 5,
+        "num_epochs": epochs,
+    }
     params["optimizer"] = ["Adam", "SGD"][number % 5 % 2]
     (folder / "params.json").write_text(json.dumps(params))
     names = [f"{split}_{name}" for split in ("train", "val") for name in ("accuracy", "f1", "loss")]
@@ -77,7 +81,11 @@ def two_signs(
     folders = [parent / ODD.replace("/", ""), parent / "other"]
     for folder, rate in zip(folders, (0.01, 0.001), strict=True):
         folder.mkdir()
-        params = {"task": "tests.projects.pictures", "num_channels": 2, "dropout_rate": 0.0}
+        params: dict[str, Any] = {
+            "task": "tests.projects.pictures",
+            "num_channels": 2,
+            "dropout_rate": 0.0,
+        }
         params |= {"learning_rate": rate, "batch_size": 16, "num_epochs": 1, "num_threads": 1}
         (folder / "params.json").write_text(json.dumps(params))
         assert run(folder, signs) == 0
@@ -418,7 +426,11 @@ def test_a_regression_shows_predicted_against_true(
 ) -> None:
     folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
-    params = {"task": "tests.projects.regression", "monitor": "error", "monitor_mode": "min"}
+    params: dict[str, Any] = {
+        "task": "tests.projects.regression",
+        "monitor": "error",
+        "monitor_mode": "min",
+    }
     params |= {"depth": 1, "num_epochs": 1, "batch_size": 8, "learning_rate": 0.01}
     (folder / "params.json").write_text(json.dumps(params))
     assert run(folder, no_data) == 0
