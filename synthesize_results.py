@@ -39,7 +39,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--intervals", type=int, metavar="N", help=told)
     told = "seconds that slow metrics may take (default: %(default)s)"
     add("--seconds", type=float, default=60, metavar="S", help=told)
-    add("--json", **flag, help="print JSON: what results.json holds, or the comparison")
+    add("--json", **flag, help="print JSON: all that the page shows, or the comparison")
     look = parser.add_argument_group("how it looks, in results.md and results.tex")
     look.add_argument("--percent", **flag, help="show fractions as percent")
     look.add_argument("--decimals", type=int, metavar="N", help="default: from the deviations")

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.base.files import write_text
 from core.results import writing
-from core.results.page import make_page
+from core.results.page.data import make_page, page_data
 from core.results.plots import draw
 from core.results.rows import Row
 from core.results.tables import FOOTNOTE, Column
@@ -22,7 +22,7 @@ def write_files(
     latex: writing.Latex,
     facts: Mapping[str, Any],
 ) -> str:
-    """Write the table in all formats, the page and the plots; returns the JSON.
+    """Write the table in all formats, the page and the plots; returns JSON of all the page shows.
 
     Args:
         folder: where to.
@@ -33,13 +33,13 @@ def write_files(
     """
     visible = [column for column in columns if not column.fine]
     footnote = f"\n{FOOTNOTE}\n" if any(row.stale for row in rows) else ""
-    text = writing.as_json(columns, **facts)
+    shown = page_data(rows, visible, facts["split"], str(folder))
     for name, content in [
         ("results.md", writing.markdown(visible) + footnote),
         ("results.csv", writing.comma_separated(columns)),
         ("results.tex", latex.table(visible) + footnote.replace("†", "$\\dagger$")),
-        ("results.json", text),
-        ("report.html", make_page(rows, visible, facts["split"], str(folder))),
+        ("results.json", writing.as_json(columns, **facts)),
+        ("report.html", make_page(shown)),
     ]:
         write_text(folder / name, content)
     try:
@@ -47,7 +47,7 @@ def write_files(
             draw(rows, facts["split"], folder)
     except ImportError:
         print("No plots: pip install matplotlib", file=sys.stderr)
-    return text
+    return writing.as_json(columns, **facts, page=shown)
 
 
 def show(rows: Sequence[Row], columns: Sequence[Column], facts: Mapping[str, Any]) -> None:

@@ -18,10 +18,10 @@ FAULTS = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled
 class Browser:
     """One browser with one page, and what went wrong in it."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *options: str) -> None:
         reads, self.out = os.pipe()
         inlet, writes = os.pipe()
-        arguments = [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+        arguments = [str(CHROMIUM), *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
         self.process = subprocess.Popen(
             ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "bash", *arguments],
             pass_fds=(reads, writes),
@@ -93,6 +93,13 @@ class Browser:
     def point(self, x: float, y: float) -> None:
         """Move the mouse."""
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def click(self, x: float, y: float) -> None:
+        """Move the mouse, and press its button."""
+        self.point(x, y)
+        for kind in ("mousePressed", "mouseReleased"):
+            what = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
+            self.send("Input.dispatchMouseEvent", **what)
 
     def screenshot(self, whole: bool = True) -> bytes:
         """Return the page as a PNG."""

@@ -1,6 +1,7 @@
 """Tables for a paper, the names that a comparison takes, and comparisons until they are decided."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,10 +96,13 @@ def test_what_has_no_interval_and_what_is_not_started_is_told_below_the_table(
     assert "\nshipped" not in text.partition("No interval")[0]
 
 
-def test_the_table_as_json_is_what_the_file_holds(
+def test_the_json_holds_all_that_file_and_page_show(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = json.loads(printed(capsys, runs, "--json"))
+    page = (runs / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    assert found.pop("page") == data
     assert found == json.loads((runs / "results.json").read_text())
     assert found["luck"]["rows"] == 2
     assert found["not_started"] == ["shipped"]

@@ -13,7 +13,7 @@ from core.base.params import Params
 from core.base.predictions import read_predictions, write_predictions
 from core.data.batches import Batches
 from core.reading.outputs import read_batch
-from core.results.page import losses_of_rows
+from core.results.page.looks import losses_of_rows
 from core.results.statistics import subset
 from core.task import Task
 from evaluate import evaluate
