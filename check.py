@@ -21,7 +21,8 @@ from core.base.params import find_params_file, load_params, parse_overrides
 from core.check.checks import Report, run_all
 from core.check.subject import Subject
 from core.data.folder import find_data_dir
-from core.machine.script import common_parser, reports_errors
+from core.machine.outcome import Outcome
+from core.machine.script import answers_in_json, common_parser, reports_errors
 from core.run.code import import_task
 from core.run.folder import read_resolved
 from core.training.checkpoint import read_newest
@@ -33,13 +34,13 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, help="seed of the checks' own choices; default: a new one"
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON list, not lines")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--find_lr", action="store_true", help="plot the loss over learning rates")
     other.add_argument("--replay", action="store_true", help="run the step that was not finite")
     return parser.parse_args(argv)
 
 
+@answers_in_json
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
@@ -54,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.replay:
             from core.check.replay import replay
 
-            print(replay(args.model_dir, train, overrides))
-            return 0
+            print(found := replay(args.model_dir, train, overrides))
+            return Outcome(0, args.model_dir, {}, replay=found)
         with tempfile.TemporaryDirectory() as temporary:
             shutil.copy(path, temporary)
             return check(args, path, overrides, Path(temporary))
@@ -77,7 +78,7 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
         overrides = of_run | overrides
     params, warnings = load_params(path, overrides)
     for note in notes + warnings:
-        print(f"note: {note}", file=sys.stderr if args.json else sys.stdout)
+        print(f"note: {note}")
     data_dir = find_data_dir(params, import_task(params))
     seed = random.SystemRandom().randrange(1000) if args.seed is None else args.seed
     subjects: list[Subject] = []
@@ -91,10 +92,10 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
             raise type(error)(str(error).replace(str(copy), str(args.model_dir))) from error
         return ", ".join(f"{n} {len(each)} batches" for n, each in subjects[0].own_loaders.items())
 
-    report = Report(args.json, args.traceback)
+    report = Report(args.traceback)
     if not report.run("loaders and net are built", build):
         report.end()
-        return 1
+        return Outcome(1, args.model_dir, {}, checks=report.rows)
     if args.find_lr:
         from core.check.learning_rate import find_lr
 
@@ -102,7 +103,7 @@ def check(args: argparse.Namespace, path: Path, overrides: dict[str, object], co
         return 0
     run_all(subjects[0], report, subjects[0].task.waived_checks)
     report.end()
-    return 1 if report.failed else 0
+    return Outcome(1 if report.failed else 0, args.model_dir, {}, checks=report.rows)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from core.data.order import own_batches
 from core.machine.devices import autocast_for, device_of
 from core.machine.outcome import Outcome
 from core.machine.random_states import seeded
-from core.machine.script import common_parser, one_process_only, reports_errors
+from core.machine.script import answers_in_json, common_parser, one_process_only, reports_errors
 from core.run.evaluation import write_evaluation
 from core.run.kept_outputs import wanted_bytes
 from core.run.log import format_metrics, logging_to, report
@@ -79,6 +79,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@answers_in_json
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""

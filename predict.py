@@ -12,10 +12,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from core.base.errors import DataError, listed, plural
 from core.machine.devices import start
-from core.machine.script import common_parser, reports_errors
+from core.machine.outcome import Outcome
+from core.machine.script import answers_in_json, common_parser, reports_errors
 from core.predict.answers import answer, as_text, predict, read_inputs
 from core.predict.own_answers import write_files
 from core.run.restoring import restore
@@ -41,6 +43,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@answers_in_json
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code, 1 if an input could not be read."""
@@ -52,21 +55,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         model, loader = restored.with_loader("val")
         print(export(model, loader, task, params, args.export))
-        return 0
+        return Outcome(0, args.model_dir, {}, exported=str(args.export))
     model = restored.net(start(params))
     classes = task.class_names(params) if task.class_names else None
-    faults, taken = list[str](), set[str]()
+    faults, taken, answers = list[str](), set[str](), list[dict[str, Any]]()
     examples = read_inputs(task, args.inputs, params, faults)
     for name, outputs in predict(task, model, examples, params, args.batch_size):
         if task.predict is None:
             found = answer(name, outputs, restored.reading, classes, args.top)
         else:
             found = write_files({"name": str(name)} | outputs, args.output, taken)
-        print(json.dumps(found) if args.jsonl else as_text(found))
+        if args.json:
+            answers.append(found)
+        else:
+            print(json.dumps(found) if args.jsonl else as_text(found))
+    if faults and args.json:
+        return Outcome(1, args.model_dir, {}, answers=answers, unreadable=faults)
     if faults:
         inputs = plural(len(faults), "input", "inputs")
         raise DataError(f"{inputs} could not be read:\n{listed(faults, 3)}")
-    return 0
+    return Outcome(0, args.model_dir, {}, answers=answers)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.machine.outcome import Outcome
 from core.machine.processes import leave
-from core.machine.script import common_parser, reports_errors
+from core.machine.script import answers_in_json, common_parser, reports_errors
 from core.run import messages
 from core.run.kept_outputs import wanted_bytes
 from core.run.opening import started
@@ -92,6 +92,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@answers_in_json
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""

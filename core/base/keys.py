@@ -100,6 +100,7 @@ def _choice(choices: tuple[Any, ...], name: str, meaning: str, machine: bool = F
 _INTERVAL = "when it steps; auto: per update for OneCycleLR and CyclicLR, else per epoch"
 _PRECISION = "bfloat16: autocast; auto: bfloat16 where the device has it, else float32"
 _MINUTES = "minutes between checkpoints inside an epoch; 0: after every step; null: none"
+_KEEP = "checkpoints, evenly spaced over the epochs, that stay, for `verify.py`; null: none"
 _MODE = "null: by its name, min for an error, max for a score"
 _CHECKS = "steps between checks on a GPU that losses are finite"
 _PREDICTIONS = "outputs of the best weights on the validation split; auto: up to 64 MB"
@@ -142,6 +143,7 @@ _KEYS = [
     _choice(("auto", "cpu", "cuda", "mps"), "device", "auto: the first of cuda, mps, cpu", True),
     Key("num_workers", int, 0, "processes of a task's own DataLoader", 0, 256, machine=True),
     Key("checkpoint_minutes", float, 10.0, _MINUTES, 0, machine=True, optional=True),
+    Key("keep_checkpoints", int, None, _KEEP, 1, 1000, machine=True),
     _choice(("auto", True, False), "save_predictions", _PREDICTIONS, True),
     Key("save_summary_steps", int, 100, _CHECKS, 1, machine=True),
     Key("track", list, [], _TRACK, choices=TRACKERS, machine=True),

@@ -1,6 +1,5 @@
 """The list of checks, in the order of causes, and running them."""
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -153,9 +152,8 @@ NEEDS = {
 
 @dataclass
 class Report:
-    """What the checks found so far, printed line by line or, at the end, as JSON."""
+    """What the checks found so far, printed line by line."""
 
-    as_json: bool = False
     with_traceback: bool = False
     failed: dict[str, str] = field(default_factory=dict)  # check -> cause, as `of_task` names it
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -184,15 +182,13 @@ class Report:
         """Report what was found."""
         row = {"check": what, "verdict": verdict, "message": told}
         self.rows.append(row | {"seconds": round(seconds, 2)})
-        if not self.as_json and verdict != "not reached":
+        if verdict != "not reached":
             print(f"{verdict:<4}  {what}" + (f": {told}" if told else ""), flush=True)
 
     def end(self) -> None:
-        """Print what was not reached, or all as JSON."""
+        """Print what was not reached."""
         left = [str(row["check"]) for row in self.rows if row["verdict"] == "not reached"]
-        if self.as_json:
-            print(json.dumps(self.rows, indent=4))
-        elif left:
+        if left:
             print(f"Not reached, because of what failed: {'; '.join(left)}.")
 
 

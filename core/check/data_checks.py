@@ -20,13 +20,12 @@ from core.check.subject import (
     NotApplicableError,
     Short,
     Subject,
-    first_difference,
 )
 from core.data.batches import Batches
 from core.data.dataloaders import ExactLoader
 from core.data.known import known_ids
 from core.machine.devices import peak_memory_mb
-from core.machine.nested import apply, tensors
+from core.machine.nested import apply, first_difference, tensors
 from core.task import Loader
 
 MOST = 50_000  # examples of a split that are looked at one by one

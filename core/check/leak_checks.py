@@ -11,8 +11,8 @@ from torch import Tensor
 
 from core.base.params import ROOT
 from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
-from core.check.subject import first_difference as difference
 from core.machine.nested import apply, tensors
+from core.machine.nested import first_difference as difference
 
 PATIENCE = 20.0  # seconds that another process may take
 CODE = """

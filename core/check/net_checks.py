@@ -14,9 +14,8 @@ from core.check.subject import (
     FaultError,
     NotApplicableError,
     Subject,
-    first_difference,
 )
-from core.machine.nested import example, tensors
+from core.machine.nested import example, first_difference, tensors
 from core.machine.random_states import seeded
 from core.reading.misfits import CONTRAST
 from core.reading.outputs import LossProbe

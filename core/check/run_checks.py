@@ -16,8 +16,8 @@ from core.check.subject import (
     NotApplicableError,
     Short,
     Subject,
-    first_difference,
 )
+from core.machine.nested import first_difference
 from core.reading.misfits import CONTRAST
 from core.run.opening import ending, open_run
 from core.task import Loader

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.base.monitor import monitored
 from core.check.subject import DoubtError, FaultError, NotApplicableError, Short, Subject
-from core.check.subject import first_difference as difference
+from core.machine.nested import first_difference as difference
 from core.machine.nested import tensors
 from core.reading.outputs import LossProbe
 from core.task import Loader, counted, is_integer

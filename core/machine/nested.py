@@ -84,3 +84,28 @@ def _is_plain(values: tuple[Any, ...] | list[Any]) -> bool:
 def as_array(x: Tensor) -> np.ndarray:
     """Return a tensor as a NumPy array."""
     return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
+
+
+def first_difference(a: Any, b: Any, where: str, tolerance: float = 0.0) -> str | None:
+    """Say where two nested dicts, lists and tuples first differ; None if equal (NaN equals NaN).
+
+    Numbers may differ by `tolerance` times the largest one of their tensor, or 1 if that is less.
+    """
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        pairs = ((name, a.get(name), b.get(name)) for name in {**a, **b})
+        found = (first_difference(x, y, f"{where}, {n}", tolerance) for n, x, y in pairs)
+        return next(filter(None, found), None)
+    if isinstance(a, float) and isinstance(b, float):
+        a, b = torch.tensor([a, b], dtype=torch.float64)
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        if type(a) is type(b) and hasattr(a, "__dict__"):  # a batch of a library's own kind
+            return first_difference(vars(a), vars(b), where, tolerance)
+        return None if a == b else where
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return where
+    slack = 0.0
+    if tolerance and b.numel():
+        slack = tolerance * max(1.0, float(b.float().abs().nan_to_num(0.0, 0.0).max()))
+    return None if torch.allclose(a, b, 0.0, slack, equal_nan=True) else where

@@ -1,9 +1,11 @@
 """What the scripts' `main` returns: an exit code for a shell, and more for a notebook."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 BEST = "metrics_val_best_weights.json"  # that training writes
 
@@ -18,17 +20,19 @@ class Outcome(int):
         code: the exit code, 0 for success.
         folder: of the run, or of several.
         metrics: by name; None: those of the best validation, which training wrote.
+        facts: what `--json` prints besides.
     """
 
     folder: Path
     known: Mapping[str, float] | None
+    facts: Mapping[str, Any]
 
     def __new__(
-        cls, code: int, folder: Path, metrics: Mapping[str, float] | None = None
+        cls, code: int, folder: Path, metrics: Mapping[str, float] | None = None, **facts: Any
     ) -> "Outcome":
         """Make the number, with the rest as attributes."""
         made = super().__new__(cls, code)
-        made.folder, made.known = Path(folder), metrics
+        made.folder, made.known, made.facts = Path(folder), metrics, facts
         return made
 
     @property
@@ -46,6 +50,31 @@ class Outcome(int):
     def __repr__(self) -> str:
         values = ", ".join(f"{name}: {value:.4g}" for name, value in self.metrics.items())
         return f"<exit code {int(self)}, {self.folder}: {values}>"
+
+
+class Failure(int):
+    """An exit code that knows what went wrong."""
+
+    error: str
+
+    def __new__(cls, code: int, error: object) -> "Failure":
+        """Make the number, with what went wrong as an attribute."""
+        made = super().__new__(cls, code)
+        made.error = str(error)
+        return made
+
+
+def as_json(code: int) -> str:
+    """Return what `--json` prints; metrics that are not finite are null."""
+    found: dict[str, Any] = {"exit_code": int(code)}
+    if isinstance(code, Failure):
+        found["error"] = code.error
+    elif isinstance(code, Outcome):
+        finite = {
+            n: v if math.isfinite(v) else None for n, v in code.metrics.items() if v is not None
+        }
+        found |= {"folder": str(code.folder), "metrics": finite, **code.facts}
+    return json.dumps(found)
 
 
 def in_notebook() -> bool:

@@ -1,6 +1,7 @@
 """What all scripts share: their options, and how they report errors."""
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from core.base.errors import OtherProcessError, Stopped, UsageError, UserError, printable
 from core.machine.environment import launched
 from core.machine.faults import print_short
+from core.machine.outcome import Failure, as_json
 
 Main = Callable[..., int]  # main(argv: Sequence[str] | None = None) -> exit code
 
@@ -39,6 +41,7 @@ def common_parser(doc: str | None) -> argparse.ArgumentParser:
         dest="settings",
         help="override a key of the params (repeatable)",
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, log on stderr")
     parser.add_argument("--verbose", action="store_true", help="show all that the log file gets")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
@@ -87,18 +90,44 @@ def reports_errors(main: Main) -> Main:
                 raise
             with suppress(OSError):  # a terminal that is gone, a full disk
                 print(f"error: {printable(str(error))}", file=sys.stderr)
-            return code
+            return Failure(code, error)
         except Stopped as stopped:
-            return stopped.exit_code
+            return Failure(stopped.exit_code, f"stopped by {stopped}")
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return 130
+            return Failure(130, "interrupted")
         except Exception as error:
             if not _is_to_report(1):
                 return 1
             whole = launched() or "--traceback" in (sys.argv if argv is None else argv)
             if not whole and print_short(error):
-                return 1
+                return Failure(1, f"{type(error).__name__}: {error}")
             raise
+
+    return wrapped
+
+
+def answers_in_json(main: Main) -> Main:
+    """Let a script's `main`, given --json, print one JSON object and nothing else on stdout.
+
+    All else goes to stderr. The object holds `exit_code`, and `error` or what the script found; of
+    several processes the first one prints it.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        if "--json" not in (sys.argv if argv is None else argv):
+            return main(argv)
+        code: int = Failure(1, "a fault in the code, whose traceback is on stderr")
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                code = main(argv)
+        except SystemExit as error:
+            code = Failure(error.code if isinstance(error.code, int) else 2, "the command line")
+            raise
+        finally:
+            if os.environ.get("RANK", "0") == "0":
+                print(as_json(code), flush=True)
+        return code
 
     return wrapped

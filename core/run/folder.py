@@ -27,8 +27,9 @@ STATUS = "status.json"
 EVALUATIONS = "evaluations.jsonl"
 # What a run writes into its folder, and --overwrite removes.
 OUTPUTS = [RESOLVED, STATUS, EVALUATIONS, "metrics.jsonl", "times.jsonl", "console.log"]
-OUTPUTS += ["last.pt", "previous.pt", "best.pt", "predictions_*.npz", "confusion_*.png"]
-OUTPUTS += ["metrics_*_weights.json", "metrics_*_best.json", "metrics_*_last.json"]
+OUTPUTS += ["last.pt", "previous.pt", "best.pt", "kept_*.pt"]
+OUTPUTS += ["predictions_*.npz", "confusion_*.png", "metrics_*_weights.json"]
+OUTPUTS += ["metrics_*_best.json", "metrics_*_last.json", "metrics_*_kept_*.json"]
 OUTPUTS += ["metrics_*_best_*.json", "metrics_*_last_*.json", "evaluate.log"]
 OUTPUTS += ["events.out.tfevents.*", "trackers.json"]
 Evaluated = tuple[str, Mapping[str, Any], str | None]  # a checkpoint: name, content, SHA-256
@@ -67,7 +68,12 @@ def remove_outputs(folder: Path) -> None:
     (folder / "train.log").open("w").close()
 
 
-def write_save(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
+def write_save(
+    folder: Path,
+    last: Mapping[str, Any],
+    best: Mapping[str, Any] | None,
+    keep: int | None,
+) -> None:
     """Write the checkpoints of a save, and then the JSON results that repeat what they hold."""
 
     def tie(path: Path, content: Mapping[str, Any]) -> None:
@@ -76,7 +82,7 @@ def write_save(folder: Path, last: Mapping[str, Any], best: Mapping[str, Any] | 
         facts["data"] = {"folder": params["data_dir"], **content["data"]}
         add_evaluation(folder, checkpoint, content["metrics"], split="val", **facts)
 
-    commit(folder, last, best, tie)
+    commit(folder, last, best, tie, keep)
     write_results(folder, last)
 
 

@@ -257,18 +257,15 @@ class Run:
         if not self.is_main:
             return
         self.writer.wait()
-        facts = {
-            "finished": self.finished,
-            "log_bytes": self.log_bytes,
-            "data": self.data,
-            "params": self.asked,
-            "loader_params": checkpoint.with_arrays(self.loader_params),
-            "overrides": self.overrides,
-        }
+        facts: dict[str, Any] = {"finished": self.finished, "log_bytes": self.log_bytes}
+        facts |= {"data": self.data, "params": self.asked}
+        facts["loader_params"] = checkpoint.with_arrays(self.loader_params)
+        facts["overrides"] = self.overrides
         last = snapshot.take_last(state, parts, facts)
         params = self.asked | {"data_dir": self.in_force["data_dir"]}
         best = snapshot.take_best(state, last, params) if is_best else None
-        self.writer.begin(files.write_save, self.folder, last, best)
+        keep = state.params.keep_checkpoints
+        self.writer.begin(files.write_save, self.folder, last, best, keep)
         self.saved_at = time.monotonic()
 
     @contextmanager

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from core.base.errors import UsageError, UserError, did_you_mean, listed
 from core.base.files import MAGIC, SEAL, link_or_copy, replacing
+from core.training import chain
 
 ARRAY = "NumPy array"
 
@@ -209,18 +210,26 @@ def commit(
     last: Mapping[str, Any],
     best: Mapping[str, Any] | None,
     tie: Callable[[Path, Mapping[str, Any]], None] = lambda path, content: None,
+    keep: int | None = None,
 ) -> None:
     """Write the checkpoints of one save in the order best, previous, last.
 
     The rename of `last.pt` is the moment at which the save counts. Before it, `tie` may note which
-    numbers belong to the new `best.pt`.
+    numbers belong to the new `best.pt`. Of a run that keeps checkpoints (`keep_checkpoints`) some
+    stay, as the same file under a second name.
     """
     if best is not None:
         write_checkpoint(folder / "best.pt", best)
         tie(folder / "best.pt", best)
     if (folder / "last.pt").exists():
         link_or_copy(folder / "last.pt", folder / "previous.pt")
-    write_checkpoint(folder / "last.pt", last)
+    if keep is None:
+        write_checkpoint(folder / "last.pt", last)
+        return
+    own, hashes = chain.links(folder, last, keep)
+    write_checkpoint(own, {**last, "chain": hashes})
+    if own.name != "last.pt":
+        link_or_copy(own, folder / "last.pt")
 
 
 def read_newest(folder: Path, warnings: list[str]) -> dict[str, Any] | None:

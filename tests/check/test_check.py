@@ -160,7 +160,7 @@ def test_a_fault_is_told_first_and_once(
     own = isinstance(fault, str)
     folder = run_folder(**UNSOUND, fault=fault) if own else planted(*fault)
     assert check.main(["--model_dir", str(folder), "--data_dir", str(no_data), "--json"]) == 1
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["checks"]
     failed = [row["check"] for row in rows if row["verdict"] == "FAIL"]
     assert failed == [FIRST.get(fault, (FAULTS if own else PLANTED)[fault][0])]
 
@@ -299,7 +299,7 @@ def test_one_cause_is_one_failure(
 ) -> None:
     argv = ["--model_dir", str(planted("pictures", "a crash of the loss"))]
     assert check.main([*argv, "--data_dir", str(no_data), "--json"]) == 1
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["checks"]
     (failed,) = [row for row in rows if row["verdict"] == "FAIL"]
     told = r"your loss_fn, tests/projects/planted/net.py:\d+: RuntimeError: .*; outputs \(8, 2\)"
     assert re.match(told, failed["message"])

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ["base", "machine", "task", "data", "reading", "training", "run", "predict", "check"]
-ROOMS += ["search", "results", "cs230"]
-APART = {"predict", "check", "search", "results"}  # do not import one another
+ROOMS += ["verify", "search", "results", "cs230"]
+APART = {"predict", "check", "verify", "search", "results"}  # do not import one another
 SEARCH = {"base", "machine", "task"}  # all that search may import
 TOP = {"train", "evaluate", "predict", "check", "utils", "model"}  # above core
 
@@ -92,19 +92,21 @@ def test_the_page_on_architecture_lists_the_rooms() -> None:
 # a budget that is above it.
 BUDGET = {
     "base": 1140,  # 700
-    "machine": 1145,  # 850
+    "machine": 1230,  # 850
     "task": 210,  # 120
     "data": 1205,  # 650
     "reading": 415,
-    "training": 1245,  # 900
+    "training": 1285,  # 900
     "run": 1710,  # 850
     "predict": 340,
-    "check": 2510,  # 1,000
+    "check": 2455,  # 1,000
+    "verify": 510,
     "search": 1200,
     "results": 1520,  # 1,100 and 500 of page
 }
 SCRIPTS = {"train.py": 160, "evaluate.py": 110, "predict.py": 120, "check.py": 120}
 SCRIPTS |= {"search_hyperparams.py": 120, "synthesize_results.py": 120, "utils.py": 50}
+SCRIPTS |= {"verify.py": 120, "bundle.py": 120}
 
 
 def length(path: Path) -> int:

@@ -77,7 +77,12 @@ def test_the_tests_that_the_documentation_names_exist() -> None:
 
 
 MOST = 30  # words of a sentence
-PROSE = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "data" / "README.md"]
+PROSE = [
+    ROOT / "README.md",
+    ROOT / "AGENTS.md",
+    *(ROOT / "docs").rglob("*.md"),
+    ROOT / "data" / "README.md",
+]
 
 
 def sentences(text: str) -> Iterator[str]:
