@@ -6,20 +6,17 @@ import io
 import math
 import mmap
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from core.base.errors import DataError, listed
-from core.data.folder import file_state, read_cache, write_cache
-from core.machine.environment import usable_cores
-from core.machine.signals import ignore_signals, signals_held_back
+from core.data.caches import file_state, read_cache, write_cache
+from core.data.workers import on_all_cores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,18 +122,14 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """Decode on all cores, which takes processes: threads wait for Python most of the time.
-
-    Few images are decoded sooner than processes start. Forked ones write into memory that they
-    share with this one.
-    """
+    """Decode on all cores; few images are decoded sooner than processes start."""
     shape = len(paths), 3, *size
     images = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
 
-    def decode_chunk(start: int) -> list[str]:
+    def decode_chunk(number: int) -> list[str]:
         """Decode some images into their places; returns what is wrong with others."""
         faults = []
-        for i in range(start, min(start + CHUNK, len(paths))):
+        for i in range(len(paths))[number * CHUNK : (number + 1) * CHUNK]:
             try:
                 pixels = np.asarray(open_rgb(paths[i]))  # (H, W, 3)
             except DataError as error:
@@ -149,18 +142,7 @@ def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
                 faults.append(f"{paths[i]}: {found}, want {size[1]}x{size[0]}")
         return faults
 
-    forks = sys.platform == "linux" and len(paths) >= MANY
-    calls: DataLoader[Any] = DataLoader(
-        range(0, len(paths), CHUNK),  # type: ignore[arg-type]
-        batch_size=None,
-        collate_fn=decode_chunk,  # type: ignore[arg-type]
-        num_workers=usable_cores() if forks else 0,
-        worker_init_fn=lambda number: ignore_signals(),
-        multiprocessing_context="fork" if forks else None,
-        generator=torch.Generator(),  # else it draws from the global generator
-    )
-    with signals_held_back():
-        chunks = iter(calls)
+    chunks = on_all_cores(decode_chunk, math.ceil(len(paths) / CHUNK), len(paths) >= MANY)
     if faults := [fault for chunk in chunks for fault in chunk]:
         raise DataError(f"{len(faults)} of {len(paths)} images cannot be used:\n{listed(faults)}")
     return images

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
-from core.data.dataloaders import remade, until_done
+from core.data.dataloaders import remade
 from core.data.samplers import check_length
+from core.data.workers import until_done
 from core.machine.nested import num_examples
 from core.machine.random_states import cpu_states, kept_states, mixed_seed, seeded
 from core.machine.signals import signals_held_back
