@@ -38,6 +38,11 @@ class Index(NamedTuple):
     key_ends: np.ndarray  # (N,) int64 into keys, or (0,) where keys are numbers of rows
     keys: np.ndarray  # uint8: all keys, one after the other
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, which the system maps from the file as they are used."""
+        return sum(part.nbytes for part in self[2:])
+
     def digest(self) -> str:
         """Return a SHA-256 of all that the index tells, but for the states of the files."""
         facts = [[shard["name"], shard["count"]] for shard in self.shards]

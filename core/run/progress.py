@@ -1,6 +1,8 @@
 """The bar of a terminal that shows how far an epoch is."""
 
 import math
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -18,9 +20,22 @@ def hidden_bar() -> bool | None:
 
 
 class Bar(tqdm):
-    """A bar with the mean loss so far."""
+    """A bar with the mean loss so far, and the time that was waited for batches."""
 
     loss = math.nan
+    waited = 0.0  # seconds
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches."""
+        batches = super().__iter__()
+        try:
+            while True:
+                began = time.perf_counter()
+                batch = next(batches)
+                self.waited += time.perf_counter() - began
+                yield batch
+        except StopIteration:
+            return
 
     @property
     def format_dict(self) -> dict[str, Any]:
