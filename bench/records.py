@@ -51,7 +51,7 @@ def write_shards(folder: Path, total: int, size: int, part: str, shards: int) ->
 
 def drop(folder: Path) -> None:
     """Drop the files of a folder from the page cache."""
-    for path in folder.glob("*.*"):
+    for path in folder.glob("*.tar"):
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -14,7 +14,7 @@ from torch.utils.data.distributed import DistributedSampler
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
-from core.data.known import known_ids, known_labels, of_whole
+from core.data.known import known_ids, known_labels, whole
 from core.data.order import drawn_order, split_into_batches
 from core.data.samplers import is_shuffled, own_order
 from core.data.workers import start_worker, until_done
@@ -94,6 +94,7 @@ class ExactLoader(Loader):
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
         self.loader, self.seed, self.train = loader, seed, train
         dataset: Any = loader.dataset
+        self.whole = whole(dataset)
         sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else dataset
         divided = isinstance(loader.sampler, DistributedSampler)
         self.num_examples = len(dataset if divided else sampler)
@@ -105,7 +106,7 @@ class ExactLoader(Loader):
         if self.own_order:
             self.kind = f"ordered by its own sampler (seed {seed})"
         elif train and self.shuffled:
-            told = of_whole(dataset, "order_told")
+            told = getattr(self.whole, "order_told", None)
             self.kind = told(loader.batch_size or 1) if told else "shuffled every epoch"
             self.kind += f" (seed {seed})"
         self.kind += "; its DistributedSampler is replaced" if divided else ""
@@ -125,7 +126,7 @@ class ExactLoader(Loader):
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
         self.place: Callable[[Any], Any] = lambda batch: batch
-        self.transform = of_whole(dataset, "batch_transform")
+        self.transform = getattr(self.whole, "batch_transform", None)
         if not self.own_order:
             self.length = len(self._standard_order(0))
         elif hasattr(loader.batch_sampler or loader.sampler, "__len__"):

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Timer
@@ -18,6 +18,7 @@ from typing import Any
 from core.base.errors import DataError, plural
 from core.base.params import ROOT, Params
 from core.data.caches import file_state, read_cache, write_cache
+from core.data.records_index import open_index
 from core.task import Task
 
 MANIFEST = "manifest.json"  # of a prepare script
@@ -84,8 +85,9 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
 
     Times do not count, nor do the run's own folder and what loaders wrote for evaluations.
     Up to 16 GiB every byte is read; of a larger folder the files above 64 KiB are sampled, see
-    `_digest`. What takes more than a second is said in the log, and kept in a cache for as long as
-    inode, size and times of a file are the same.
+    `_digest`, and of its shards (.tar) the index of all records counts. What takes more than a
+    second is said in the log, and kept in a cache for as long as inode, size and times of a file
+    are the same.
     """
     timer = Timer(SLOW, logging.info, [f"{data_dir}: reading the files, for their fingerprint"])
     timer.start()
@@ -99,8 +101,16 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     finally:
         timer.cancel()
     lines = (f"{name}\0{states[name][1]}\0{digests[name]}\n" for name in names)
-    whole = hashlib.sha256(b"".join(map(os.fsencode, lines)))
+    told = _indices(data_dir, names) if total > WHOLE else []
+    whole = hashlib.sha256(b"".join(map(os.fsencode, chain(lines, told))))
     return {"files": len(names), "bytes": total, "sha256": whole.hexdigest()}
+
+
+def _indices(folder: Path, names: list[str]) -> Iterator[str]:
+    """Yield a line of each folder of .tar shards: keys, sizes, places and labels of all records."""
+    for place in sorted({str(Path(name).parent) for name in names if name.endswith(".tar")}):
+        with suppress(DataError):  # an archive that is no shard
+            yield f"{place}\0{open_index(folder / place).digest()}\n"
 
 
 def _digests(folder: Path, states: Mapping[str, tuple[int, ...]], whole: bool) -> dict[str, str]:

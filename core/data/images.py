@@ -54,18 +54,19 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(images)
 
 
-def open_rgb(path: Path) -> "Image.Image":
-    """Open an image as 8-bit RGB, turned upright as its EXIF says, transparency on white.
+def open_rgb(source: Path | bytes) -> "Image.Image":
+    """Open an image, or its bytes, as 8-bit RGB, upright as its EXIF says, transparency on white.
 
     Raises:
         DataError: the file is no image, is damaged, or has colours of more than 16 bits.
     """
     from PIL import Image, ImageOps  # not needed when the cache holds
 
+    path = source if isinstance(source, Path) else "a picture"
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise DataError(f"{path}: not a file")
-        with Image.open(path) as image:
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise DataError(f"{path}: not a file")  # a pipe would be waited for
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
             if image.mode in ("I", "F"):
                 raise DataError(f"{path}: colours of more than 16 bits, want 8 or 16")
             ImageOps.exif_transpose(image, in_place=True)
@@ -102,7 +103,7 @@ def png(pixels: Tensor | np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def open_resized(path: Path, size: tuple[int, int]) -> "Image.Image":
+def open_resized(path: Path | bytes, size: tuple[int, int]) -> "Image.Image":
     """Open an image as `open_rgb` does, and bring it to a size (H, W)."""
     from PIL import Image
 
@@ -110,13 +111,13 @@ def open_resized(path: Path, size: tuple[int, int]) -> "Image.Image":
     return open_rgb(path).resize(pixels, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
-    """Read one image as uint8 (3, H, W), resized to `size` (H, W) if that is given.
+def read_image(path: str | Path | bytes, size: tuple[int, int] | None = None) -> Tensor:
+    """Read one image, or its bytes, as uint8 (3, H, W), resized to `size` (H, W) if given.
 
     Raises:
         DataError: it cannot be used.
     """
-    path = Path(path)
+    path = path if isinstance(path, bytes) else Path(path)
     pixels = np.array(open_rgb(path) if size is None else open_resized(path, size))  # (H, W, 3)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 

@@ -11,11 +11,9 @@ from torch.utils.data import Subset
 from core.machine.random_states import kept_states
 
 
-def of_whole(dataset: Any, name: str) -> Any:
-    """Return an attribute of the dataset that a part is of; None if there is none."""
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return getattr(dataset, name, None)
+def whole(dataset: Any) -> Any:
+    """Return the dataset that a part is of, or the dataset itself."""
+    return whole(dataset.dataset) if isinstance(dataset, Subset) else dataset
 
 
 def known_ids(dataset: Any) -> Sequence[Any]:

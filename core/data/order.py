@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from core.data.known import of_whole
+from core.data.known import whole
 from core.machine import processes
 from core.machine.random_states import generator
 from core.task import Batch, IndexBatch, Loader
@@ -99,12 +99,12 @@ def blocks_of_a_batch(order: Tensor, starts: Tensor, batch_size: int) -> float:
 
 def drawn_order(dataset: Any, seed: int, epoch: int) -> Tensor:
     """Return the order (N,) of a shuffled epoch: the dataset's own `epoch_order` if it has one."""
-    if (own := of_whole(dataset, "epoch_order")) is None:
+    if (own := getattr(whole(dataset), "epoch_order", None)) is None:
         return epoch_order(len(dataset), seed, epoch)
     if not isinstance(dataset, Subset):
         return own(seed, epoch)
-    whole: Any = dataset.dataset
-    places = torch.full((len(whole),), -1)  # in the part, of those of the whole
+    all_of_it: Any = dataset.dataset
+    places = torch.full((len(all_of_it),), -1)  # of its examples in the part
     places[torch.as_tensor(dataset.indices)] = torch.arange(len(dataset))
-    order = places[drawn_order(whole, seed, epoch)]
+    order = places[drawn_order(all_of_it, seed, epoch)]
     return order[order >= 0]

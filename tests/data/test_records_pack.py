@@ -7,12 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
+from core.check import data_checks
+from core.check.subject import FaultError
+from core.data.fetching import exact
 from core.data.records_hashes import kept_hashes
 from data.records import main
 from tests.helpers import ROOT
@@ -145,3 +151,20 @@ def test_what_cannot_be_packed_is_refused(
     table = source / "t.csv"
     assert pack(table if table.exists() else source, "--output", output) in (1, 2)
     assert told in capsys.readouterr().err
+
+
+def label_and_size(record: dict[str, Any]) -> tuple[torch.Tensor, int]:
+    return torch.tensor([float(len(record["png"]))]), record["label"]
+
+
+def test_check_reads_every_byte_of_the_shards(tmp_path: Path) -> None:
+    assert pack(pictures(tmp_path / "a"), "--output", tmp_path / "b") == 0
+    loader = exact(DataLoader(Records(tmp_path / "b", label_and_size), 4), 0)
+    subject: Any = SimpleNamespace(own_loaders={"val": loader})
+    told = data_checks.every_example_can_be_read(subject)
+    assert "every byte of 24 records, 24 with the hash of when they were packed" in told
+    with (tmp_path / "b/000000.tar").open("r+b") as file:
+        file.seek(700)
+        file.write(b"other")
+    with pytest.raises(FaultError, match="1 of 24 records are damaged: 000000/"):
+        data_checks.every_example_can_be_read(subject)

@@ -94,7 +94,7 @@ BUDGET = {
     "base": 1140,  # 700
     "machine": 1145,  # 850
     "task": 210,  # 120
-    "data": 1940,  # 850
+    "data": 1950,  # 850
     "reading": 415,
     "training": 1245,  # 900
     "run": 1710,  # 850
