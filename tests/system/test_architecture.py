@@ -94,9 +94,9 @@ BUDGET = {
     "base": 1140,  # 700
     "machine": 1145,  # 850
     "task": 210,  # 120
-    "data": 1950,  # 850
+    "data": 1990,  # 850
     "reading": 415,
-    "training": 1245,  # 900
+    "training": 1250,  # 900
     "run": 1710,  # 850
     "predict": 340,
     "check": 2510,  # 1,000
