@@ -268,8 +268,8 @@ def main() -> int:
         return 0
     part = 20 if args.quick else 1
     with tempfile.TemporaryDirectory() as name:
-        reading(Path(name) / "large", 2_000_000_000 // part, 1 if args.quick else 5)
-        small_images(Path(name) / "small", 100_000 // part, args.webdataset, 1 if args.quick else 3)
+        reading(Path(name) / "large", 2_000_000_000 // part, 1 if args.quick else 3)
+        small_images(Path(name) / "small", 100_000 // part, args.webdataset, 1 if args.quick else 2)
         large_index(Path(name), 10_000_000 // part)
         capped(Path(name) / "capped", 8_000_000_000 // (1 if not args.quick else 2))
     return 0

@@ -106,8 +106,7 @@ class Records(Dataset[Any]):
         self.ends = [*accumulate(shard["count"] for shard in index.shards)]
         self.kind = Path(index.shards[0]["name"]).suffix
         self._check_parts()
-        # Of (seed, epoch): the order (N,) of an epoch.
-        self.epoch_order = lru_cache(1)(self._order)
+        self.epoch_order = lru_cache(1)(self._order)  # of (seed, epoch): the order (N,) of an epoch
         self.handles = lru_cache(OPEN)(_Handle)
         self.groups = lru_cache(self.window + 2)(_row_group)
         self.asked = lru_cache(4 * self.window + 4)(self._ask_for)
@@ -117,9 +116,11 @@ class Records(Dataset[Any]):
             self.starts = torch.arange(0, len(self), max(1, int(BLOCK // index.sizes.mean())))
 
     def _check_parts(self) -> None:
-        """Raise DataError of the first record that lacks a part."""
+        """Raise DataError of the first record that lacks a part, or if there is none at all."""
+        if not len(self):
+            raise DataError(f"{self.path}: no records in the shards")
         found = [(shard, *kind) for shard in self.index.shards for kind in shard["parts"].items()]
-        wanted = set(self.parts) or set(found[0][1].split(",")) if found else set[str]()
+        wanted = set(self.parts) or set(found[0][1].split(","))
         for shard, parts, (count, key) in found:
             if missing := sorted(wanted - set(parts.split(","))):
                 told = f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only "

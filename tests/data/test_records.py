@@ -273,6 +273,7 @@ A, B = ("a.bin", bytes(600)), ("a.cls", b"1")
         (renamed, "no shards, want .tar, .npy or .parquet files; 00.tar.gz is compressed"),
         (flipped, "00.tar: no tar archive, damaged, or cut off: no header at byte 1024"),
         (lambda path: archive(path, A, B, ("b.bin", b""), A), "the key a comes twice"),
+        (lambda path: [archive(p) for p in path.parent.glob("*.tar")], "no records in the shards"),
         (lambda path: archive(path, A, B, A), "the key a has two files .bin"),
         (lambda path: archive(path, ("a.cls", b"cat")), "a.cls is b'cat', want a whole number"),
         (lambda path: archive(path.with_name("9.tar"), A), r"9.tar: a has no part .cls, only bin"),
