@@ -27,7 +27,8 @@ def kept_hashes(shard: Path) -> dict[str, str] | None:
         text = shard.with_suffix(HASHES).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return None
-    return {key: digest for digest, _, key in (line.partition("  ") for line in text.split("\n"))}
+    lines = (line.partition("  ") for line in text.split("\n") if line)
+    return {key: digest for digest, _, key in lines}
 
 
 def read_all(records: Records) -> Iterator[tuple[int, int, list[str]]]:
@@ -51,7 +52,7 @@ def read_all(records: Records) -> Iterator[tuple[int, int, list[str]]]:
                 wrong = True
             if wrong:
                 faults.append(records.filenames[i])
-        missing = 0 if hashes is None else len(hashes) - 1 - shard["count"]  # less the last line
+        missing = 0 if hashes is None else len(hashes) - shard["count"]
         faults += [f"{shard['name']}: {missing} records are missing"] if missing > 0 else []
         return shard["count"], 0 if hashes is None else shard["count"], faults
 
