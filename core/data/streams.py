@@ -44,9 +44,12 @@ class StreamLoader(Loader):
     ids = labels = None
 
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
-        if not hasattr(loader.dataset, "__len__"):
-            raise DataError("an iterable dataset needs __len__(), its number of examples")
-        self.seed, self.generator, self.num_examples = seed, torch.Generator(), len(loader.dataset)
+        dataset: Any = loader.dataset
+        if not (hasattr(dataset, "num_examples") or hasattr(dataset, "__len__")):
+            told = "an iterable dataset needs __len__(), its number of examples"
+            raise DataError(f"{told}; or set its attribute num_examples")
+        self.num_examples = getattr(dataset, "num_examples", None) or len(dataset)
+        self.seed, self.generator = seed, torch.Generator()
         self.loader = remade(
             loader,
             loader.dataset,
@@ -59,7 +62,7 @@ class StreamLoader(Loader):
         self.own: tuple[Any, ...] = ()  # states of the generators after the last batch
         self.counts = 0, 0  # batches and rows of the epoch so far
         self.begin: dict[str, Any] | None = None  # where the next epoch begins: see `state`
-        own = hasattr(loader.dataset, "load_state_dict") and not _has_buffer(loader.dataset)
+        own = hasattr(dataset, "load_state_dict") and not _has_buffer(dataset)
         self.stateful = own and loader.num_workers == 0
         again = "goes on from its own state" if self.stateful else "draws again what it has seen"
         self.kind = f"a stream, seeded every epoch; a resumed run {again}"

@@ -1,11 +1,10 @@
 """Streams that know where they are: resumed by their own state, where it holds all."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from core.data.fetching import exact
 from core.data.streams import StreamLoader
@@ -13,21 +12,6 @@ from tests.conftest import Folder
 from tests.helpers.runs import assert_same, run, stop_at
 from tests.projects.kinds.data_loader import Stateful
 from tests.projects.registry import OWN
-
-
-class OfHuggingFace(IterableDataset[Any]):
-    """A stream of the library, with a length."""
-
-    def __init__(self, own: Any, count: int) -> None:
-        self.own, self.count, self._ex_iterable = own, count, own._ex_iterable
-        self.set_epoch = own.set_epoch
-        self.state_dict, self.load_state_dict = own.state_dict, own.load_state_dict
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self.own
 
 
 def loader(dataset: Any, workers: int = 0) -> StreamLoader:
@@ -69,7 +53,9 @@ def test_a_stream_of_hugging_face_goes_on_unless_a_buffer_would_be_lost() -> Non
     def made(shuffled: bool) -> StreamLoader:
         own = datasets.Dataset.from_dict({"x": list(range(40))}).to_iterable_dataset(num_shards=3)
         own = own.shuffle(seed=1, buffer_size=10) if shuffled else own
-        return loader(OfHuggingFace(own.map(lambda row: {"y": row["x"] + 1}), 40))
+        own = own.map(lambda row: {"y": row["x"] + 1}).with_format("torch")
+        own.num_examples = 40
+        return loader(own)
 
     left = [batch["y"].tolist() for batch in made(False).epoch(1)]
     first, second = made(False), made(False)
