@@ -103,6 +103,7 @@ class Records(Dataset[Any]):
     def _open(self) -> None:
         self.index = index = open_index(self.path)
         self.folder = self.path if self.path.is_dir() else self.path.parent
+        self.paths = [self.folder / shard["name"] for shard in index.shards]
         self.ends = [*accumulate(shard["count"] for shard in index.shards)]
         self.kind = Path(index.shards[0]["name"]).suffix
         self._check_parts()
@@ -113,7 +114,8 @@ class Records(Dataset[Any]):
         if self.window and self.kind == ".parquet":
             self.starts = torch.from_numpy(np.flatnonzero(index.sizes == 0))
         elif self.window:
-            self.starts = torch.arange(0, len(self), max(1, int(BLOCK // index.sizes.mean())))
+            self.block = max(1, int(BLOCK // index.sizes.mean()))  # records
+            self.starts = torch.arange(0, len(self), self.block)
 
     def _check_parts(self) -> None:
         """Raise DataError of the first record that lacks a part, or if there is none at all."""
@@ -128,7 +130,7 @@ class Records(Dataset[Any]):
                 raise DataError(told + parts.replace(",", ", ") + more)
 
     def __getstate__(self) -> dict[str, Any]:
-        gone = ("index", "epoch_order", "handles", "groups", "asked", "starts")
+        gone = ("index", "paths", "epoch_order", "handles", "groups", "asked", "starts")
         return {name: value for name, value in vars(self).items() if name not in gone}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,10 +168,10 @@ class Records(Dataset[Any]):
         i = range(len(self))[i]
         (number, key), index = self.place(i), self.index
         shard, offset, size = index.shards[number], int(index.offsets[i]), int(index.sizes[i])
-        path = self.folder / shard["name"]
+        path = self.paths[number]
         record: Record = {"key": key}
         if self.window and self.kind == ".tar":
-            self.asked(int(torch.searchsorted(self.starts, i, right=True)) - 1)
+            self.asked(i // self.block)
         if self.kind == ".tar":
             span = self.handles(path).read(size, offset)
             for name, _, at, length in members(lambda a, n: span[a : a + n], path, size, False):
@@ -195,7 +197,7 @@ class Records(Dataset[Any]):
         while first < last and hasattr(os, "posix_fadvise"):
             shard = bisect_right(self.ends, first)  # a block may end in the next one
             end = min(last, self.ends[shard])
-            handle = self.handles(self.folder / self.index.shards[shard]["name"])
+            handle = self.handles(self.paths[shard])
             for at in range(int(offsets[first]), int(offsets[end - 1] + sizes[end - 1]), AHEAD):
                 os.posix_fadvise(handle.number, at, AHEAD, os.POSIX_FADV_WILLNEED)
             first = end
