@@ -128,7 +128,7 @@ def small_images(folder: Path, count: int, python: str | None, repeats: int) -> 
         pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((32, 32)).save(path, compress_level=1)
     command = [sys.executable, str(ROOT / "data/records.py"), "pack", str(files)]
-    command += ["--shard_mb", "4"]  # webdataset needs a shard for each worker
+    command += ["--shard_mb", "1"]  # webdataset needs a shard for each worker
     took = seconds(lambda: subprocess.run([*command, "--output", str(shards)], check=True))
     print(f"\n{count} pictures of 32x32 pixels; packing them took {took:.0f} s")
     ways = {"ImageFolder": [sys.executable, "imagefolder", str(files)]}
@@ -222,7 +222,7 @@ def capped(folder: Path, total: int) -> None:
         raise RuntimeError(f"train.py ended with {process.returncode}")
     row = json.loads((run / "times.jsonl").read_text().splitlines()[-1])
     print(
-        f"\n{total / 1e9:.1f} GB under a cap of {total / 1e10:.2f} GB, with its page cache: trains, "
+        f"\n{total / 1e9:.1f} GB under a cap of {total / 1e10:.2f} GB with its page cache: "
         f"{row['examples_per_second']:.0f} examples/s, {row['data_seconds']:.1f} of "
         f"{row['train_seconds']:.1f} s waited for data, peak RSS {usage.ru_maxrss / 1024:.0f} MiB"
     )
