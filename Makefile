@@ -4,7 +4,7 @@ BIN := .venv/bin
 SIGNS := data/64x64_SIGNS
 # The packages that the tests last passed with; `make setup CONSTRAINTS=` takes the newest instead.
 CONSTRAINTS ?= -c constraints.txt
-ENGINE := core tests bench data/prepared.py docs/notebook.py model/__init__.py $(wildcard *.py)
+ENGINE := core tests bench data/prepared.py data/records.py docs/notebook.py model/__init__.py $(wildcard *.py)
 TIMED = began=$$(date +%s) && $(1) && echo "make $@ took $$(( $$(date +%s) - began )) s"
 
 NAME ?=

@@ -14,7 +14,7 @@ from core.base.files import checkpoint_hash
 from core.base.predictions import read_predictions
 from core.machine.outcome import Outcome
 from core.machine.script import answers_in_json, reports_errors
-from core.results.statistics import bootstrap
+from core.results.statistics import interval, resampled
 from core.run.restoring import restore
 from core.verify.bundle import write_bundle
 from core.verify.record import Record
@@ -44,7 +44,8 @@ def intervals(record: Record) -> dict[str, dict[str, tuple[float, float]]]:
         except DataError:
             continue
         if predictions.checkpoint == sha256 and predictions.labels is not None:
-            found[split] = bootstrap([(1.0, predictions)], plain, SECONDS)
+            draws = resampled([predictions], plain, SECONDS)
+            found[split] = {n: interval(d[:, 0], len(predictions)) for n, d in draws.items()}
     return found
 
 

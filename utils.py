@@ -21,12 +21,14 @@ from core.data.images import (  # bytes of a picture; uint8, cached
     read_image,
     read_images,
 )
+from core.data.records import Records  # examples in shards, larger than memory
 
 __all__ = [
     "PICTURES",
     "Batches",
     "DataError",
     "Params",
+    "Records",
     "RunningAverage",
     "confusion_matrix",
     "listed",

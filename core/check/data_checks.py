@@ -24,6 +24,8 @@ from core.check.subject import (
 from core.data.batches import Batches
 from core.data.dataloaders import ExactLoader
 from core.data.known import known_ids
+from core.data.records import Records
+from core.data.records_hashes import read_all
 from core.machine.devices import peak_memory_mb
 from core.machine.nested import apply, first_difference, tensors
 from core.task import Loader
@@ -117,7 +119,18 @@ def every_example_can_be_read(subject: Subject) -> str:
             if time.perf_counter() > end:
                 break
         told.append(f"{split} {count} of {loader.num_examples} examples")
+        if isinstance(loader, ExactLoader) and isinstance(loader.whole, Records):
+            told.append(_every_byte(loader.whole))
     return ", ".join(told)
+
+
+def _every_byte(records: Records) -> str:
+    """Read all shards, however long that takes, and hold them against the hashes beside them."""
+    found = [*read_all(records)]
+    if faults := [fault for _, _, wrong in found for fault in wrong]:
+        raise FaultError(f"{len(faults)} of {len(records)} records are damaged: {faults[0]}")
+    count, known = sum(n for n, _, _ in found), sum(n for _, n, _ in found)
+    return f"every byte of {count} records, {known} with the hash of when they were packed"
 
 
 def names_by_hash(loader: Loader) -> dict[int, Any]:

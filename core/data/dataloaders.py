@@ -8,26 +8,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-)
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.batches import placement
-from core.data.known import known_ids, known_labels
-from core.data.order import epoch_order, split_into_batches
+from core.data.known import known_ids, known_labels, whole
+from core.data.order import drawn_order, split_into_batches
 from core.data.samplers import is_shuffled, own_order
+from core.data.workers import start_worker, until_done
 from core.machine.nested import tensors
 from core.machine.random_states import (
     example_seed,
+    generator,
     kept_outside_workers,
     mixed_seed,
     seed_cpu,
 )
-from core.machine.signals import ignore_signals, signals_held_back
+from core.machine.signals import signals_held_back
 from core.task import Batch, IndexBatch, Loader
 
 KEPT = ["num_workers", "collate_fn", "pin_memory", "timeout", "prefetch_factor"]
@@ -38,31 +37,6 @@ def remade(loader: DataLoader[Any], dataset: Any, **changes: Any) -> DataLoader[
     """Return a DataLoader with the settings of another, but for its sampling and the changes."""
     kept = {name: getattr(loader, name) for name in KEPT} | changes
     return DataLoader(dataset, worker_init_fn=partial(start_worker, loader.worker_init_fn), **kept)
-
-
-def start_worker(own: Callable[[int], None] | None, number: int) -> None:
-    """Begin a worker process: signals are the main process's business."""
-    ignore_signals()
-    if own is not None:
-        own(number)
-
-
-def until_done(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yield the batches of a DataLoader; workers that are left in the middle end at once.
-
-    The garbage collector may close their queues first, and then waits seconds for each of them.
-    """
-    try:
-        yield from batches
-    except BaseException as error:
-        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-            raise DataError(
-                f"a worker process of a loader has ended: {str(error).splitlines()[0]}\nPerhaps "
-                "memory ran out: lower num_workers or batch_size; the same command resumes"
-            ) from error
-        if hasattr(batches, "_shutdown_workers"):
-            batches._shutdown_workers()
-        raise
 
 
 class _SeededExamples(Dataset[Any]):
@@ -120,6 +94,7 @@ class ExactLoader(Loader):
     def __init__(self, loader: DataLoader[Any], seed: int, train: bool) -> None:
         self.loader, self.seed, self.train = loader, seed, train
         dataset: Any = loader.dataset
+        self.whole = whole(dataset)
         sampler: Any = loader.sampler if hasattr(loader.sampler, "__len__") else dataset
         divided = isinstance(loader.sampler, DistributedSampler)
         self.num_examples = len(dataset if divided else sampler)
@@ -127,8 +102,13 @@ class ExactLoader(Loader):
             raise DataError("a split has no examples")
         self.shuffled = is_shuffled(loader)
         self.own_order = self.shuffled is None
-        drawn = f"shuffled every epoch (seed {seed})" if train and self.shuffled else "in order"
-        self.kind = f"ordered by its own sampler (seed {seed})" if self.own_order else drawn
+        self.kind = "in order"
+        if self.own_order:
+            self.kind = f"ordered by its own sampler (seed {seed})"
+        elif train and self.shuffled:
+            told = getattr(self.whole, "order_told", None)
+            self.kind = told(loader.batch_size or 1) if told else "shuffled every epoch"
+            self.kind += f" (seed {seed})"
         self.kind += "; its DistributedSampler is replaced" if divided else ""
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
@@ -146,6 +126,7 @@ class ExactLoader(Loader):
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
         self.place: Callable[[Any], Any] = lambda batch: batch
+        self.transform = getattr(self.whole, "batch_transform", None)
         if not self.own_order:
             self.length = len(self._standard_order(0))
         elif hasattr(loader.batch_sampler or loader.sampler, "__len__"):
@@ -174,27 +155,29 @@ class ExactLoader(Loader):
 
     def first_batch(self) -> Batch:
         """Return the first batch of epoch 0, without starting worker processes."""
-        places = _places(0, self.batched, next(iter(self.plan(0))))
+        planned = next(iter(self.plan(0)))
+        places = _places(0, self.batched, planned)
         examples = self.examples.__getitems__(places) if self.batched else self.examples[places]
-        return self.place(self.collate(examples))
+        return self._on_device(self.collate(examples), 0, planned)
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:
         """Yield the numbers of the examples of every batch of an epoch."""
         if self.own_order:
             batches: Iterable[Any] = own_order(self.loader, self.seed, epoch, len(self))
         else:
-            batches = self._standard_order(epoch)
+            batches = map(Tensor.tolist, self._standard_order(epoch))
         return (IndexBatch(i, index) for i, index in enumerate(batches))
 
-    def _standard_order(self, epoch: int) -> list[list[int]]:
+    def _standard_order(self, epoch: int) -> list[Tensor]:
         size, batch_size = self.num_examples, self.loader.batch_size or 1
         drawn = self.train and self.shuffled
-        order = epoch_order(size, self.seed, epoch) if drawn else torch.arange(size)
+        dataset = self.examples.dataset
+        order = drawn_order(dataset, self.seed, epoch) if drawn else torch.arange(size)
         if self.train and self.loader.drop_last:
             order = order[: size - size % batch_size]
             if len(order) == 0:
                 raise DataError(f"drop_last leaves no batch of {batch_size}: {size} examples")
-        return [batch.tolist() for batch in split_into_batches(order, batch_size, self.train)]
+        return split_into_batches(order, batch_size, self.train)
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan."""
@@ -205,7 +188,21 @@ class ExactLoader(Loader):
         for batch, planned in zip(until_done(batches), plan, strict=False):
             if self.batched:
                 self._count_rows(batch, planned)
-            yield self.place(batch)
+            yield self._on_device(batch, epoch, planned)
+
+    def _on_device(self, batch: Batch, epoch: int, planned: IndexBatch) -> Batch:
+        """Return a batch on the device, its inputs as the dataset's `batch_transform` makes them.
+
+        Each of several processes draws other numbers for its rows.
+        """
+        batch = self.place(batch)
+        if self.transform is None:
+            return batch
+        inputs, labels = batch
+        numbers = epoch, planned.number, 0 if planned.rows is None else planned.rows.start or 0
+        return self.transform(
+            inputs, generator(self.seed, *numbers) if self.train else None
+        ), labels
 
     def _count_rows(self, batch: Batch, planned: IndexBatch) -> None:
         """Say once in the log that a batch has fewer rows than examples were asked for."""

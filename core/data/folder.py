@@ -1,4 +1,4 @@
-"""A folder of data: where it is, its fingerprint, its caches, whether its data are synthetic."""
+"""A folder of data: where it is, its fingerprint, whether its data are synthetic."""
 
 import gzip
 import hashlib
@@ -7,17 +7,18 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Timer
-from typing import IO, Any
+from typing import Any
 
 from core.base.errors import DataError, plural
-from core.base.files import replacing
 from core.base.params import ROOT, Params
+from core.data.caches import file_state, read_cache, write_cache
+from core.data.records_index import open_index
 from core.task import Task
 
 MANIFEST = "manifest.json"  # of a prepare script
@@ -41,41 +42,6 @@ def find_data_dir(params: Params, task: Task) -> Path:
     if not Path(name).exists():
         raise DataError(f"{name}: no such folder of data (data/README.md says how to get them)")
     return Path(name)
-
-
-def file_state(path: Path) -> tuple[int, ...]:
-    """Return (inode, size, mtime_ns, ctime_ns) of a file, which change with its contents.
-
-    Size and mtime alone do not: two files of equal size and time may have changed places.
-    """
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _homes(folder: Path) -> list[Path]:
-    user = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))  # ~: no home
-    return [folder / ".cache", *([user / "project-template"] if user.is_absolute() else [])]
-
-
-def read_cache(folder: Path, name: str, load: Callable[[IO[bytes]], Any]) -> Any:
-    """Return what `load` reads from a folder's cache; None if it is absent or damaged."""
-    for home in _homes(folder):
-        with suppress(Exception), (home / name).open("rb") as file:  # damage has many kinds
-            return load(file)
-    return None
-
-
-def write_cache(folder: Path, name: str, save: Callable[[IO[bytes]], Any]) -> Path | None:
-    """Let `save` write a cache of a folder; returns its path, None if it can be written nowhere."""
-    for home in _homes(folder):
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            with replacing(home / name) as file:
-                save(file)
-            return home / name
-        except OSError as error:
-            logging.info("no cache %s in %s: %s", name, home, error.strerror or error)
-    return None
 
 
 def _files(folder: Path, left_out: set[Path], prefix: str = "") -> Iterator[str]:
@@ -119,8 +85,9 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
 
     Times do not count, nor do the run's own folder and what loaders wrote for evaluations.
     Up to 16 GiB every byte is read; of a larger folder the files above 64 KiB are sampled, see
-    `_digest`. What takes more than a second is said in the log, and kept in a cache for as long as
-    inode, size and times of a file are the same.
+    `_digest`, and of its shards (.tar) the index of all records counts. What takes more than a
+    second is said in the log, and kept in a cache for as long as inode, size and times of a file
+    are the same.
     """
     timer = Timer(SLOW, logging.info, [f"{data_dir}: reading the files, for their fingerprint"])
     timer.start()
@@ -134,8 +101,16 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
     finally:
         timer.cancel()
     lines = (f"{name}\0{states[name][1]}\0{digests[name]}\n" for name in names)
-    whole = hashlib.sha256(b"".join(map(os.fsencode, lines)))
+    told = _indices(data_dir, names) if total > WHOLE else []
+    whole = hashlib.sha256(b"".join(map(os.fsencode, chain(lines, told))))
     return {"files": len(names), "bytes": total, "sha256": whole.hexdigest()}
+
+
+def _indices(folder: Path, names: list[str]) -> Iterator[str]:
+    """Yield a line of each folder of .tar shards: keys, sizes, places and labels of all records."""
+    for place in sorted({str(Path(name).parent) for name in names if name.endswith(".tar")}):
+        with suppress(DataError):  # an archive that is no shard
+            yield f"{place}\0{open_index(folder / place).digest()}\n"
 
 
 def _digests(folder: Path, states: Mapping[str, tuple[int, ...]], whole: bool) -> dict[str, str]:

@@ -6,20 +6,17 @@ import io
 import math
 import mmap
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from core.base.errors import DataError, listed
-from core.data.folder import file_state, read_cache, write_cache
-from core.machine.environment import usable_cores
-from core.machine.signals import ignore_signals, signals_held_back
+from core.data.caches import file_state, read_cache, write_cache
+from core.data.workers import on_all_cores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,18 +54,19 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(images)
 
 
-def open_rgb(path: Path) -> "Image.Image":
-    """Open an image as 8-bit RGB, turned upright as its EXIF says, transparency on white.
+def open_rgb(source: Path | bytes) -> "Image.Image":
+    """Open an image, or its bytes, as 8-bit RGB, upright as its EXIF says, transparency on white.
 
     Raises:
         DataError: the file is no image, is damaged, or has colours of more than 16 bits.
     """
     from PIL import Image, ImageOps  # not needed when the cache holds
 
+    path = source if isinstance(source, Path) else "a picture"
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise DataError(f"{path}: not a file")
-        with Image.open(path) as image:
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise DataError(f"{path}: not a file")  # a pipe would be waited for
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
             if image.mode in ("I", "F"):
                 raise DataError(f"{path}: colours of more than 16 bits, want 8 or 16")
             ImageOps.exif_transpose(image, in_place=True)
@@ -105,7 +103,7 @@ def png(pixels: Tensor | np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def open_resized(path: Path, size: tuple[int, int]) -> "Image.Image":
+def open_resized(path: Path | bytes, size: tuple[int, int]) -> "Image.Image":
     """Open an image as `open_rgb` does, and bring it to a size (H, W)."""
     from PIL import Image
 
@@ -113,30 +111,26 @@ def open_resized(path: Path, size: tuple[int, int]) -> "Image.Image":
     return open_rgb(path).resize(pixels, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
-    """Read one image as uint8 (3, H, W), resized to `size` (H, W) if that is given.
+def read_image(path: str | Path | bytes, size: tuple[int, int] | None = None) -> Tensor:
+    """Read one image, or its bytes, as uint8 (3, H, W), resized to `size` (H, W) if given.
 
     Raises:
         DataError: it cannot be used.
     """
-    path = Path(path)
+    path = path if isinstance(path, bytes) else Path(path)
     pixels = np.array(open_rgb(path) if size is None else open_resized(path, size))  # (H, W, 3)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """Decode on all cores, which takes processes: threads wait for Python most of the time.
-
-    Few images are decoded sooner than processes start. Forked ones write into memory that they
-    share with this one.
-    """
+    """Decode on all cores; few images are decoded sooner than processes start."""
     shape = len(paths), 3, *size
     images = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
 
-    def decode_chunk(start: int) -> list[str]:
+    def decode_chunk(number: int) -> list[str]:
         """Decode some images into their places; returns what is wrong with others."""
         faults = []
-        for i in range(start, min(start + CHUNK, len(paths))):
+        for i in range(len(paths))[number * CHUNK : (number + 1) * CHUNK]:
             try:
                 pixels = np.asarray(open_rgb(paths[i]))  # (H, W, 3)
             except DataError as error:
@@ -149,18 +143,7 @@ def _decode_all(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
                 faults.append(f"{paths[i]}: {found}, want {size[1]}x{size[0]}")
         return faults
 
-    forks = sys.platform == "linux" and len(paths) >= MANY
-    calls: DataLoader[Any] = DataLoader(
-        range(0, len(paths), CHUNK),  # type: ignore[arg-type]
-        batch_size=None,
-        collate_fn=decode_chunk,  # type: ignore[arg-type]
-        num_workers=usable_cores() if forks else 0,
-        worker_init_fn=lambda number: ignore_signals(),
-        multiprocessing_context="fork" if forks else None,
-        generator=torch.Generator(),  # else it draws from the global generator
-    )
-    with signals_held_back():
-        chunks = iter(calls)
+    chunks = on_all_cores(decode_chunk, math.ceil(len(paths) / CHUNK), len(paths) >= MANY)
     if faults := [fault for chunk in chunks for fault in chunk]:
         raise DataError(f"{len(faults)} of {len(paths)} images cannot be used:\n{listed(faults)}")
     return images

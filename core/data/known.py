@@ -11,6 +11,11 @@ from torch.utils.data import Subset
 from core.machine.random_states import kept_states
 
 
+def whole(dataset: Any) -> Any:
+    """Return the dataset that a part is of, or the dataset itself."""
+    return whole(dataset.dataset) if isinstance(dataset, Subset) else dataset
+
+
 def known_ids(dataset: Any) -> Sequence[Any]:
     """Return names of the examples, or their numbers; of a part, those of the whole.
 
@@ -23,7 +28,9 @@ def known_ids(dataset: Any) -> Sequence[Any]:
     names = getattr(dataset, "filenames", None)
     if names is None and (samples := _samples(dataset)):
         names = [str(path) for path, _ in samples]
-    return list(names) if names is not None else range(len(dataset))
+    if names is None:
+        return range(len(dataset))
+    return names if isinstance(names, Sequence) else list(names)
 
 
 def _samples(dataset: Any) -> list[Any]:

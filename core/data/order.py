@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
+from core.data.known import whole
 from core.machine import processes
 from core.machine.random_states import generator
 from core.task import Batch, IndexBatch, Loader
@@ -63,3 +65,46 @@ def own_batches(
             yield batch
         if (i + 1) % ROUNDS == 0:
             exchange()
+
+
+def windowed_order(starts: Tensor, count: int, window: int, seed: int, epoch: int) -> Tensor:
+    """Return an order (N,) in which blocks come at random, and records at random in windows.
+
+    Args:
+        starts: (K,) the first record of each block.
+        count: N, the number of records.
+        window: blocks whose records are shuffled with each other.
+        seed: with the epoch's number it decides the order.
+        epoch: its number.
+    """
+    draws = generator(seed, epoch)
+    blocks = torch.randperm(len(starts), generator=draws)
+    lengths = torch.diff(starts, append=torch.tensor([count]))[blocks]
+    begins = starts[blocks] - lengths.cumsum(0) + lengths
+    order = torch.arange(count) + begins.repeat_interleave(lengths)
+    places = (torch.arange(len(blocks)) // window).repeat_interleave(lengths)
+    draw = places + torch.rand(count, generator=draws, dtype=torch.float64)
+    return order[draw.argsort(stable=True)]
+
+
+def blocks_of_a_batch(order: Tensor, starts: Tensor, batch_size: int) -> float:
+    """Return from how many blocks, which begin at `starts` (K,), a batch of an order comes.
+
+    It is the mean of the first hundred batches.
+    """
+    blocks = torch.searchsorted(starts, order[: 100 * batch_size], right=True)
+    parts = blocks.split(batch_size)
+    return sum(len(part.unique()) for part in parts) / len(parts)
+
+
+def drawn_order(dataset: Any, seed: int, epoch: int) -> Tensor:
+    """Return the order (N,) of a shuffled epoch: the dataset's own `epoch_order` if it has one."""
+    if (own := getattr(whole(dataset), "epoch_order", None)) is None:
+        return epoch_order(len(dataset), seed, epoch)
+    if not isinstance(dataset, Subset):
+        return own(seed, epoch)
+    all_of_it: Any = dataset.dataset
+    places = torch.full((len(all_of_it),), -1)  # of its examples in the part
+    places[torch.as_tensor(dataset.indices)] = torch.arange(len(dataset))
+    order = places[drawn_order(all_of_it, seed, epoch)]
+    return order[order >= 0]

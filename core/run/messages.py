@@ -32,10 +32,8 @@ def start(
     where += f", {together} processes" if together > 1 else ""
     logging.info("Training %s (task %s) on %s", folder, params.task, where)
     if params.precision == "bfloat16" and state.device.type == "cpu" and lacks_bfloat16():
-        notes = [
-            "this processor has no bfloat16; with --set precision=float32 it is faster",
-            *notes,
-        ]
+        told = "this processor has no bfloat16; with --set precision=float32 it is faster"
+        notes = [told, *notes]
     for note in notes:
         logging.warning("Note: %s", note)
     overrides(overridden)

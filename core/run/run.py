@@ -236,9 +236,9 @@ class Run:
             self.trackers.add(row, state.step)
             self.trackers.add_weights(state)
         self.save(state, is_best)
-        seconds = self.trained - self.began
         times = {
-            "train_seconds": seconds,
+            "train_seconds": (seconds := self.trained - self.began),
+            "data_seconds": self.bar.waited,
             "seconds": time.perf_counter() - self.began,
             "share": self.fraction,
             "examples_per_second": self.fraction * self.examples / seconds,

@@ -28,6 +28,8 @@ def own_part(state: State) -> Content:
     own: Content = {"random_states": random_states(), "losses": state.tally.losses.sums()}
     own |= {"seen": seen, "extra": state.extra, "there": on_device}
     own["collected"] = [state.tally.seen, state.tally.stride]
+    stream: Any = getattr(state.loader, "state", dict)()
+    own |= {"stream": stream} if stream else {}
     return own if state.alone else plain(own)
 
 
@@ -115,6 +117,7 @@ def _restore_own_part(state: State, parts: list[Content], changed: bool) -> None
         losses = MeanLosses(part["losses"] for part in counted)
         pairs = [pair for part in counted for pair in part["seen"]]
         state.tally.restore(losses, pairs, *own.get("collected", (len(pairs), 1)))
+        state.stream = own.get("stream")
     state.extra = own["extra"]
     if own is not parts[0] or rank == 0:
         set_random_states(own["random_states"])

@@ -5,7 +5,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, tee
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class State:
     def __post_init__(self) -> None:
         self.autocast: Autocast = autocast_for(self.params, self.device)
         self.alone = processes.world_size() == 1
+        self.loader = self.stream = cast(Any, None)  # what is trained on; where a stream goes on
         # Of the update in progress, which several batches may make (`grad_accumulation`):
         self.update_begins = self.update_ended = True  # with the current batch
         self.grad_norm: Tensor | None = None  # of the last update, if anything needed it
@@ -95,6 +96,9 @@ class State:
 
     def batches(self, loader: Loader) -> Generator[Batch]:
         """Yield the batches left of the epoch; of several processes each gets its rows of them."""
+        self.loader = loader
+        if self.stream is not None:
+            self.loader.begin, self.stream = self.stream, None
         if self.batch == 0:
             self.begin_epoch(len(loader))
         total, accumulation = len(loader), self.params.grad_accumulation

@@ -13,6 +13,7 @@ from core.data.folder import fingerprint
 from tests.conftest import Folder
 from tests.helpers.runs import run, score
 from tests.projects.registry import OWN
+from tests.projects.shards.data_loader import write
 
 NOWHERE = Path("/nowhere")
 
@@ -173,3 +174,22 @@ def test_what_a_loader_writes_for_an_evaluation_is_no_data(
         assert run(each, no_data) == 0
     (no_data / "new.txt").write_text("a new file of data")
     assert run(one, no_data) == 2
+
+
+def test_of_a_larger_folder_the_index_of_its_shards_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "WHOLE", 0)
+    data = write(tmp_path, {"train": 900}, shards=1)
+    (data / "train/notes.tar").write_bytes(b"no archive" * 9)
+    broken = digest(data)  # what is no shard is a file like others
+    (data / "train/notes.tar").unlink()
+    before = digest(data)
+    path = data / "train/00.tar"
+    content = path.read_bytes()
+    label = content.index(b"train/0450.cls") + 512  # one label in the middle, read by no sample
+    put(path, label, b"2")
+    assert digest(data) != before
+    shutil.rmtree(data / "train/.cache")
+    put(path, label, content[label : label + 1])
+    assert digest(data) == before != broken

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from core.base.errors import DataError
-from core.data.images import KEPT, MANY, read_images
+from core.data.images import KEPT, MANY, read_image, read_images
 from tests.conftest import write_signs
 
 
@@ -129,3 +129,12 @@ def test_a_forked_process_reads_images_too(tmp_path: Path) -> None:
     if number == 0:
         os._exit(len(read_images(paths, (64, 64))) - 1)
     assert os.waitpid(number, 0)[1] == 0
+
+
+def test_the_bytes_of_a_picture_are_read_as_its_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)).save(path)
+    assert torch.equal(read_image(path.read_bytes()), read_image(path))
+    assert torch.equal(read_image(path.read_bytes(), (4, 4)), read_image(path, (4, 4)))
+    with pytest.raises(DataError, match="a picture: not an image"):
+        read_image(b"no picture")

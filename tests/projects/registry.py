@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import write_signs
 from tests.helpers import ROOT
 from tests.projects.prepare import SIZES
+from tests.projects.shards import data_loader as shards
 
 COMMON = {"batch_size": 8, "num_epochs": 2, "learning_rate": 0.02, "num_threads": 1}
 COMMON |= {"checkpoint_minutes": 0, "save_summary_steps": 1}  # a save and a log line every step
@@ -112,6 +113,11 @@ OWN = {
         "tests.projects.regression", {"monitor": "error", "monitor_mode": "min", "depth": 2}
     ),
     "weighted": Project("tests.projects.weighted", {"class_weights": True}),
+    "shards": Project(
+        "tests.projects.shards",
+        {"width": 8, "dropout_rate": 0.2, "shuffle_window": 2, "num_workers": 0},
+        partial(shards.write, sizes=SIZES),
+    ),
     "tuned": Project("tests.projects.tuned", {"smoothing": 0.1}, together={"grad_accumulation": 2}),
     "unlabelled": Project("tests.projects.unlabelled", together={}),
     "autoencoder": kind("autoencoder"),

@@ -13,7 +13,7 @@ from PIL import Image
 import predict
 import train
 from core.base.errors import DataError
-from core.data.folder import read_cache, write_cache
+from core.data.caches import read_cache, write_cache
 from core.data.images import read_image, read_images
 from data.prepared import read_manifest, staging, write_manifest
 from tests.conftest import Folder

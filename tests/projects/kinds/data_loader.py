@@ -42,6 +42,29 @@ class Stream(IterableDataset[Any]):
         return iter([])
 
 
+class Stateful(IterableDataset[Any]):
+    """A stream that knows where it is, and notes what it has read."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.begin, self.read = count, 0, list[int]()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Any:
+        begin, self.begin = self.begin, 0
+        for index in range(begin, self.count):
+            self.read.append(index)
+            self.place = index + 1
+            yield torch.rand(4), index % 3
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.begin = state["place"]
+
+
 def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> dict[str, Any]:
     kind = params.kind
     if kind == "cache_writer":
@@ -52,6 +75,8 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         params.device = torch.device("cpu")
     if kind == "stream":
         return {split: DataLoader(Stream()) for split in splits}
+    if kind == "stateful":
+        return {split: DataLoader(Stateful(SIZES[split]), params.batch_size) for split in splits}
     return {
         split: DataLoader(
             Examples(kind, SIZES[split]),

@@ -1,0 +1,229 @@
+"""Records in shards: data larger than memory, read by position in any order."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from core.base.errors import DataError
+from core.data.order import blocks_of_a_batch, epoch_order, windowed_order
+from core.data.records_index import open_index, parquet_library
+from core.data.records_tar import key_and_part, members
+
+OPEN = 128  # shards that a process keeps open
+BLOCK = 4 * 2**20  # bytes of a block: a disk reads so many in a row about as fast as more
+AHEAD = 128 * 2**10  # bytes that the kernel is asked to read at a time; of more it reads a part
+
+Record = dict[str, Any]  # "key", the parts, and "label" if labels are whole numbers
+
+
+class _Handle:
+    """An open file, closed when nobody uses it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.number = path, os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if hasattr(self, "number"):  # else it could not be opened
+            close(self.number)
+
+    def read(self, size: int, place: int) -> bytes:
+        """Return bytes from a place on; the position in the file is nobody's, so processes may."""
+        content = os.pread(self.number, size, place)
+        while len(content) < size:  # a system reads at most 2 GiB at once
+            more = os.pread(self.number, size - len(content), place + len(content))
+            if not more:
+                raise DataError(f"{self.path}: it has been cut off since its index was made")
+            content += more
+        return content
+
+
+class _Names(Sequence[str]):
+    """The names of all records, "SHARD/KEY", each made when it is asked for."""
+
+    def __init__(self, records: "Records") -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(len(self))[i]]
+        shard, key = self.records.place(range(len(self))[i])
+        return f"{Path(self.records.index.shards[shard]['name']).stem}/{key}"
+
+
+class Records(Dataset[Any]):
+    """Records in the shards of a folder, or in one shard, for a DataLoader with any workers.
+
+    Shards are uncompressed .tar files as WebDataset writes them (a record is the files that share
+    a name up to its first dot), pairs NAME.npy and NAME.labels.npy, or .parquet files. An index
+    beside them is built once. `decode`, called by the workers, maps a record to an example:
+
+        {"key": "cats/17", "jpg": b"...", "cls": b"3", "label": 3}     of a tar
+        {"key": "17", "inputs": array, "label": array}                 of a pair of .npy
+        {"key": "17", **columns}                                       of a Parquet file
+
+    Args:
+        path: of the folder, or the shard.
+        decode: maps a record to an example, such as (inputs, label); the record itself if absent.
+        transform: maps the inputs (B, ...) of a batch to what the model reads, on the device that
+            trains; its generator is of the CPU, and None outside of training.
+        window: 0 for a full shuffle. Else blocks of about 4 MiB (of a Parquet file: row groups)
+            come in random order, and records are shuffled within windows of so many blocks, which
+            a slow disk reads nearly as fast as in order.
+        parts: names of parts that every record must have, others need not; default: all that the
+            first one has.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        decode: Callable[[Record], Any] | None = None,
+        *,
+        transform: Callable[[Any, torch.Generator | None], Any] | None = None,
+        window: int = 0,
+        parts: Sequence[str] = (),
+    ) -> None:
+        if window < 0:
+            raise DataError(f"Records: window is {window}, want 0 or a number of blocks")
+        self.path, self.decode, self.batch_transform = Path(path), decode, transform
+        self.window, self.parts = window, tuple(parts)
+        self._open()
+
+    def _open(self) -> None:
+        self.index = index = open_index(self.path)
+        self.folder = self.path if self.path.is_dir() else self.path.parent
+        self.paths = [self.folder / shard["name"] for shard in index.shards]
+        self.ends = [*accumulate(shard["count"] for shard in index.shards)]
+        self.kind = Path(index.shards[0]["name"]).suffix
+        self._check_parts()
+        self.epoch_order = lru_cache(1)(self._order)  # of (seed, epoch): the order (N,) of an epoch
+        self.handles = lru_cache(OPEN)(_Handle)
+        self.groups = lru_cache(self.window + 2)(_row_group)
+        self.asked = lru_cache(4 * self.window + 4)(self._ask_for)
+        if self.window and self.kind == ".parquet":
+            self.starts = torch.from_numpy(np.flatnonzero(index.sizes == 0))
+        elif self.window:
+            self.block = max(1, int(BLOCK // index.sizes.mean()))  # records
+            self.starts = torch.arange(0, len(self), self.block)
+
+    def _check_parts(self) -> None:
+        """Raise DataError of the first record that lacks a part, or if there is none at all."""
+        if not len(self):
+            raise DataError(f"{self.path}: no records in the shards")
+        found = [(shard, *kind) for shard in self.index.shards for kind in shard["parts"].items()]
+        wanted = set(self.parts) or set(found[0][1].split(","))
+        for shard, parts, (count, key) in found:
+            if missing := sorted(wanted - set(parts.split(","))):
+                told = f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only "
+                more = f" ({count} records of this shard are so)" if count > 1 else ""
+                raise DataError(told + parts.replace(",", ", ") + more)
+
+    def __getstate__(self) -> dict[str, Any]:
+        gone = ("index", "paths", "epoch_order", "handles", "groups", "asked", "starts")
+        return {name: value for name, value in vars(self).items() if name not in gone}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def __len__(self) -> int:
+        """Return N, the number of records."""
+        return self.ends[-1]
+
+    def __getitem__(self, i: int) -> Any:
+        record = self.record(i)
+        return record if self.decode is None else self.decode(record)
+
+    @property
+    def filenames(self) -> Sequence[str]:
+        """The names "SHARD/KEY" of all records."""
+        return _Names(self)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels (N,), where they are whole numbers: from .cls files, or a column `label`."""
+        return torch.from_numpy(self.index.labels) if len(self.index.labels) else None
+
+    def place(self, i: int) -> tuple[int, str]:
+        """Return the number of a record's shard, and its key."""
+        shard, ends = bisect_right(self.ends, i), self.index.key_ends
+        if not len(ends):
+            return shard, str(i - (self.ends[shard - 1] if shard else 0))
+        key = self.index.keys[ends[i - 1] if i else 0 : ends[i]]
+        return shard, key.tobytes().decode("utf-8", "surrogateescape")
+
+    def record(self, i: int) -> Record:
+        """Return a record as it is stored; DataError if its shard has changed since."""
+        i = range(len(self))[i]
+        (number, key), index = self.place(i), self.index
+        shard, offset, size = index.shards[number], int(index.offsets[i]), int(index.sizes[i])
+        path = self.paths[number]
+        record: Record = {"key": key}
+        if self.window and self.kind == ".tar":
+            self.asked(i // self.block)
+        if self.kind == ".tar":
+            span = self.handles(path).read(size, offset)
+            for name, _, at, length in members(lambda a, n: span[a : a + n], path, size, False):
+                own, part = key_and_part(name)
+                if own != key:
+                    raise DataError(f"{path}: it has changed since its index was made")
+                record[part] = span[at : at + length]
+        elif self.kind == ".npy":
+            for part, (name, start, dtype, shape) in shard["arrays"].items():
+                row = np.dtype(dtype).itemsize * int(np.prod(shape))
+                content = self.handles(self.folder / name).read(row, start + offset * row)
+                record[part] = np.frombuffer(bytearray(content), dtype).reshape(shape)
+        else:
+            record |= {name: column[size].as_py() for name, column in self.groups(path, offset)}
+        if len(index.labels):
+            record["label"] = int(index.labels[i])
+        return record
+
+    def _ask_for(self, block: int) -> None:
+        """Let the kernel read a block of a tar as a whole, while its first record is decoded."""
+        last = int(self.starts[block + 1]) if block + 1 < len(self.starts) else len(self)
+        first, offsets, sizes = int(self.starts[block]), self.index.offsets, self.index.sizes
+        while first < last and hasattr(os, "posix_fadvise"):
+            shard = bisect_right(self.ends, first)  # a block may end in the next one
+            end = min(last, self.ends[shard])
+            handle = self.handles(self.paths[shard])
+            for at in range(int(offsets[first]), int(offsets[end - 1] + sizes[end - 1]), AHEAD):
+                os.posix_fadvise(handle.number, at, AHEAD, os.POSIX_FADV_WILLNEED)
+            first = end
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        if not self.window:
+            return epoch_order(len(self), seed, epoch)
+        return windowed_order(self.starts, len(self), self.window, seed, epoch)
+
+    def order_told(self, batch_size: int) -> str:
+        """Say how records are shuffled, and how far that is from a full shuffle."""
+        told = "shuffled every epoch"
+        if not self.window:
+            return told
+        orders = self.epoch_order(0, 0), epoch_order(len(self), 0, 0)
+        ours, full = (round(blocks_of_a_batch(x, self.starts, batch_size)) for x in orders)
+        told += f" in windows of {self.window} of {len(self.starts)} blocks"
+        return f"{told}: a batch comes from {ours} blocks, of a full shuffle from {full}"
+
+
+def _row_group(path: Path, number: int) -> list[tuple[str, Any]]:
+    """Return the columns of a row group by name."""
+    pyarrow, parquet = parquet_library()
+    try:
+        with parquet.ParquetFile(path) as file:
+            table = file.read_row_group(number)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}, row group {number}: {error}") from None
+    return list(zip(table.column_names, table.columns, strict=True))
