@@ -18,7 +18,8 @@ from core.machine.locks import has_writer
 from core.results.evaluations import hash_of_best, is_tied, last_fitting
 
 OURS = {"results.md", "results.csv", "results.tex", "results.json", "report.html"}
-OURS |= {"curves.png", "seeds.png", "mlflow.db"}
+OURS |= {f"{name}.{kind}" for name in ("curves", "seeds") for kind in ("png", "svg", "pdf")}
+OURS |= {"mlflow.db"}
 SKIPPED = {"__pycache__", "trackio", "wandb"}
 STARTED = {"metrics.jsonl", "train.log", "last.pt"}
 RUN_FILES = {"params.json", "params.yaml", "params.resolved.json"} | STARTED

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from core.base.classification import confusion_matrix, precision_recall_f1
+from core.base.entities import entity_scores
 from core.base.errors import DataError
 from core.base.params import Params
+from core.base.pictures import save
 from core.reading.outputs import Reading
 from core.run.log import report
 from core.task import Task
@@ -25,11 +27,13 @@ def report_classes(
     params: Params,
     title: str,
     path: Path,
+    row_counts: np.ndarray | None = None,
 ) -> bool:
     """Report a table per class and the confusion matrix, where outputs score classes.
 
-    The matrix is drawn, too; returns whether it could be.
-    Outputs are (N, K), or (N, K, ...) with labels (N, ...), as of pixels.
+    Of tags such as B-person it reports whole entities, too. The matrix is drawn; returns whether it
+    could be. Outputs are (N, K), or (N, K, ...) with labels (N, ...), as of pixels; `row_counts`
+    tells how many of N rows each example has.
     """
     axis = reading.class_axis
     if axis is None or reading.outputs == "other" or not isinstance(outputs, np.ndarray):
@@ -50,6 +54,10 @@ def report_classes(
     hits, total = int(np.trace(confusion)), int(confusion.sum())
     report(f"{hits} of {total} right ({100 * hits / max(total, 1):.2f}%)")
     report(class_table(confusion, names))
+    if row_counts is not None and predicted.ndim == 1:
+        tags, starts = np.where(counted, labels, -1), np.append(0, row_counts.cumsum())
+        if found := entity_scores(predicted, tags, starts, names):
+            report(entity_table(found))
     try:
         plot_confusion(confusion, names, title, path)
         return True
@@ -100,25 +108,35 @@ def class_table(confusion: np.ndarray, names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def entity_table(scores: dict[str, list[Any]]) -> str:
+    """Return text: the scores of whole entities by type, as `entity_scores` gives them."""
+    width = max(6, *(len(name) for name in scores))
+    lines = ["", f"{'entity':<{width}}  precision  recall      F1  entities"]
+    for name, (p, r, f1, count) in scores.items():
+        lines.append(f"{name:<{width}}  {p:9.3f}  {r:6.3f}  {f1:6.3f}  {count:8d}")
+    return "\n".join(lines)
+
+
 def plot_confusion(confusion: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
-    """Draw the matrix as a PNG; each row is shaded by the fraction of the label's examples.
+    """Draw the matrix (PNG, SVG, PDF); each row is shaded by the percentage of its examples.
 
     Of more than 30 classes there are no names and counts.
     """
     from matplotlib.figure import Figure  # heavy, and needed here only
 
-    size = 2.5 + 0.45 * min(len(names), MOST)
-    figure = Figure(figsize=(size, size), layout="constrained")
+    size = 2.5 + 0.55 * min(len(names), MOST)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.add_subplot()
     fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    shades = axes.imshow(100 * fractions, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(shades, ax=axes, label="% of the label's examples", shrink=0.8)
     if len(names) <= MOST:
         for row, column in np.argwhere(confusion):
             colour = "white" if fractions[row, column] > 0.5 else "black"
-            count = str(confusion[row, column])
-            axes.text(column, row, count, ha="center", va="center", color=colour)
+            text = f"{confusion[row, column]}\n{100 * fractions[row, column]:.0f}%"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
         rotation = 90 if len(max(names, key=len)) > 3 else 0
         axes.set_xticks(range(len(names)), names, rotation=rotation)
         axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="label", title=title)
-    figure.savefig(path, dpi=120)
+    save(figure, path)

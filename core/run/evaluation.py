@@ -63,7 +63,8 @@ def write_evaluation(
     made_up = synthetic_note(data_dir) is not None
     title = f"{split}, {path.name}" + ("\n(synthetic data)" if made_up else "")
     picture = folder / f"confusion_{name}.png"
-    if report_classes(outputs, labels, restored.reading, task, params, title, picture):
+    told = outputs, labels, restored.reading, task, params, title, picture, tally.row_counts()
+    if report_classes(*told):
         written.append(picture.name)
     logging.info("Wrote %s into %s", ", ".join(written), folder)
 

@@ -28,7 +28,7 @@ EVALUATIONS = "evaluations.jsonl"
 # What a run writes into its folder, and --overwrite removes.
 OUTPUTS = [RESOLVED, STATUS, EVALUATIONS, "metrics.jsonl", "times.jsonl", "console.log"]
 OUTPUTS += ["last.pt", "previous.pt", "best.pt", "kept_*.pt"]
-OUTPUTS += ["predictions_*.npz", "confusion_*.png", "metrics_*_weights.json"]
+OUTPUTS += ["predictions_*.npz", "confusion_*.*", "metrics_*_weights.json"]
 OUTPUTS += ["metrics_*_best.json", "metrics_*_last.json", "metrics_*_kept_*.json"]
 OUTPUTS += ["metrics_*_best_*.json", "metrics_*_last_*.json", "evaluate.log"]
 OUTPUTS += ["events.out.tfevents.*", "trackers.json"]

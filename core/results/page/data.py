@@ -12,7 +12,7 @@ from typing import Any
 from core.base.errors import UsageError
 from core.base.files import parse_rows
 from core.base.parsing import read_mapping
-from core.results.colours import DARK, LIGHT
+from core.base.pictures import DARK, LIGHT, spans_decades
 from core.results.gathering import Result
 from core.results.page.looks import look_closer
 from core.results.rows import (
@@ -31,7 +31,6 @@ SCRIPTS = ("base.js", "table.js", "charts.js", "looks.js", "start.js")
 MAX_NUMBERS = 300_000  # of learning curves: about 2 MB
 MAX_EPOCHS = 1000  # of one curve; longer ones are thinned
 MAX_LOOKS = 12  # runs whose predictions are in the page
-WIDE = 50  # positive values that far apart are drawn on a logarithmic axis
 
 
 def page_data(rows: Sequence[Row], columns: Sequence[Column], split: str, title: str) -> Any:
@@ -132,8 +131,7 @@ def log_keys(
                 space = read_mapping(path).get("space", {}).items()
                 found |= {n for n, how in space if isinstance(how, dict) and how.get("log")}
     for name, column in zip(names, zip(*values.values(), strict=True), strict=False):
-        numbers = [x for x in column if isinstance(x, int | float) and not isinstance(x, bool)]
-        if name != "seed" and numbers and min(numbers) > 0 and max(numbers) >= WIDE * min(numbers):
+        if name != "seed" and spans_decades(column):
             found.add(name)
     return sorted(found)
 

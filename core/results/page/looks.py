@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from core.base.classification import confusion_matrix, precision_recall_f1
+from core.base.entities import entity_scores
 from core.base.errors import UserError
 from core.base.predictions import Predictions
 from core.results.gathering import Result, fitting_predictions
-from core.results.page.entities import entity_scores
 from core.results.statistics import subset
 
 MAX_CLASSES = 40  # of a confusion matrix
@@ -151,8 +151,9 @@ def look_at(mine: Examples, predictions: Predictions, losses: np.ndarray) -> dic
     ]
     if len(mine.names) <= MAX_CLASSES:
         look["matrix"] = confusion.tolist()
-    if mine.kind == "tags":
-        look["entities"] = entity_scores(replace(predictions, outputs=predicted), mine.names)
+    if mine.kind == "tags" and predictions.starts is not None:
+        tags = np.where(np.isin(labels, predictions.ignored), -1, labels)
+        look["entities"] = entity_scores(predicted, tags, predictions.starts, mine.names)
     return look | {"outputs": mine.listed(predicted)}
 
 

@@ -3,24 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 import synthesize_results
-from core.base.predictions import Predictions
-from core.results.page.entities import entities, entity_scores
 from tests.helpers.browser import Browser
 from tests.helpers.runs import run
 from tests.tasks.ner.project import PROJECT, make_data
-
-
-def test_entities_begin_and_end_as_conlleval_says() -> None:
-    tags = ["I-a", "B-a", "I-a", "I-b", "O", "B-b"]
-    assert entities(tags) == {("a", 0, 1), ("a", 1, 3), ("b", 3, 4), ("b", 5, 6)}
-    names = ["O", "B-a", "I-a"]
-    labels, outputs = np.array([1, 2, 0, 1, -1]), np.array([1, 2, 0, 0, 1])
-    found = Predictions(outputs, labels, starts=np.array([0, 3, 5]))
-    assert entity_scores(found, names) == {"a": [1.0, 0.5, 0.6667, 2]}
-    assert entity_scores(found, ["x", "y", "z"]) == {}
 
 
 def test_sentences_show_words_with_tags_and_scores_of_whole_entities(

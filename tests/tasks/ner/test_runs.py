@@ -11,13 +11,11 @@ import pytest
 
 import evaluate
 import predict
-import synthesize_results
 from core.training.checkpoint import read_checkpoint
 from model.ner.data_loader import tag_names
 from model.ner.reading import read_split
 from tests.conftest import Folder
 from tests.helpers import ROOT
-from tests.helpers.browser import Browser
 from tests.helpers.runs import answers, rows, run, score
 from tests.tasks.ner.helpers import TINY, Tagged, tagged, write_split
 
@@ -135,11 +133,12 @@ def test_the_export_of_an_lstm_is_fixed_to_the_longest_sentence_but_to_no_batch_
     assert f"inputs (batch, {longest}, 6)" in capsys.readouterr().out
 
 
-def test_worst_sentences_are_tagged(browser: Browser, tagger: Path) -> None:
-    parent = tagger.parent
-    assert synthesize_results.main(["--parent_dir", str(parent), "--intervals", "0"]) == 0
-    browser.open(parent / "report.html")
-    assert len(browser.texts("#worst figure")) == 12
-    assert browser.texts("#worst rt")
-    assert all(" → " in text for text in browser.texts("#worst rt"))
-    assert browser.faults == []
+def test_an_evaluation_reports_whole_entities_by_type(
+    tagger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    found = score(tagger, "--split", "val")
+    table = capsys.readouterr().out.partition("entity  ")[2].splitlines()[1:]
+    present = [int(line.split()[-1]) for line in table]
+    right = sum(float(line.split()[2]) * n for line, n in zip(table, present, strict=True))
+    assert right / sum(present) == pytest.approx(found["recall"], abs=0.01)

@@ -8,26 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from core.base.predictions import Predictions
 
-
-def entity_scores(predictions: Predictions, names: Sequence[str]) -> dict[str, list[Any]]:
+def entity_scores(
+    predicted: np.ndarray, labels: np.ndarray, starts: np.ndarray, names: Sequence[str]
+) -> dict[str, list[Any]]:
     """Return {type: [precision, recall, F1, number of entities]}; {} if names are no such tags.
 
     An entity is found if its type, first and last token are right. A score is 0 where its quotient
-    would be 0/0. `predictions` has class numbers (N,) as outputs.
+    would be 0/0.
+
+    Args:
+        predicted: (N,) numbers of tags.
+        labels: (N,) numbers of tags; those below 0 do not count.
+        starts: (S + 1,) where each of S sentences starts and the last one ends.
+        names: of the tags.
     """
     if not any(name.startswith("B-") for name in names):
         return {}
     if not all(re.fullmatch("O|[BI]-.+", name) for name in names):
         return {}
-    counted = ~np.isin(predictions.labels, predictions.ignored)
     found, present, right = Counter[str](), Counter[str](), Counter[str]()
-    starts = predictions.starts
-    for a, b in pairwise(starts) if starts is not None else ():
-        both = []
-        for tags in (predictions.outputs[a:b], predictions.labels[a:b]):
-            both.append(entities([names[tag] for tag in tags[counted[a:b]]]))
+    for a, b in pairwise(starts):
+        counted = labels[a:b] >= 0
+        each = predicted[a:b][counted], labels[a:b][counted]
+        both = [entities([names[tag] for tag in tags]) for tags in each]
         for counter, spans in ((found, both[0]), (present, both[1]), (right, both[0] & both[1])):
             counter.update(kind for kind, _, _ in spans)
     scores = {}
