@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns 1 if a trial failed."""
     args = get_args(argv)
     one_process_only("search_hyperparams.py")
-    from core.search.space import read_settings  # imports Optuna, which no trial needs
+    from core.search.settings import read_settings  # imports Optuna, which no trial needs
 
     path = find_params_file(args.parent_dir)
     params, _ = load_params(path, {})

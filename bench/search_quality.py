@@ -32,7 +32,7 @@ import search_hyperparams  # noqa: E402
 from core.base.files import parse_rows, write_text  # noqa: E402
 from core.base.params import read_params  # noqa: E402
 from core.search.locks import Locks  # noqa: E402
-from core.search.space import Settings, read_settings  # noqa: E402
+from core.search.settings import Settings, read_settings  # noqa: E402
 from core.search.study import Study  # noqa: E402
 
 CURVES = Path(__file__).with_name("signs_curves.json")

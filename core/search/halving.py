@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from core.search.space import Point, Settings
+from core.search.settings import Settings
+from core.search.space import Point
 
 
 @dataclass(frozen=True)

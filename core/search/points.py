@@ -20,15 +20,8 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState, create_trial
 
-from core.search.space import (
-    PLANNED,
-    Point,
-    Settings,
-    from_optuna,
-    grid_values,
-    point_key,
-    to_optuna,
-)
+from core.search.settings import PLANNED, Settings
+from core.search.space import Point, from_optuna, grid_values, point_key, to_optuna
 
 # Of every method but grid: makes its sampler from a seed.
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {

@@ -24,7 +24,8 @@ from core.base import files, keys
 from core.base.errors import DataError, UsageError
 from core.search.locks import CONNECTION, Locks
 from core.search.points import trial_name
-from core.search.space import Point, Settings, to_optuna
+from core.search.settings import Settings
+from core.search.space import Point, to_optuna
 
 
 def number_of(trial: FrozenTrial) -> int:

@@ -16,7 +16,8 @@ from core.search.halving import Curve, Step
 from core.search.locks import open_locks
 from core.search.points import Tried, next_point, planned_points
 from core.search.record import Claim, Record, number_of, open_storage, state_of
-from core.search.space import Point, Settings, point_key
+from core.search.settings import Settings
+from core.search.space import Point, point_key
 
 
 class Study(Record):

@@ -18,7 +18,8 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from core.search.halving import Curve, Step
-from core.search.space import Point, Settings, grid_values
+from core.search.settings import Settings
+from core.search.space import Point, grid_values
 
 DRAWS = 32  # of the model's parameters
 POOL = 200  # new points that are compared

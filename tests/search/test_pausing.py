@@ -10,7 +10,7 @@ import pytest
 from core.search import halving, thawing
 from core.search.halving import Curve, Step
 from core.search.points import planned_points
-from core.search.space import Settings, read_settings
+from core.search.settings import Settings, read_settings
 from tests.helpers.runs import rows
 from tests.helpers.searching import ASHA, kill_and_go_on, outcomes, search, share, write_search
 

@@ -12,7 +12,7 @@ from core.base.errors import UsageError
 from core.base.params import laid_over
 from core.search import report as search_report
 from core.search.points import Tried, next_point, planned_points, trial_name
-from core.search.space import Settings, read_settings
+from core.search.settings import Settings, read_settings
 from tests.helpers.searching import search, write_search
 
 SPACE = """space:
