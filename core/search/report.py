@@ -107,6 +107,9 @@ def _noise(study: Study, complete: Sequence[Any]) -> Iterator[str]:
     others, best = complete[1:], complete[0].value
     near = sum(abs(t.value - best) <= threshold for t in others)
     yield f"Seed noise: standard deviation {spread:.4f} over seeds, pooled over all points."
+    apart = complete[1].value - best
+    words = "cannot be told apart" if abs(apart) <= threshold else "differ"
+    yield f"The best point and the runner-up {words}: {abs(apart):.4f} between their means."
     basis = f"within {threshold:.4f}, 5% level, {repeats} seeds"
     yield f"{near} of the other {len(others)} points cannot be told from the best ({basis})."
 

@@ -23,11 +23,13 @@ from core.search.space import (
 
 PLANNED = ("grid", "random", "qmc")  # know their points beforehand
 PAUSING = ("asha", "freeze_thaw")  # stop trials and go on with some; their points are planned
-METHODS = (*PLANNED, "tpe", "gp", "cmaes", "auto", *PAUSING)
+LEARNING = ("tpe", "gp", "cmaes", "auto")  # from the results of earlier trials
+METHODS = (*PLANNED, *LEARNING, *PAUSING)
+RECORD = "search.journal"  # in the folder of a search
 LARGEST_GRID = 100_000
 MOST_OF_GP = 250  # trials of method auto, beyond which tpe is taken
 # Keys that only some methods have.
-OWN = {"rungs": ("asha",), "thaw": ("freeze_thaw",), "points": PAUSING}
+OWN = {"rungs": ("asha",), "thaw": ("freeze_thaw",), "points": PAUSING, "start_from": LEARNING}
 OWN |= {"prune": tuple(name for name in METHODS if name not in PAUSING)}
 KNOWN = ("method", "space", "trials", "seed", "repeats", *OWN)
 
@@ -50,6 +52,7 @@ class Settings:
     budget: int  # epochs of all trials of freeze_thaw
     thaw_epochs: int  # of one of its decisions
     parallel: int | None  # its trials at once; None: as many as the search begins with
+    start_from: Path | None  # folder of an earlier search, whose trials a method learns from
 
     @property
     def pausing(self) -> bool:
@@ -101,6 +104,9 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         raise UsageError(f"{path}: 'trials' is missing: how many points may method {points} try?")
     if method == "cmaes" and all(isinstance(d, CategoricalDistribution) for d in space.values()):
         raise UsageError(f"{path}: cmaes needs a key with 'low' and 'high'; choices it cannot use")
+    start = written.get("start_from")
+    if start is not None and not (isinstance(start, str) and Path(start, RECORD).exists()):
+        raise UsageError(f"{path}: 'start_from' is {spelled(start)}, want a folder with {RECORD}")
     repeats = _at_least_one(written, "repeats", where)
     if repeats > 1 and "seed" in space:
         raise UsageError(f"{path}: 'repeats' sets the seeds, so 'seed' cannot be in the space")
@@ -123,6 +129,7 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         budget=thaw.get("budget") or max(epochs, trials * epochs // 3),
         thaw_epochs=thaw.get("epochs") or max(1, epochs // 20),
         parallel=thaw.get("parallel"),
+        start_from=None if start is None else Path(start),
     )
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import JournalStorage, journal
 from optuna.trial import FrozenTrial, TrialState
 
-from core.base.errors import DataError
+from core.base.errors import DataError, UsageError
+from core.base.keys import DEFAULTS
 from core.search import halving, thawing
 from core.search.halving import Curve, Step
 from core.search.locks import open_locks
 from core.search.points import Tried, next_point, planned_points
 from core.search.record import Claim, Record, number_of, open_storage, state_of
-from core.search.settings import Settings
+from core.search.settings import RECORD, Settings
 from core.search.space import Point, point_key
 
 
@@ -51,7 +53,9 @@ class Study(Record):
             return max(0, settings.budget - sum(len(curve.values) for curve in curves))
         if settings.method == "asha":
             done = sum(curve.goal if curve.over else len(curve.values) for curve in curves)
-            return max(0, halving.planned_epochs(settings, total) - done)
+            ends = halving.sizes(settings, total)[-1][1] - sum(curve.over for curve in curves)
+            seeds = max(0, ends) * settings.epochs * (settings.repeats - 1)  # of those at the end
+            return max(0, halving.planned_epochs(settings, total) - done) + seeds
         running = sum(not curve.over for curve in curves)
         return (total - len(trials) + running) * settings.epochs * settings.repeats
 
@@ -65,6 +69,26 @@ class Study(Record):
         goal = decisions[-1][1] if decisions else self.settings.epochs
         over = trial.state.is_finished()
         return Curve([] if failed else signed, goal, over, given["point"], decisions)
+
+    def results_of(self, folder: Path) -> list[tuple[Point, float | None]]:
+        """Return points and values of another search's complete trials; UsageError if none fit.
+
+        They are read once, when this search begins, so that its points do not change later.
+        """
+        storage = JournalStorage(journal.JournalFileBackend(str(folder / RECORD)))
+        found, task = [], self.settings.base.get("task", DEFAULTS["task"])
+        for name in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
+            shared = study.user_attrs.get("shared", {"task": task})
+            if study.direction != self.record.direction or shared.get("task", "model") != task:
+                raise UsageError(f"'start_from': {folder} searches another task, or metric")
+            found += [
+                (trial.user_attrs["point"], trial.value)
+                for trial in study.get_trials(states=[TrialState.COMPLETE])
+            ]
+        if not any(self.settings.holds(point) for point, _ in found):
+            raise UsageError(f"'start_from': no complete trial of {folder} lies in this space")
+        return found
 
     def claim(self, jobs: int = 1) -> Claim | None:
         """Return a trial to run: one whose process died, a paused one, a new one; None for none.
@@ -121,7 +145,8 @@ class Study(Record):
                 return point, {}
         if enough:
             return None
-        history = []
+        prior = self.shared.user_attrs.get("prior", [])
+        history = [Tried(point, value, {}) for point, value in prior]
         for trial in trials:
             value = trial.value if trial.state.is_finished() else None
             history.append(Tried(trial.user_attrs["point"], value, trial.system_attrs))
@@ -144,15 +169,18 @@ def open_study(
             with locks:
                 # A file goes with its folder, which may be renamed.
                 name = "search" if storage is None else parent_dir.resolve().name
-                record = open_storage(parent_dir / "search.journal", storage, locks)
+                record = open_storage(parent_dir / RECORD, storage, locks)
                 opened = Study(record, name, locks, settings, more_is_better)
                 opened.check_base(parent_dir)
+                if settings.start_from and "prior" not in opened.shared.user_attrs:
+                    opened.shared.set_user_attr("prior", opened.results_of(settings.start_from))
             yield opened
     except Exception as error:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if not kinds & {"OperationalError", "StorageInternalError"}:  # psycopg's, Optuna's
             raise
+        cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise DataError(
-            f"--storage: the connection to the database was lost ({type(error).__name__}).\n"
+            f"--storage: the connection to the database was lost ({cause}).\n"
             "The trials in progress have saved; the same command resumes them."
         ) from error

@@ -35,7 +35,7 @@ def test_optuna_reads_a_study_a_space_and_plots_it(tmp_path: Path, data: Path) -
         there = rows(folder / trial.user_attrs["name"])
         assert trial.intermediate_values == {row["epoch"]: row["val_loss"] for row in there}
     assert study.best_value == min(study.best_trial.intermediate_values.values())
-    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+    with warnings.catch_warnings(action="ignore"):
         plots.plot_optimization_history(study)
         plots.plot_intermediate_values(study)
         plots.plot_slice(study)
@@ -60,3 +60,25 @@ def test_a_search_in_two_parts_tries_the_points_of_one(
             assert search(folder, data) == 0
     one, other = (sorted(path.parent.name for path in f.glob("*/last.pt")) for f in (whole, parts))
     assert one == other
+
+
+def test_a_search_learns_from_an_earlier_one(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = "space: {learning_rate: {low: 1e-6, high: 1e-1, log: true}}"
+    earlier = write_search(tmp_path / "earlier", f"method: qmc\ntrials: 12\n{wide}")
+    assert search(earlier, data, "--jobs", "2") == 0
+    text = f"method: tpe\ntrials: 1\n{wide}\nstart_from: {earlier}"
+    folder = write_search(tmp_path / "s", text)
+    assert search(folder, data) == 0
+    alone = write_search(tmp_path / "alone", f"method: tpe\ntrials: 1\n{wide}")
+    assert search(alone, data) == 0
+    (trial,), (other,) = (study_of(each, "search").trials for each in (folder, alone))
+    assert trial.params != other.params
+    assert len(study_of(folder, "search").user_attrs["prior"]) == 12
+    (earlier / "search.journal").rename(tmp_path / "gone")
+    text = text.replace(str(earlier), "nowhere")
+    assert search(write_search(tmp_path / "t", text), data) == 2
+    assert (
+        "'start_from' is \"nowhere\", want a folder with search.journal" in capsys.readouterr().err
+    )

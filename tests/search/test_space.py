@@ -236,6 +236,7 @@ def test_the_report_names_the_edge_the_important_key_and_what_seeds_could_have_d
     assert shares.startswith("learning_rate")
     assert "standard deviation 0.0100 over seeds" in text
     assert "3 of the other 11 points cannot be told from the best" in text
+    assert "The best point and the runner-up cannot be told apart: 0.0005 between" in text
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
 
 
