@@ -125,7 +125,7 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         prune=_read_rungs(written, "prune", where) if written.get("prune") is not None else None,
         points=points,
         epochs=epochs,
-        rungs=_read_rungs({"rungs": {"keep": 0.33}, **written}, "rungs", where),
+        rungs=_read_rungs({"rungs": {}, **written}, "rungs", where),
         budget=thaw.get("budget") or max(epochs, trials * epochs // 3),
         thaw_epochs=thaw.get("epochs") or max(1, epochs // 20),
         parallel=thaw.get("parallel"),
@@ -186,7 +186,7 @@ def _read_rungs(written: dict[str, Any], name: str, where: str) -> tuple[int, in
     if not (isinstance(rungs, dict) and set(rungs) <= {"after", "keep"}):
         wanted = "want {after: epochs, keep: fraction}"
         raise UsageError(f"{where}: {name!r} is {spelled(rungs)}, {wanted}")
-    keep = rungs.get("keep", 0.5)
+    keep = rungs.get("keep", 0.5 if name == "prune" else 0.33)
     if type(keep) is not float or not 0 < keep <= 0.5 or abs(1 / keep - round(1 / keep)) > 0.05:
         wanted = "want 0.5, 0.33, 0.25, 0.2 ..."
         raise UsageError(f"{where}: {name} 'keep' is {spelled(keep)}, {wanted}")
