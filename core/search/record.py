@@ -114,8 +114,15 @@ class Record:
 
     def trials(self) -> list[FrozenTrial]:
         """Return Optuna's records of all trials, without failed ones that were tried again."""
+        return self._divided()[0]
+
+    def _divided(self) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+        """Return the trials that count, and the failed ones that were, or will be, tried again."""
         again = self.shared.user_attrs.get("again", [])
-        return [trial for trial in self._all() if number_of(trial) not in again]
+        parts: tuple[list[FrozenTrial], list[FrozenTrial]] = ([], [])
+        for trial in self._all():  # a database is asked for all unfinished ones each time
+            parts[number_of(trial) in again].append(trial)
+        return parts
 
     def _all(self) -> list[FrozenTrial]:
         found = []
@@ -134,9 +141,9 @@ class Record:
         noted = {*trial.intermediate_values}
         return Claim(live, number_of(trial), given["name"], given["point"], goal, noted)
 
-    def _write(self, point: Point, notes: dict[str, Any], **more: Any) -> Claim:
+    def _write(self, number: int, point: Point, notes: dict[str, Any], **more: Any) -> Claim:
         """Write a new trial into the record, in one piece, and take it."""
-        attributes = {"number": len(self._all()), "point": point, "name": trial_name(point), **more}
+        attributes = {"number": number, "point": point, "name": trial_name(point), **more}
         fits = self.settings.holds(point)  # one that is tried again may be of an earlier space
         dimensions = {n: d for n, d in self.settings.space.items() if n in point and fits}
         trial = create_trial(
@@ -147,7 +154,7 @@ class Record:
             system_attrs=notes,
         )
         self.record.add_trial(trial)
-        self.locks.take(len(self._all()) - 1)
+        self.locks.take(number)
         return self._claimed(self._all()[-1])
 
     def try_again(self) -> None:

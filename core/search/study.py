@@ -97,7 +97,7 @@ class Study(Record):
         """
         with self.locks:
             self._find_records()
-            trials = self.trials()
+            trials, again = self._divided()
             for left in trials:
                 if state_of(left) == "running" and self.locks.take(number_of(left)):
                     return self._claimed(left)
@@ -107,9 +107,9 @@ class Study(Record):
             made = sum(len(trial.user_attrs.get("decisions", [])) for trial in trials)
             decision = [made, step.goal]
             if step.index is None:
-                found = self._next_point(trials) if step.point is None else (step.point, {})
+                found = self._next_point(trials, again) if step.point is None else (step.point, {})
                 more: dict[str, Any] = {"decisions": [decision]} if self.settings.pausing else {}
-                return found and self._write(*found, **more)
+                return found and self._write(len(trials) + len(again), *found, **more)
             trial = trials[step.index]
             if not self.locks.take(number_of(trial)):
                 return None  # whoever paused it has not let it go
@@ -133,11 +133,15 @@ class Study(Record):
             self.shared.set_user_attr("parallel", parallel := jobs)
         return thawing.next_step(self.settings, curves, pool, parallel)
 
-    def _next_point(self, trials: Sequence[FrozenTrial]) -> tuple[Point, dict[str, Any]] | None:
-        """Return the next point and the sampler's notes; None if there are enough."""
+    def _next_point(
+        self, trials: Sequence[FrozenTrial], again: Sequence[FrozenTrial]
+    ) -> tuple[Point, dict[str, Any]] | None:
+        """Return the next point and the sampler's notes; None if there are enough.
+
+        Those of trials that are run `again` come first.
+        """
         tried = {point_key(t.user_attrs["point"]) for t in trials}
-        before, again = self._all(), self.shared.user_attrs.get("again", [])
-        points = [t.user_attrs["point"] for t in before if number_of(t) in again]
+        points = [t.user_attrs["point"] for t in again]
         enough = self.size(trials) == len(trials)
         points += [] if enough else self.planned.values()
         for point in points:
