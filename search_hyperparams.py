@@ -47,13 +47,16 @@ def launch_training_job(
     return subprocess.run(command, check=False).returncode
 
 
-def train_trial(folder: Path, data_dir: str | None, gpu: str | None, start_method: str) -> None:
-    """Train one run in a process that a search started; never returns."""
+def train_trial(
+    folder: Path, data_dir: str | None, gpu: str | None, goal: int | None, start_method: str
+) -> None:
+    """Train one run in a process that a search started, until epoch `goal`; never returns."""
     enter(folder, gpu, start_method)
     import train
 
     try:
         where = [] if data_dir is None else ["--data_dir", data_dir]
+        where += [] if goal is None else ["--stop_after", str(goal)]
         sys.exit(train.main(["--model_dir", str(folder), *where]))
     finally:
         end_workers()
@@ -83,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns 1 if a trial failed."""
     args = get_args(argv)
     one_process_only("search_hyperparams.py")
-    from core.search.space import read_settings  # imports Optuna, which no trial needs
+    from core.search.settings import read_settings  # imports Optuna, which no trial needs
 
     path = find_params_file(args.parent_dir)
     params, _ = load_params(path, {})

@@ -4,10 +4,12 @@ python train.py --model_dir experiments/base_model
 """
 
 import argparse
+import signal
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from core.base.errors import Stopped
 from core.machine.outcome import Outcome
 from core.machine.processes import leave
 from core.machine.script import answers_in_json, common_parser, reports_errors
@@ -54,6 +56,8 @@ def train(state: State, loader: Loader, run: Run) -> dict[str, float]:
 def train_and_evaluate(state: State, loaders: dict[str, Loader], run: Run) -> None:
     """Train until `num_epochs` are done, with a validation and a checkpoint after every epoch."""
     while state.epoch < state.params.num_epochs and not state.stopped_early:
+        if run.stop.after is not None and state.epoch >= run.stop.after:
+            raise Stopped(signal.SIGUSR1)  # as if it had come: the run saves, and can be resumed
         trained = train(state, loaders["train"], run)
         state.metrics, _ = evaluate(
             state.net, loaders["val"], state.task, state.params, watch=run.watch
@@ -86,6 +90,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = common_parser(__doc__)
     parser.add_argument("--restore_file", help="start from the weights of this checkpoint")
+    parser.add_argument("--stop_after", type=int, metavar="EPOCH", help="stop here; resumable")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue with changed params or data")
     again.add_argument("--overwrite", action="store_true", help="remove the run's outputs first")

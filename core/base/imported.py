@@ -40,7 +40,8 @@ def hashes() -> dict[str, str]:
     """
     found = {}
     for name, path in imported():
-        known = vars(sys.modules[name]).setdefault(HASH, hash_of(path))
+        module = vars(sys.modules[name])
+        known = module[HASH] if HASH in module else module.setdefault(HASH, hash_of(path))
         if name.partition(".")[0] != "core":
             found[path.relative_to(ROOT).as_posix()] = known
     return found

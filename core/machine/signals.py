@@ -30,6 +30,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = 0  # number of the signal
         self.training = False
+        self.after: int | None = None  # epochs, as if a signal came then
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield the batches; raises Stopped before the next one if a signal has come."""

@@ -57,7 +57,7 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
                 overwrite=args.overwrite,
                 restore_file=args.restore_file,
             )
-            run.stop = stop
+            run.stop, stop.after = stop, args.stop_after
             log = logging_to(run.folder / "train.log", args.verbose) if main else nullcontext()
             with log, ending(run):
                 yield run

@@ -1,16 +1,18 @@
 """The loop of a search: claims trials, has them trained, looks after them until none is left."""
 
+import math
 import signal
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Generator
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from optuna import TrialPruned
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 from tqdm import tqdm
 
 from core.base import files, parsing
@@ -20,11 +22,13 @@ from core.base.params import Params, laid_over
 from core.machine.environment import usable_cores
 from core.machine.signals import Stop
 from core.search.progress import Progress
+from core.search.record import Claim, state_of
 from core.search.study import Study
 from core.search.workers import CONSOLE, STOPPING, Launcher, make_folder, stop_all
 
 TOLD = f"{{}}: trials in progress save and end, those that take more than {STOPPING:.0f} s are "
 TOLD += "killed (Ctrl-C again: at once); the same command resumes them"
+PAUSED = 128 + 10  # exit code of a run that stopped after the epoch that it was to
 FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is given up
 
 
@@ -65,95 +69,113 @@ class Search:
         self.jobs = {slot: job for slot, job in self.jobs.items() if next(job, "ended") is None}
         if self.failed == self.progress.ended >= 3:
             raise UserError("the first three trials all failed; see above why")
+        claim = None
         for slot in [slot for slot in range(self.args.jobs) if slot not in self.jobs]:
-            if (trial := self.study.claim()) is None:
+            if (claim := self.study.claim(self.args.jobs)) is None:
                 break
-            job = self.job(trial, slot)
+            job = self.job(claim, slot)
             if next(job, "ended") is None:
                 self.jobs[slot] = job
         if not self.progress.bar.disable:
             self.progress.show(**self.counts())
         if self.jobs:
             wait([process.sentinel for process in self.processes.values()], timeout=0.5)
-        elif trial is None and all(t.state.is_finished() for t in self.study.trials()):
+        elif claim is None and "running" not in map(state_of, self.study.trials()):
             return False
         else:
             time.sleep(1)  # the last trials are in the hands of another search
         return True
 
-    def job(self, trial: Trial, slot: int) -> Generator[None, None, None]:
+    def job(self, claim: Claim, slot: int) -> Generator[None, None, None]:
         """Train a trial, one run for every seed; yields while there is nothing to do but wait."""
         values, began = list[float](), time.monotonic()
-        runs = self.runs(trial)
+        runs = self.runs(claim)
         try:
             for folder, params in runs.items():
                 make_folder(folder, Params.of(params, folder))
             for folder, params in runs.items():
-                # The first seed alone decides whether the trial is pruned.
-                prunable = trial if self.study.settings.prune and not values else None
-                values.append((yield from self.train(folder, params, slot, prunable, len(values))))
-            self.study.end(trial, TrialState.COMPLETE, sum(values) / len(values), values=values)
-            words = f"{sum(values) / len(values):.4g}"
+                # The first seed alone decides whether the trial is pruned or paused.
+                first = None if values else claim
+                value = yield from self.train(folder, params, slot, first)
+                if value is None:
+                    break
+                values.append(value)
+            words = self.end(claim, next(iter(runs)), values, paused=value is None)
         except TrialPruned:
             stop_all([self.processes[slot]])
-            self.study.end(trial, TrialState.PRUNED)
+            self.study.end(claim, TrialState.PRUNED)
             words = "pruned"
         except UserError as error:
-            self.study.end(trial, TrialState.FAIL, why=str(error))
+            self.study.end(claim, TrialState.FAIL, why=str(error))
             self.failed += 1
             words = f"failed\n{folder / CONSOLE}\n{error}"
+        self.progress.trained += self.progress.parts.pop(slot, 0)
         self.progress.ended += 1
-        self.progress.parts.pop(slot, None)
         self.processes.pop(slot, None)
         took = time.monotonic() - began
-        self.progress.tell(trial.number, trial.user_attrs["point"], words, took, **self.counts())
+        self.progress.tell(claim.number, claim.point, words, took, **self.counts())
 
-    def runs(self, trial: Trial) -> dict[Path, dict[str, Any]]:
+    def end(self, claim: Claim, folder: Path, values: list[float], paused: bool) -> str:
+        """Note in the record how a trial has ended, or that it pauses; returns the words for it."""
+        seen = [row.get(f"val_{self.metric}") for row in _rows(folder)]
+        self.study.note(claim, seen)
+        if paused:
+            self.study.pause(claim)
+            best = max((self.study.sign * v for v in seen if v is not None), default=-math.inf)
+            return f"{best * self.study.sign:.4g} @{claim.goal}"
+        mean = sum(values) / len(values)
+        self.study.end(claim, TrialState.COMPLETE, mean, values=values)
+        return f"{mean:.4g}"
+
+    def runs(self, claim: Claim) -> dict[Path, dict[str, Any]]:
         """Return the folders of a trial's runs, one for every seed, with their params."""
         base, repeats = self.study.settings.base, self.study.settings.repeats
-        folder = self.args.parent_dir / trial.user_attrs["name"]
+        folder = self.args.parent_dir / claim.name
         threads = base.get("num_threads") or max(1, usable_cores() // self.args.jobs)
-        params = laid_over(base | {"num_threads": threads}, trial.user_attrs["point"])
+        params = laid_over(base | {"num_threads": threads}, claim.point)
         if repeats == 1:
             return {folder: params}
         seeds = [base.get("seed", DEFAULTS["seed"]) + i for i in range(repeats)]
         return {Path(f"{folder}-seed_{seed}"): params | {"seed": seed} for seed in seeds}
 
     def train(
-        self, folder: Path, params: dict[str, Any], slot: int, prunable: Trial | None, before: int
-    ) -> Generator[None, None, float]:
-        """Train one run, after `before` seeds of its trial; returns its best value.
+        self, folder: Path, params: dict[str, Any], slot: int, claim: Claim | None
+    ) -> Generator[None, None, float | None]:
+        """Train one run; returns its best value, or None if it stopped at the claim's goal.
 
-        It goes on if it is killed.
+        It goes on if it is killed. `claim` is None for further seeds of a trial.
 
         Raises:
-            TrialPruned: the trial, `prunable` unless it is None, is worse than others.
+            TrialPruned: the trial is worse than others.
             UserError: the run has ended without a value.
         """
         gpu = self.args.gpus[slot % len(self.args.gpus)] if self.args.gpus else None
         epochs = params.get("num_epochs", DEFAULTS["num_epochs"])
-        kills, saved, path = 0, 0, folder / "last.pt"
-        with _bar(folder.name, unit="epoch", total=epochs, initial=len(_rows(folder))) as bar:
+        goal = None if claim is None else claim.goal
+        prune = self.study.settings.prune is not None
+        kills, saved, path, before = 0, 0, folder / "last.pt", len(_rows(folder))
+        trained = self.progress.parts.get(slot, 0)
+        with _bar(folder.name, unit="epoch", total=epochs, initial=before) as bar:
             while kills < FRUITLESS:
-                process = self.launcher.start(folder, self.args.data_dir, gpu)
+                process = self.launcher.start(folder, self.args.data_dir, gpu, goal)
                 self.processes[slot], code = process, None
                 while code is None:
                     yield
                     code = process.exitcode
-                    if prunable or not bar.disable:
-                        values = [row.get(f"val_{self.metric}") for row in _rows(folder)]
-                        # After the last epoch there is nothing to save.
-                        if prunable and self.study.prunes(prunable, values[: epochs - 1]):
-                            raise TrialPruned(f"stopped after epoch {len(values)}, pruned")
-                        done = before + len(values) / epochs
-                        self.progress.parts[slot] = done / self.study.settings.repeats
-                        bar.n, value = len(values), values[-1] if values else None
-                        bar.set_postfix_str("" if value is None else f"{self.metric} {value:.4f}")
+                    values = [row.get(f"val_{self.metric}") for row in _rows(folder)]
+                    # After the last epoch there is nothing to save.
+                    if claim and prune and self.study.note(claim, values[: epochs - 1], True):
+                        raise TrialPruned(f"stopped after epoch {len(values)}, pruned")
+                    self.progress.parts[slot] = trained + max(0, len(values) - before)
+                    bar.n, value = len(values), values[-1] if values else None
+                    bar.set_postfix_str("" if value is None else f"{self.metric} {value:.4f}")
                 if 0 <= code <= 2:
                     return self.result(folder, code)
+                if code == PAUSED and goal is not None and len(values) >= goal:
+                    return None
                 # A signal ended it, or its fork server died.
-                before, saved = saved, path.stat().st_mtime_ns if path.exists() else 0
-                kills = kills + 1 if saved == before else 1
+                last, saved = saved, path.stat().st_mtime_ns if path.exists() else 0
+                kills = kills + 1 if saved == last else 1
         raise UserError(f"killed {kills} times without progress, last exit code {code}")
 
     def result(self, folder: Path, code: int) -> float:
@@ -168,10 +190,13 @@ class Search:
         return float(value)
 
     def counts(self) -> dict[str, int]:
-        """Return how many trials there are, and how many of them are over."""
+        """Return how many trials there are, how many are over and paused, and the epochs left."""
         trials = self.study.trials()
-        over = sum(trial.state.is_finished() for trial in trials)
-        return {"total": self.study.size(trials), "over": over}
+        states = Counter(map(state_of, trials))
+        paused = states["paused"]
+        over = len(trials) - paused - states["running"]
+        left = self.study.epochs_left(trials)
+        return {"total": self.study.size(trials), "over": over, "paused": paused, "left": left}
 
 
 def _bar(name: str, **more: Any) -> tqdm:

@@ -10,16 +10,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.trial import TrialState, create_trial
 
-from core.search.space import Point, Settings, from_optuna, grid_values, point_key, to_optuna
+from core.search.settings import PLANNED, Settings
+from core.search.space import Point, from_optuna, grid_values, point_key, to_optuna
 
 # Of every method but grid: makes its sampler from a seed.
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": RandomSampler,
     "qmc": lambda seed: QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False),
-    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True, multivariate=True, group=True),
+    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
     "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
 }
 
@@ -39,10 +48,12 @@ def planned_points(settings: Settings) -> list[Point] | None:
     Those of N trials begin those of more. Points that come again are left out, so a small space may
     hold fewer than were asked for.
     """
-    if settings.method == "grid":
+    if settings.points == "grid":
         combinations = itertools.product(*map(grid_values, settings.space.values()))
-        return [dict(zip(settings.space, values, strict=True)) for values in combinations]
-    if settings.method not in ("random", "qmc"):
+        whole = (dict(zip(settings.space, values, strict=True)) for values in combinations)
+        reduced = [settings.reduced(point) for point in whole]
+        return [*{point_key(point): point for point in reduced}.values()]
+    if settings.points not in PLANNED:
         return None
     study, points = study_of(settings, [], False, settings.seed), dict[str, Point]()
     for _ in range(20 * settings.trials):
@@ -80,17 +91,18 @@ def study_of(
 ) -> optuna.Study:
     """Return a study in memory that knows of the earlier trials whose points lie in the space."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of QMCSampler
-        sampler = SAMPLERS[settings.method](seed) if settings.method in SAMPLERS else None
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of some samplers
+        sampler = SAMPLERS[settings.points](seed) if settings.points in SAMPLERS else None
     study = optuna.create_study(
         sampler=sampler, direction="maximize" if more_is_better else "minimize"
     )
     for earlier in (tried for tried in history if settings.holds(tried.point)):
+        point = settings.reduced(earlier.point)
         trial = create_trial(
             state=TrialState.RUNNING if earlier.value is None else TrialState.COMPLETE,
             value=earlier.value,
-            params={n: to_optuna(d, earlier.point[n]) for n, d in settings.space.items()},
-            distributions=settings.space,
+            params={n: to_optuna(d, point[n]) for n, d in settings.space.items() if n in point},
+            distributions={n: d for n, d in settings.space.items() if n in point},
             system_attrs=earlier.notes,
         )
         study.add_trial(trial)
@@ -98,7 +110,8 @@ def study_of(
 
 
 def _point_of(trial: optuna.Trial, settings: Settings) -> Point:
-    return {name: from_optuna(d, trial.params[name]) for name, d in settings.space.items()}
+    whole = {name: from_optuna(d, trial.params[name]) for name, d in settings.space.items()}
+    return settings.reduced(whole)
 
 
 def trial_name(point: Point) -> str:

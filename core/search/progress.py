@@ -59,35 +59,34 @@ class Progress:
     def __init__(self, metric: str, more: bool) -> None:
         self.metric, self.sign = metric, 1 if more else -1
         self.began, self.best = time.monotonic(), -float("inf")
-        self.ended = 0  # trials of this process
-        self.parts: dict[int, float] = {}  # of running trials, by slot: the fraction that is done
+        self.ended, self.trained = 0, 0  # trials and their epochs, of this process
+        self.parts: dict[int, int] = {}  # epochs of running trials, by slot
         self.headed = False
         self.bar = Bar(desc="Trial", total=1, leave=False, disable=None, file=sys.stdout)
         self.bar.bar_format = BAR
 
-    def left(self, total: int, over: int) -> float | None:
-        """Return the seconds until all `total` trials are over, if this process goes on alone."""
-        done = self.ended + sum(self.parts.values())
-        if done <= 0:
-            return None
-        left = max(0.0, total - over - sum(self.parts.values()))
-        return (time.monotonic() - self.began) / done * left
+    def left(self, left: int) -> str:
+        """Return the time that so many epochs will take, if this process goes on alone."""
+        parts = sum(self.parts.values())
+        if self.trained + parts == 0:
+            return "0:00" if left == 0 else "?"
+        each = (time.monotonic() - self.began) / (self.trained + parts)
+        return clock(each * max(0, left - parts))
 
     def tell(
         self, number: int, point: Mapping[str, Any], words: str, took: float, **of: int
     ) -> None:
-        """Print the line of a trial that has ended; `of` holds `total` and `over`.
+        """Print the line of a trial that has ended or pauses; `of` holds what `show` takes.
 
         `words` are its value, or how else it ended, and in further lines why.
         """
         value = words.partition("\n")[0]
         try:
-            worth = self.sign * float(value)
+            worth = self.sign * float(value.partition(" @")[0])
             star, self.best = ("*" if worth > self.best else ""), max(worth, self.best)
         except ValueError:
             star = ""
-        left = self.left(**of)
-        shown = "" if left is None else clock(left)
+        shown = self.left(of["left"])
         with tqdm.external_write_mode(file=sys.stdout):  # above the bars
             if not self.headed:
                 print(row("trial", self.metric, "time", "time left"))
@@ -96,12 +95,13 @@ class Progress:
             if why := words.partition("\n")[2]:
                 print("    " + why.replace("\n", "\n    "), flush=True)
 
-    def show(self, total: int, over: int) -> None:
-        """Draw the bar."""
+    def show(self, total: int, over: int, paused: int, left: int) -> None:
+        """Draw the bar: trials, those that are over or paused, and the epochs left."""
         self.bar.n, self.bar.total = over, total
-        left, best = self.left(total, over), self.best * self.sign
-        told = f"  best {best:.4g}" if abs(best) != float("inf") else ""
-        self.bar.told = told + (f"  {clock(left)} left" if left is not None else "")
+        best = self.best * self.sign
+        told = f"  {paused} paused" if paused else ""
+        told += f"  best {best:.4g}" if abs(best) != float("inf") else ""
+        self.bar.told = f"{told}  {self.left(left)} left"
         self.bar.refresh()
 
     def close(self) -> None:

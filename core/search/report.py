@@ -14,6 +14,7 @@ from optuna.distributions import CategoricalDistribution
 from core.base.files import replacing
 from core.base.keys import KEYS
 from core.search.points import Tried, study_of
+from core.search.record import state_of
 from core.search.space import Point, grid_values, holds
 from core.search.study import Study
 
@@ -26,9 +27,11 @@ def report(study: Study, metric: str, parent_dir: Path) -> str:
     trials = study.trials()
     complete: list[Any] = [t for t in trials if t.state.name == "COMPLETE"]
     complete.sort(key=lambda t: t.value, reverse=study.more_is_better)
-    counts = Counter(t.state.name for t in trials)
-    states = [("PRUNED", "pruned"), ("FAIL", "failed"), ("RUNNING", "running")]
-    others = [f"{counts[state]} {word}" for state, word in states if counts[state]]
+    counts = Counter(map(state_of, trials))
+    kinds = ("paused", "pruned", "failed", "running")
+    others = [f"{counts[kind]} {kind}" for kind in kinds if counts[kind]]
+    promoted = sum(len(t.user_attrs.get("decisions", [])) > 1 for t in trials)
+    others += [f"{promoted} promoted"] if promoted else []
     lines = [", ".join([f"{len(complete)} of {study.size(trials)} trials complete", *others])]
     for failed in (t for t in trials if t.state.name == "FAIL"):
         lines.append(f"Failed: {failed.user_attrs['name']} (--retry_failed runs it again)")
@@ -104,6 +107,9 @@ def _noise(study: Study, complete: Sequence[Any]) -> Iterator[str]:
     others, best = complete[1:], complete[0].value
     near = sum(abs(t.value - best) <= threshold for t in others)
     yield f"Seed noise: standard deviation {spread:.4f} over seeds, pooled over all points."
+    apart = complete[1].value - best
+    words = "cannot be told apart" if abs(apart) <= threshold else "differ"
+    yield f"The best point and the runner-up {words}: {abs(apart):.4f} between their means."
     basis = f"within {threshold:.4f}, 5% level, {repeats} seeds"
     yield f"{near} of the other {len(others)} points cannot be told from the best ({basis})."
 

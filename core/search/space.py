@@ -1,17 +1,14 @@
-"""The space of a search: what search.yaml says."""
+"""The space of a search: what each key may be, and reading that from search.yaml."""
 
 import json
 import logging
-import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from core.base import params, parsing
+from core.base import params
 from core.base.errors import UsageError, did_you_mean, spelled
 from core.base.keys import KEYS, KINDS, Key, of_type
 from core.base.parsing import looks_like
@@ -19,9 +16,6 @@ from core.base.parsing import looks_like
 # What one key may be. Choices are JSON texts, because Optuna's cannot be lists or mappings.
 Dimension = CategoricalDistribution | FloatDistribution | IntDistribution
 Point = dict[str, Any]  # a value for every key of the space
-
-METHODS = ("grid", "random", "qmc", "tpe", "cmaes")
-LARGEST_GRID = 100_000
 
 
 def point_key(point: Point) -> str:
@@ -69,77 +63,12 @@ def grid_values(dimension: Dimension) -> list[Any]:
     return [from_optuna(dimension, low + i * step) for i in range(grid_size(dimension))]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a search.yaml says, beside the params that all trials share."""
-
-    base: dict[str, Any]
-    method: str
-    space: dict[str, Any]  # of Dimensions
-    trials: int
-    seed: int
-    repeats: int
-    prune: tuple[int, int] | None  # epochs before the first comparison, one of how many goes on
-
-    def holds(self, point: Point) -> bool:
-        """Tell whether a point, which may come from another space, lies in this one."""
-        return all(name in point and holds(d, point[name]) for name, d in self.space.items())
-
-
-def read_settings(path: Path, base: dict[str, Any]) -> Settings:
-    """Read a search.yaml; `base` holds the params that all trials share.
-
-    Raises:
-        UsageError: a key or value is not one of a search, or could not stand in a params file.
-    """
-    written, where = parsing.read_mapping(path), str(path)
-    _refuse_unknown(written, ("method", "space", "trials", "seed", "repeats", "prune"), where)
-    method, names = written.get("method", "grid"), written.get("space")
-    if method not in METHODS:
-        hint = did_you_mean(str(method), METHODS)
-        raise UsageError(
-            f"{path}: 'method' is {spelled(method)}{hint}, want one of {', '.join(METHODS)}"
-        )
-    if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names)):
-        raise UsageError(f"{path}: 'space' is {spelled(names)}, want keys with their values")
-    task = base.get("task", "model")
-    tops = dict.fromkeys(name.split(".")[0] for name in names)
-    if messages := params.check_names(tops, task, where, base):
-        raise UsageError(messages[0])
-    space = {name: _read_dimension(where, name, values, base) for name, values in names.items()}
-    if method == "grid":
-        for name, dimension in space.items():
-            if isinstance(dimension, FloatDistribution) and dimension.step is None:
-                raise UsageError(f"{path}: a grid needs a 'step' for {name!r}, or choices")
-        size = math.prod(map(grid_size, space.values()))
-        if size > LARGEST_GRID:
-            wanted = f"want at most {LARGEST_GRID}: larger steps, or random"
-            raise UsageError(f"{path}: a grid of {size} points, {wanted}")
-        if "trials" in written:
-            raise UsageError(f"{path}: 'trials' does not go with a grid, which has {size} points")
-        written["trials"] = size
-    elif "trials" not in written:
-        raise UsageError(f"{path}: 'trials' is missing: how many points may method {method} try?")
-    if method == "cmaes" and all(isinstance(d, CategoricalDistribution) for d in space.values()):
-        raise UsageError(f"{path}: cmaes needs a key with 'low' and 'high'; choices it cannot use")
-    repeats = _at_least_one(written, "repeats", where)
-    if repeats > 1 and "seed" in space:
-        raise UsageError(f"{path}: 'repeats' sets the seeds, so 'seed' cannot be in the space")
-    trials = _at_least_one(written, "trials", where)
-    seed = KEYS["seed"].check(written.get("seed", KEYS["seed"].default), where)
-    prune = None if written.get("prune") is None else _read_prune(written["prune"], where)
-    return Settings(base, method, space, trials, seed, repeats, prune)
-
-
-def _refuse_unknown(values: Iterable[str], known: Sequence[str], where: str) -> None:
+def refuse_unknown(values: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Raise UsageError for the first name that is not known."""
     for name in values:
         if name not in known:
             hint = did_you_mean(str(name), known) or f", want one of {', '.join(known)}"
             raise UsageError(f"{where}: unknown key {name!r}{hint}")
-
-
-def _at_least_one(values: dict[str, Any], name: str, where: str) -> int:
-    return Key(name, int, 1, "", 1, LARGEST_GRID).check(values.get(name, 1), where)
 
 
 def _like(value: Any, base: Any, where: str) -> Any:
@@ -161,7 +90,8 @@ def _like(value: Any, base: Any, where: str) -> Any:
     return value
 
 
-def _read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> Dimension:
+def read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> Dimension:
+    """Return what a key may be; UsageError if its values could not stand in a params file."""
     where = f"{path}: space of {name!r}"
 
     def read(value: Any) -> Any:
@@ -186,7 +116,7 @@ def _read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> 
         return CategoricalDistribution([json.dumps(choice) for choice in choices])
     if not (isinstance(values, dict) and {"low", "high"} <= set(values)):
         raise UsageError(f"{where} is {spelled(values)}, want a list or {{low, high, log, step}}")
-    _refuse_unknown(values, ("low", "high", "log", "step"), where)
+    refuse_unknown(values, ("low", "high", "log", "step"), where)
     low, high = read(values["low"]), read(values["high"])
     if not {type(low), type(high)} <= {int, float}:
         raise UsageError(f"{where}: 'low' and 'high' are {spelled([low, high])}, want numbers")
@@ -205,12 +135,20 @@ def _read_dimension(path: str, name: str, values: Any, base: dict[str, Any]) -> 
         return FloatDistribution(low, high, log, step)
 
 
-def _read_prune(prune: Any, where: str) -> tuple[int, int]:
-    if not (isinstance(prune, dict) and set(prune) <= {"after", "keep"}):
-        raise UsageError(
-            f"{where}: 'prune' is {spelled(prune)}, want {{after: epochs, keep: fraction}}"
-        )
-    keep = prune.get("keep", 0.5)
-    if type(keep) is not float or not 0 < keep <= 0.5 or abs(1 / keep - round(1 / keep)) > 0.05:
-        raise UsageError(f"{where}: prune 'keep' is {spelled(keep)}, want 0.5, 0.33, 0.25, 0.2 ...")
-    return _at_least_one(prune, "after", f"{where}: prune"), round(1 / keep)
+def read_condition(
+    path: str, name: str, when: Any, space: dict[str, Dimension]
+) -> dict[str, list[Any]]:
+    """Return the earlier keys that a key depends on, each with the values that call for it."""
+    where = f"{path}: space of {name!r}: 'when'"
+    if not (isinstance(when, dict) and when):
+        raise UsageError(f"{where} is {spelled(when)}, want {{key: value}} or {{key: [values]}}")
+    found = {}
+    for other, values in when.items():
+        if other not in space:
+            hint = did_you_mean(str(other), space)
+            raise UsageError(f"{where}: {other!r} is no key of the space before it{hint}")
+        found[other] = values if isinstance(values, list) else [values]
+        for value in found[other]:
+            if not holds(space[other], value):
+                raise UsageError(f"{where}: {spelled(value)} is none of the values of {other!r}")
+    return found

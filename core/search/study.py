@@ -1,56 +1,34 @@
-"""The record of a search, shared by all processes that work on it: trials, their owners, values.
+"""Which trial is trained next: those that were interrupted, those that go on, new ones."""
 
-Optuna keeps the record, in a file or in PostgreSQL. Who runs a trial is told by a lock. A trial's
-`user_attrs` hold its "point", the "name" of its folder, what the sampler needs to know of it later
-("note:..."), and in the end its "values", one for every seed, or "why" it failed.
-"""
-
-import os
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna import pruners
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, journal
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.storages import JournalStorage, journal
+from optuna.trial import FrozenTrial, TrialState
 
-from core.base import files, keys
 from core.base.errors import DataError, UsageError
-from core.search.locks import CONNECTION, Locks, open_locks
-from core.search.points import Tried, next_point, planned_points, trial_name
-from core.search.space import Settings, point_key
+from core.base.keys import DEFAULTS
+from core.search import halving, thawing
+from core.search.halving import Curve, Step
+from core.search.locks import open_locks
+from core.search.points import Tried, next_point, planned_points
+from core.search.record import Claim, Record, number_of, open_storage, state_of
+from core.search.settings import RECORD, Settings
+from core.search.space import Point, point_key
 
 
-class Study:
-    """The trials of one search; `open_study` makes it."""
+class Study(Record):
+    """The trials of one search, and what comes next; `open_study` makes it."""
 
-    def __init__(
-        self, record: optuna.Study, locks: Locks, settings: Settings, more_is_better: bool
-    ) -> None:
-        self.record, self.locks, self.settings = record, locks, settings
-        self.more_is_better = more_is_better
-        self.planned = {point_key(point): point for point in planned_points(settings) or []}
-
-    def check_base(self, parent_dir: Path) -> None:
-        """Refuse to mix trials of different base params in one record."""
-        shared = {n: v for n, v in self.settings.base.items() if keys.decides(n) or n == "data_dir"}
-        shared |= {"repeats": self.settings.repeats}
-        before = self.record.user_attrs.get("shared")
-        if before is None:
-            self.record.set_user_attr("shared", shared)
-        elif before != shared:
-            changed = sorted(n for n in before | shared if before.get(n, ...) != shared.get(n, ...))
-            raise UsageError(
-                f"{parent_dir}: {', '.join(map(repr, changed))} changed since the search began.\n"
-                "Its trials would not be comparable: put the old value back, or use a new folder."
-            )
-
-    def trials(self) -> list[FrozenTrial]:
-        """Return Optuna's records of all trials, without failed ones that were tried again."""
-        again = self.record.user_attrs.get("again", [])
-        return [t for t in self.record.get_trials(deepcopy=False) if t.number not in again]
+    @cached_property
+    def planned(self) -> dict[str, Point]:
+        """The points of a method that needs no results, by their texts."""
+        return {point_key(point): point for point in planned_points(self.settings) or []}
 
     def best(self) -> float | None:
         """Return the best value of a complete trial; None if there is none."""
@@ -67,68 +45,116 @@ class Study:
             missing = left if self.settings.method == "grid" else min(left, missing)
         return len(trials) + missing
 
-    def claim(self) -> Trial | None:
-        """Return a trial to run: one whose process died, else a new one; None if none is left."""
-        with self.locks:
-            trials = self.trials()
-            for left in trials:
-                if left.state == TrialState.RUNNING and self.locks.take(left.number):
-                    return Trial(self.record, left._trial_id)
-            # One that waits was added by a process that was killed before the next line but two.
-            if not any(t.state == TrialState.WAITING for t in trials):
-                if (attributes := self._next(trials)) is None:
-                    return None
-                self.record.enqueue_trial({}, attributes)
-            trial = self.record.ask()
-            self.locks.take(trial.number)
-            return trial
+    def epochs_left(self, trials: Sequence[FrozenTrial]) -> int:
+        """Return how many epochs are left to train, those of trials in progress included."""
+        settings, total = self.settings, self.size(trials)
+        curves = [self.curve(trial) for trial in trials]
+        if settings.method == "freeze_thaw":
+            return max(0, settings.budget - sum(len(curve.values) for curve in curves))
+        if settings.method == "asha":
+            done = sum(curve.goal if curve.over else len(curve.values) for curve in curves)
+            ends = halving.sizes(settings, total)[-1][1] - sum(curve.over for curve in curves)
+            seeds = max(0, ends) * settings.epochs * (settings.repeats - 1)  # of those at the end
+            return max(0, halving.planned_epochs(settings, total) - done) + seeds
+        running = sum(not curve.over for curve in curves)
+        return (total - len(trials) + running) * settings.epochs * settings.repeats
 
-    def _next(self, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
-        """Return the attributes of the next trial; None if there are enough."""
+    def curve(self, trial: FrozenTrial) -> Curve:
+        """Return how far a trial is."""
+        given = trial.user_attrs
+        reached = max([given.get("reached", 0), *trial.intermediate_values])
+        values = [trial.intermediate_values.get(e, math.nan) for e in range(1, reached + 1)]
+        signed = [self.sign * v if math.isfinite(v) else -math.inf for v in values]
+        failed, decisions = trial.state == TrialState.FAIL, given.get("decisions", [])
+        goal = decisions[-1][1] if decisions else self.settings.epochs
+        over = trial.state.is_finished()
+        return Curve([] if failed else signed, goal, over, given["point"], decisions)
+
+    def results_of(self, folder: Path) -> list[tuple[Point, float | None]]:
+        """Return points and values of another search's complete trials; UsageError if none fit.
+
+        They are read once, when this search begins, so that its points do not change later.
+        """
+        storage = JournalStorage(journal.JournalFileBackend(str(folder / RECORD)))
+        found, task = [], self.settings.base.get("task", DEFAULTS["task"])
+        for name in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
+            shared = study.user_attrs.get("shared", {"task": task})
+            if study.direction != self.record.direction or shared.get("task", "model") != task:
+                raise UsageError(f"'start_from': {folder} searches another task, or metric")
+            found += [
+                (trial.user_attrs["point"], trial.value)
+                for trial in study.get_trials(states=[TrialState.COMPLETE])
+            ]
+        if not any(self.settings.holds(point) for point, _ in found):
+            raise UsageError(f"'start_from': no complete trial of {folder} lies in this space")
+        return found
+
+    def claim(self, jobs: int = 1) -> Claim | None:
+        """Return a trial to run: one whose process died, a paused one, a new one; None for none.
+
+        `jobs` trials run at once if this call begins the search.
+        """
+        with self.locks:
+            self._find_records()
+            trials, again = self._divided()
+            for left in trials:
+                if state_of(left) == "running" and self.locks.take(number_of(left)):
+                    return self._claimed(left)
+            step = self._next_step(trials, jobs)
+            if step is None:
+                return None
+            made = sum(len(trial.user_attrs.get("decisions", [])) for trial in trials)
+            decision = [made, step.goal]
+            if step.index is None:
+                found = self._next_point(trials, again) if step.point is None else (step.point, {})
+                more: dict[str, Any] = {"decisions": [decision]} if self.settings.pausing else {}
+                return found and self._write(len(trials) + len(again), *found, **more)
+            trial = trials[step.index]
+            if not self.locks.take(number_of(trial)):
+                return None  # whoever paused it has not let it go
+            claim = self._claimed(trial)
+            claim.goal = step.goal
+            decisions = [*trial.user_attrs["decisions"], decision]
+            claim.trial.set_user_attr("decisions", decisions)
+            return claim
+
+    def _next_step(self, trials: Sequence[FrozenTrial], jobs: int) -> Step | None:
+        """Return what is trained next; None if there is nothing to do now."""
+        if not self.settings.pausing:
+            return Step(None, self.settings.epochs)
+        curves = [self.curve(trial) for trial in trials]
+        if self.settings.method == "asha":
+            return halving.next_step(self.settings, curves, self.size(trials))
+        tried = {point_key(trial.user_attrs["point"]) for trial in trials}
+        pool = [point for key, point in self.planned.items() if key not in tried]
+        parallel = self.settings.parallel or self.shared.user_attrs.get("parallel")
+        if parallel is None:
+            self.shared.set_user_attr("parallel", parallel := jobs)
+        return thawing.next_step(self.settings, curves, pool, parallel)
+
+    def _next_point(
+        self, trials: Sequence[FrozenTrial], again: Sequence[FrozenTrial]
+    ) -> tuple[Point, dict[str, Any]] | None:
+        """Return the next point and the sampler's notes; None if there are enough.
+
+        Those of trials that are run `again` come first.
+        """
         tried = {point_key(t.user_attrs["point"]) for t in trials}
-        before = self.record.get_trials(deepcopy=False)
-        points = [before[n].user_attrs["point"] for n in self.record.user_attrs.get("again", [])]
+        points = [t.user_attrs["point"] for t in again]
         enough = self.size(trials) == len(trials)
         points += [] if enough else self.planned.values()
         for point in points:
             if point_key(point) not in tried:
-                return {"point": point, "name": trial_name(point)}
+                return point, {}
         if enough:
             return None
-        history = []
+        prior = self.shared.user_attrs.get("prior", [])
+        history = [Tried(point, value, {}) for point, value in prior]
         for trial in trials:
-            attributes = trial.user_attrs.items()
-            notes = {n.removeprefix("note:"): v for n, v in attributes if n.startswith("note:")}
             value = trial.value if trial.state.is_finished() else None
-            history.append(Tried(trial.user_attrs["point"], value, notes))
-        point, notes = next_point(self.settings, history, self.more_is_better)
-        noted = {f"note:{name}": value for name, value in notes.items()}
-        return {"point": point, "name": trial_name(point)} | noted
-
-    def try_again(self) -> None:
-        """Let trials that failed be run again."""
-        with self.locks:
-            failed = [t.number for t in self.trials() if t.state == TrialState.FAIL]
-            before = self.record.user_attrs.get("again", [])
-            self.record.set_user_attr("again", before + failed)
-
-    def prunes(self, trial: Trial, values: Sequence[float | None]) -> bool:
-        """Note the values of the epochs so far (None: not finite); tell whether to stop here."""
-        noted = self.record.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for epoch, value in enumerate(values, start=1):
-            if value is not None and epoch not in noted:
-                trial.report(value, epoch)
-                if trial.should_prune():
-                    return True
-        return False
-
-    def end(self, trial: Trial, state: TrialState, value: float | None = None, **more: Any) -> None:
-        """Note how a trial ended: its value if it is complete, and more attributes."""
-        for name, content in more.items():
-            trial.set_user_attr(name, content)
-        with self.locks:  # nobody may see the trial running and find its lock free
-            self.record.tell(trial.number, value, state)
-            self.locks.give_back(trial.number)
+            history.append(Tried(trial.user_attrs["point"], value, trial.system_attrs))
+        return next_point(self.settings, history, self.more_is_better)
 
 
 @contextmanager
@@ -145,41 +171,20 @@ def open_study(
     try:
         with closing(open_locks(parent_dir, storage)) as locks:
             with locks:
-                record = optuna.create_study(
-                    storage=_open_storage(parent_dir / "search.journal", storage, locks),
-                    # A file goes with its folder, which may be renamed.
-                    study_name="search" if storage is None else parent_dir.resolve().name,
-                    sampler=optuna.samplers.RandomSampler(),  # not asked for points
-                    pruner=settings.prune and pruners.SuccessiveHalvingPruner(*settings.prune),
-                    direction="maximize" if more_is_better else "minimize",
-                    load_if_exists=True,
-                )
-                opened = Study(record, locks, settings, more_is_better)
+                # A file goes with its folder, which may be renamed.
+                name = "search" if storage is None else parent_dir.resolve().name
+                record = open_storage(parent_dir / RECORD, storage, locks)
+                opened = Study(record, name, locks, settings, more_is_better)
                 opened.check_base(parent_dir)
+                if settings.start_from and "prior" not in opened.shared.user_attrs:
+                    opened.shared.set_user_attr("prior", opened.results_of(settings.start_from))
             yield opened
     except Exception as error:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if not kinds & {"OperationalError", "StorageInternalError"}:  # psycopg's, Optuna's
             raise
+        cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise DataError(
-            f"--storage: the connection to the database was lost ({type(error).__name__}).\n"
+            f"--storage: the connection to the database was lost ({cause}).\n"
             "The trials in progress have saved; the same command resumes them."
         ) from error
-
-
-def _open_storage(path: Path, storage: str | None, locks: Locks) -> BaseStorage:
-    """Open Optuna's storage; half a line that a crash left in the file is cut off."""
-    if storage is not None:
-        url = "postgresql+psycopg://" + storage.partition("://")[2]
-        return RDBStorage(url, engine_kwargs={"connect_args": CONNECTION})
-    content = path.read_bytes() if path.exists() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-    rows, sound = files.parse_rows(content[:whole])  # Optuna would not mind a damaged last line
-    try:
-        if not sound:
-            raise ValueError(f"line {len(rows) + 1}")
-        return JournalStorage(journal.JournalFileBackend(str(path), locks))  # type: ignore[arg-type]
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise DataError(f"{path}: damaged ({error}); without it the search starts anew") from error

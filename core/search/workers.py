@@ -54,7 +54,7 @@ def _ctrl_c_ignored() -> Iterator[None]:
 
 
 class Launcher:
-    """Starts processes that call `target(folder, data_dir, gpu, method)`, `modules` imported."""
+    """Starts processes that call `target`, as `train_trial`; they have imported `modules`."""
 
     def __init__(self, target: Callable[..., None], modules: Sequence[str]) -> None:
         self.target, self.method = target, multiprocessing.get_start_method()
@@ -69,11 +69,16 @@ class Launcher:
             with _ctrl_c_ignored():
                 ensure_running()
 
-    def start(self, folder: Path, data_dir: str | None, gpu: str | None) -> Any:
-        """Start the process that trains `folder`; a server that was killed is started anew."""
+    def start(
+        self, folder: Path, data_dir: str | None, gpu: str | None, goal: int | None = None
+    ) -> Any:
+        """Start the process that trains `folder`, to its end or until epoch `goal`.
+
+        A server that was killed is started anew.
+        """
         for _ in range(5):
             process = self.context.Process(
-                target=self.target, args=(folder, data_dir, gpu, self.method)
+                target=self.target, args=(folder, data_dir, gpu, goal, self.method)
             )
             try:
                 process.start()

@@ -17,7 +17,7 @@ from core.base.errors import UsageError
 from core.base.keys import DEFAULTS, KEYS
 from core.base.params import Params, check_names
 from core.base.parsing import parse_yaml, read_mapping
-from core.search.space import read_settings
+from core.search.settings import read_settings
 from core.task import load_task
 from core.training.optimizers import make_optimizers
 from core.training.schedule import make_schedule

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ LINEAR = {
 RANDOM = (
     "method: random\ntrials: {n}\nspace: {{learning_rate: {{low: 1e-9, high: 1e-3, log: true}}}}"
 )
+
+ASHA = "method: asha\ntrials: {n}\nrungs: {{after: 2, keep: 0.33}}\n"
+ASHA += "space: {{learning_rate: {{low: 1e-9, high: 1e-3, log: true}}}}"
 
 
 def write_search(folder: Path, text: str, **params: Any) -> Path:
@@ -62,30 +66,40 @@ def trials(folder: Path) -> list[str]:
 
 
 def outcomes(folder: Path) -> dict[str, bytes]:
-    """Return what each trial ended with: its metrics and its last checkpoint, byte for byte."""
+    """Return where each trial is now: its metrics and checkpoints, byte for byte."""
     names = ("metrics.jsonl", "last.pt", "best.pt", "params.json")
     return {
-        f"{trial}/{name}": (folder / trial / name).read_bytes()
-        for trial in trials(folder)
+        f"{path.parent.name}/{name}": (path.parent / name).read_bytes()
+        for path in sorted(folder.glob("*/last.pt"))
         for name in names
     }
 
 
-def share(folder: Path, data: Path, count: int, *more: str, jobs: int = 1) -> None:
-    """Let two searches of some jobs each run trials, and see that each was run once."""
-    write_search(folder, RANDOM.format(n=count))
-    with (
-        start(folder, data, "--jobs", str(jobs), *more) as one,
-        start(folder, data, "--jobs", str(jobs), *more) as two,
-    ):
-        said = [process.communicate()[0] for process in (one, two)]
-    for process, text in zip((one, two), said, strict=True):
-        assert process.returncode == 0, text
-        assert f"{count} of {count} trials complete\n" in text
-    ran = [line.split()[0] for text in said for line in text.splitlines() if line[:1] == "#"]
-    assert len(ran) == len(set(ran)) == len(trials(folder)) == count
-    for name in trials(folder):
-        assert (folder / name / "console.log").read_text().count(" 1/1 ") == 1
+def share(
+    folder: Path,
+    data: Path,
+    count: int,
+    *more: str,
+    jobs: int = 1,
+    searches: int = 2,
+    text: str = RANDOM,
+    epochs: int = 1,
+) -> None:
+    """Let some searches run trials, and see that no epoch of any was trained twice."""
+    write_search(folder, text.format(n=count), num_epochs=epochs)
+    running = [start(folder, data, "--jobs", str(jobs), *more) for _ in range(searches)]
+    said = [process.communicate()[0] for process in running]
+    for process, printed in zip(running, said, strict=True):
+        assert process.returncode == 0, printed
+        assert f" of {count} trials complete" in printed
+    lines = [line for printed in said for line in printed.splitlines() if line[:1] == "#"]
+    ran = [(line.split()[0], "".join(re.findall(r"@\d+", line))) for line in lines]
+    assert len(ran) == len(set(ran))
+    assert len({number for number, _ in ran}) == len(saves(folder)) == count
+    for path in saves(folder):
+        trained = re.findall(r" (\d+)/\d+ ", (path.parent / "console.log").read_text())
+        assert trained == [str(epoch + 1) for epoch in range(len(trained))]
+        assert text != RANDOM or len(trained) == epochs
 
 
 def saves(folder: Path) -> dict[Path, int]:

@@ -7,7 +7,8 @@ import pytest
 
 from core.base.errors import UsageError
 from core.search.points import next_point, planned_points
-from core.search.space import Settings, grid_values, read_settings
+from core.search.settings import Settings, read_settings
+from core.search.space import grid_values
 
 # Each key is a word in the code of some task in model/.
 BASE = {

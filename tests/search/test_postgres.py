@@ -13,6 +13,7 @@ import pytest
 from core.search.progress import compact
 from tests.helpers.runs import rows
 from tests.helpers.searching import (
+    ASHA,
     kill_and_go_on,
     outcomes,
     search,
@@ -86,6 +87,13 @@ def test_two_searches_share_a_database_and_none_runs_twice(
 @pytest.mark.slow
 def test_two_searches_share_300_trials_in_a_database(tmp_path: Path, data: Path, url: str) -> None:
     share(tmp_path / "s", data, 300, "--storage", url, jobs=2)
+
+
+@pytest.mark.slow
+def test_four_searches_share_300_trials_with_promotions_in_a_database(
+    tmp_path: Path, data: Path, url: str
+) -> None:
+    share(tmp_path / "s", data, 300, "--storage", url, text=ASHA, searches=4, epochs=6)
 
 
 @pytest.mark.slow

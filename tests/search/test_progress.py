@@ -1,8 +1,16 @@
 """The table of a search: short names, the time left, and lines that fit a terminal."""
 
-import pytest
+from contextlib import closing
+from pathlib import Path
 
+import pytest
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from core.search.locks import Locks
 from core.search.progress import WIDTH, Progress, clock, compact, label, row
+from core.search.settings import read_settings
+from core.search.study import Study
 
 
 @pytest.mark.parametrize(
@@ -35,19 +43,48 @@ def test_the_time_left_counts_the_epochs_of_trials_in_progress(
     now = [100.0]
     monkeypatch.setattr("core.search.progress.time.monotonic", lambda: now[0])
     progress = Progress("loss", more=False)
-    assert progress.left(total=4, over=0) is None
-    now[0], progress.parts = 110.0, {0: 0.5}  # half a trial in 10 s, three and a half are left
-    assert progress.left(total=4, over=0) == pytest.approx(70)
-    now[0], progress.parts, progress.ended = 120.0, {}, 1
-    progress.tell(0, {"learning_rate": 0.1}, "0.5", took=20.0, total=4, over=1)
-    progress.ended = 2
-    progress.tell(1, {"learning_rate": 1.0}, "0.7", took=20.0, total=4, over=2)
-    progress.tell(2, {"learning_rate": 2.0}, "failed\nno number\nat all", 1.0, total=4, over=3)
+    assert progress.left(40) == "?"  # before the first epoch nothing is known
+    now[0], progress.parts = 110.0, {0: 5}  # five epochs in 10 s, thirty-five are left
+    assert progress.left(40) == "1:10"
+    now[0], progress.parts, progress.trained = 120.0, {}, 10
+    progress.tell(0, {"learning_rate": 0.1}, "0.5", took=20.0, left=30)
+    progress.trained = 20
+    progress.tell(1, {"learning_rate": 1.0}, "0.7 @4", took=20.0, left=20)
+    progress.tell(2, {"learning_rate": 2.0}, "failed\nno number\nat all", 1.0, left=10)
     header, first, second, third, *why = capsys.readouterr().out.splitlines()
     assert header.split() == ["trial", "loss", "time", "time", "left"]
     assert first.split() == ["#0", "lr=.1", "0.5", "0:20", "1:00", "*"]
-    assert second.split()[:4] == ["#1", "lr=1", "0.7", "0:20"]
+    assert second.split()[:5] == ["#1", "lr=1", "0.7", "@4", "0:20"]
     assert "*" not in second
     assert third.split()[2] == "failed"
     assert why == ["    no number", "    at all"]
     progress.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "epochs"),
+    [
+        ("space: {learning_rate: [0.1, 0.2]}", [10, 5]),
+        ("repeats: 3\nspace: {learning_rate: [0.1, 0.2]}", [30, 15]),
+        # Four for an epoch, one of them to the end, which is five.
+        (
+            "method: asha\npoints: grid\nrungs: {after: 1, keep: 0.25}\nrepeats: 3\n"
+            "space: {learning_rate: [0.1, 0.2, 0.3, 0.4]}",
+            [4 + 3 + 1 + 10, 3 + 3 + 1 + 10],
+        ),
+    ],
+)
+def test_the_epochs_left_count_every_seed(tmp_path: Path, text: str, epochs: list[int]) -> None:
+    (tmp_path / "search.yaml").write_text(text)
+    settings = read_settings(tmp_path / "search.yaml", {"num_epochs": 5})
+    with closing(Locks(tmp_path / "lock")) as locks:
+        study = Study(InMemoryStorage(), "search", locks, settings, True)
+        assert study.epochs_left([]) == epochs[0]
+        claim = study.claim()
+        assert claim is not None
+        study.note(claim, [0.5] * (claim.goal or 5))
+        if claim.goal is None:
+            study.end(claim, TrialState.COMPLETE, 0.5)
+        else:
+            study.pause(claim)
+        assert study.epochs_left(study.trials()) == epochs[1]

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from core.base.errors import UsageError
 from core.base.params import laid_over
 from core.search import report as search_report
 from core.search.points import Tried, next_point, planned_points, trial_name
-from core.search.space import Settings, read_settings
+from core.search.settings import Settings, read_settings
 from tests.helpers.searching import search, write_search
 
 SPACE = """space:
@@ -38,15 +39,15 @@ def points_of(settings: Settings, count: int) -> list[dict[str, Any]]:
     return [tried.point for tried in history]
 
 
-@pytest.mark.parametrize("method", ["random", "qmc", "tpe", "cmaes"])
+@pytest.mark.parametrize("method", ["random", "qmc", "tpe", "gp", "cmaes"])
 def test_a_method_tries_the_same_points_every_time_and_others_with_another_seed(
     tmp_path: Path, method: str
 ) -> None:
-    text = f"method: {method}\ntrials: 16\n{SPACE}"
-    first = points_of(settings_of(tmp_path, text), 16)
-    assert first == points_of(settings_of(tmp_path, text), 16)
-    assert first != points_of(settings_of(tmp_path, text + "seed: 1"), 16)
-    assert len({json.dumps(point) for point in first}) == 16
+    text = f"method: {method}\ntrials: 12\n{SPACE}"
+    first = points_of(settings_of(tmp_path, text), 12)
+    assert first == points_of(settings_of(tmp_path, text), 12)
+    assert first != points_of(settings_of(tmp_path, text + "seed: 1"), 12)
+    assert len({json.dumps(point) for point in first}) == 12
     for point in first:
         assert 1e-5 <= point["learning_rate"] <= 1e-1
         assert point["batch_size"] in range(4, 65, 4)
@@ -68,6 +69,35 @@ def test_a_method_that_learns_comes_nearer_to_the_best(tmp_path: Path, method: s
     points = points_of(settings_of(tmp_path, text), 60)
     away = [abs(point["batch_size"] - 30) for point in points]
     assert sum(away[-20:]) < 0.6 * sum(away[:20])
+
+
+CONDITIONS = """space:
+  optimizer: [SGD, Adam, AdamW]
+  optimizer_args.momentum: {low: 0.5, high: 0.9, step: 0.4, when: {optimizer: SGD}}
+  optimizer_args.weight_decay: {choices: [0.1, 0.2, 0.4], when: {optimizer: [SGD, AdamW]}}
+"""
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "tpe"])
+def test_a_key_with_a_condition_stands_only_in_points_that_meet_it(
+    tmp_path: Path, method: str
+) -> None:
+    text = CONDITIONS if method == "grid" else f"method: {method}\ntrials: 10\n{CONDITIONS}"
+    settings = settings_of(tmp_path, text)
+    history: list[Tried] = []
+    for point in planned_points(settings) or [{}] * 10:
+        point, notes = (point, {}) if point else next_point(settings, history, True)
+        history.append(Tried(point, float(len(point)), notes))
+        assert settings.holds(point)
+        assert ("optimizer_args.momentum" in point) == (point["optimizer"] == "SGD")
+        assert ("optimizer_args.weight_decay" in point) == (point["optimizer"] != "Adam")
+    assert len({json.dumps(tried.point) for tried in history}) == 10  # 2 * 3 + 3 + 1 there are
+
+
+def test_auto_takes_a_gaussian_process_for_few_trials(tmp_path: Path) -> None:
+    for trials, points in ((250, "gp"), (251, "tpe")):
+        text = f"method: auto\ntrials: {trials}\n{SPACE}"
+        assert settings_of(tmp_path, text).points == points
 
 
 def test_a_grid_holds_every_combination_and_steps_without_rounding_errors(tmp_path: Path) -> None:
@@ -148,6 +178,12 @@ def test_names_of_trials_keep_points_apart_and_fit_a_file_system() -> None:
         ("space: {batch_size: {low: 1, high: 8, step: 0.5}}", "'step' is 0.5"),
         ("method: tpe\ntrials: 0\nspace: {learning_rate: [1]}", "'trials' is 0"),
         ("method: cmaes\ntrials: 3\nspace: {learning_rate: [1]}", "choices it cannot use"),
+        ("space: {seed: {choices: [1], when: {optimiser: SGD}}}", "no key of the space before"),
+        ("space: {optimizer: [SGD], seed: {choices: [1], when: {optimizer: Adam}}}", "is none of"),
+        ("rungs: {after: 2}\nspace: {seed: [1]}", "'rungs' does not go with method grid"),
+        ("method: asha\nspace: {seed: [1]}", "'trials' is missing"),
+        ("method: asha\ntrials: 2\nspace: {num_epochs: [1]}", "needs one 'num_epochs'"),
+        ("method: freeze_thaw\ntrials: 2\nthaw: {budged: 2}\nspace: {seed: [1]}", "'budget'"),
         ("repeats: 2\nspace: {seed: [1, 2]}", "'repeats' sets the seeds"),
         ("prune: {after: 1, keep: 0.7}\nspace: {learning_rate: [1]}", "'keep' is 0.7"),
         ("space: {wholly_unknown: [1]}", "wholly_unknown"),
@@ -171,7 +207,7 @@ def played(values: list[list[float]], space: str, points: list[dict[str, Any]], 
     settings = settings_of(path, f"repeats: {len(values[0])}\n{space}")
     records = [
         SimpleNamespace(
-            state=SimpleNamespace(name="COMPLETE"),
+            state=TrialState.COMPLETE,
             value=sum(v) / len(v),
             user_attrs={"point": point, "values": v, "name": trial_name(point)},
         )
@@ -200,6 +236,7 @@ def test_the_report_names_the_edge_the_important_key_and_what_seeds_could_have_d
     assert shares.startswith("learning_rate")
     assert "standard deviation 0.0100 over seeds" in text
     assert "3 of the other 11 points cannot be told from the best" in text
+    assert "The best point and the runner-up cannot be told apart: 0.0005 between" in text
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
 
 

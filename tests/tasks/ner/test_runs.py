@@ -137,7 +137,7 @@ def test_an_evaluation_reports_whole_entities_by_type(
     tagger: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    found = score(tagger, "--split", "val")
+    found = score(tagger, "--split", "val", split="val")
     table = capsys.readouterr().out.partition("entity  ")[2].splitlines()[1:]
     present = [int(line.split()[-1]) for line in table]
     right = sum(float(line.split()[2]) * n for line, n in zip(table, present, strict=True))
