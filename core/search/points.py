@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,7 +22,15 @@ from optuna.samplers import (
 from optuna.trial import TrialState, create_trial
 
 from core.search.settings import PLANNED, Settings
-from core.search.space import Point, from_optuna, grid_values, point_key, to_optuna
+from core.search.space import (
+    Point,
+    compact,
+    from_optuna,
+    grid_values,
+    point_key,
+    short_keys,
+    to_optuna,
+)
 
 # Of every method but grid: makes its sampler from a seed.
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -115,12 +124,39 @@ def _point_of(trial: optuna.Trial, settings: Settings) -> Point:
 
 
 def trial_name(point: Point) -> str:
-    """Return the folder's name of a point: "learning_rate_0.001-batch_size_32".
+    """Return the folder's name of a point: "lr=1e-3,dropout=0.3".
 
     Where a value holds other characters than such names can have, or the name is long, a few digits
     of the point's hash keep different points apart.
     """
-    name = "-".join(f"{key}_{value}" for key, value in point.items())
-    clean = re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:120]
+    parts = [f"{key}={_exact(point[name])}" for name, key in short_keys(point).items()]
+    return _safe(",".join(parts), point)
+
+
+def earlier_name(point: Point) -> str:
+    """Return the name that earlier versions gave: "learning_rate_0.001-batch_size_32"."""
+    return _safe("-".join(f"{key}_{value}" for key, value in point.items()), point)
+
+
+def folder_of(parent_dir: Path | None, point: Point) -> str:
+    """Return the name of a point's folder: the earlier one if there is one, or seeds of it."""
+    name = earlier_name(point)
+    with_seed = re.compile(re.escape(name) + r"(-seed_\d+)?")
+    found = parent_dir.glob(f"{name}*") if parent_dir else ()
+    return name if any(with_seed.fullmatch(path.name) for path in found) else trial_name(point)
+
+
+def _exact(value: Any) -> str:
+    """Return a value in few letters, but with all its digits."""
+    short = compact(value)
+    if not isinstance(value, float):
+        return short
+    if short.lstrip("-").startswith("."):
+        short = short.replace(".", "0.", 1)
+    return short if float(short) == value else repr(value)
+
+
+def _safe(name: str, point: Point) -> str:
+    clean = re.sub(r"[^A-Za-z0-9_.+=,-]", "_", name)[:120]
     digest = hashlib.sha256(json.dumps(point).encode()).hexdigest()[:8]
     return clean if clean == name else f"{clean}-{digest}"

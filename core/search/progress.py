@@ -1,6 +1,5 @@
 """What a search shows while it runs: a line for each trial that has ended, and a bar below."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -8,30 +7,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-SHORT = {"learning_rate": "lr", "batch_size": "batch", "dropout_rate": "dropout"}
-SHORT |= {"weight_decay": "wd", "num_epochs": "epochs", "lr_scheduler": "schedule"}
+from core.search.space import compact, short_keys
+
 WIDTH = 38  # letters of a trial's name
 BAR = "{n} of {total} trials  {percentage:3.0f}%{told}"  # ...  25%  best 0.926  4:10 left
 
 
-def compact(value: Any) -> str:
-    """Return a value in few letters: 5e-3 for 0.005, .05 for 0.05."""
-    if isinstance(value, bool) or not isinstance(value, float):
-        return value if isinstance(value, str) else json.dumps(value)
-    exact, digits = f"{value:.3g}", f"{value:.2e}"
-    mantissa, exponent = digits.split("e")
-    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    plain = exact.replace("0.", ".", 1) if exact.startswith(("0.", "-0.")) else exact
-    small = 0 < abs(value) < 0.01 and len(scientific) <= len(plain)
-    return scientific if small or len(scientific) < len(plain) else plain
-
-
 def label(number: int, point: Mapping[str, Any]) -> str:
     """Return a trial's name for people: `#17 lr=5e-3 dropout=.05`."""
-    parts = []
-    for name, value in point.items():
-        last = name.rpartition(".")[2]
-        parts.append(f"{SHORT.get(last, last)}={compact(value)}")
+    keys = short_keys(point).items()
+    parts = [f"{key}={compact(point[name])}" for name, key in keys]
     text = " ".join([f"#{number}", *parts])
     return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
 

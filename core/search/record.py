@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from core.base import files, keys
 from core.base.errors import DataError, UsageError
 from core.search.locks import CONNECTION, Locks
-from core.search.points import trial_name
+from core.search.points import folder_of
 from core.search.settings import Settings
 from core.search.space import Point, to_optuna
 
@@ -67,7 +67,9 @@ class Record:
         locks: Locks,
         settings: Settings,
         more_is_better: bool,
+        parent_dir: Path | None = None,
     ) -> None:
+        self.parent_dir = parent_dir  # of the trials' folders
         self.storage, self.name, self.locks, self.settings = storage, name, locks, settings
         self.more_is_better, self.sign = more_is_better, 1 if more_is_better else -1
         self.home: dict[int, optuna.Study] = {}  # by trials' ids
@@ -143,7 +145,8 @@ class Record:
 
     def _write(self, number: int, point: Point, notes: dict[str, Any], **more: Any) -> Claim:
         """Write a new trial into the record, in one piece, and take it."""
-        attributes = {"number": number, "point": point, "name": trial_name(point), **more}
+        name = folder_of(self.parent_dir, point)
+        attributes = {"number": number, "point": point, "name": name, **more}
         fits = self.settings.holds(point)  # one that is tried again may be of an earlier space
         dimensions = {n: d for n, d in self.settings.space.items() if n in point and fits}
         trial = create_trial(

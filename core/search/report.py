@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import statistics
 import textwrap
 from collections import Counter
@@ -11,8 +12,8 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 
-from core.base.files import replacing
 from core.base.keys import KEYS
+from core.base.pictures import LIGHT, save, spans_decades
 from core.search.points import Tried, study_of
 from core.search.record import state_of
 from core.search.space import Point, grid_values, holds
@@ -121,7 +122,7 @@ def _draw(study: Study, complete: Sequence[Any], metric: str, path: Path) -> Pat
     space = study.settings.space
     figure = Figure(figsize=(3.2 * len(space) + 0.8, 3.2), layout="constrained")
     axes = figure.subplots(1, len(space), sharey=True, squeeze=False)[0]
-    star = {"s": 60, "marker": "*", "color": "#cc3311", "label": "best"}
+    star = {"s": 60, "marker": "*", "color": LIGHT[1], "label": "best"}
     best: list[Any] = []
     for axis, (name, dimension) in zip(axes, space.items(), strict=True):
         axis.set_xlabel(name)
@@ -131,14 +132,16 @@ def _draw(study: Study, complete: Sequence[Any], metric: str, path: Path) -> Pat
             continue
         values = [t.user_attrs["point"][name] for t in shown]
         numbers = all(type(value) in (int, float) for value in values)
-        places = values if numbers else [json.dumps(value) for value in values]
-        axis.scatter(places, [t.value for t in shown], s=18, color="#4477aa", alpha=0.8)
+        places, kinds = values, sorted({json.dumps(value) for value in values})
+        if not numbers:  # beside one another, so that equal ones are seen
+            rng = random.Random(0)
+            places = [kinds.index(json.dumps(v)) + rng.uniform(-0.15, 0.15) for v in values]
+            axis.set_xticks(range(len(kinds)), kinds)
+        axis.scatter(places, [t.value for t in shown], s=18, color=LIGHT[0], alpha=0.8)
         best = [axis.scatter(places[0], shown[0].value, **star)]
-        wide = numbers and min(values) > 0 and max(values) >= 50 * min(values)
-        if wide or getattr(dimension, "log", False):  # choices have no scale
+        if spans_decades(values) or getattr(dimension, "log", False):  # choices have no scale
             axis.set_xscale("log")
     axes[0].set_ylabel(f"validation {metric}")
-    axes[-1].legend(handles=best, loc="best", frameon=False)
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    figure.legend(handles=best, loc="outside upper right", frameon=False)
+    save(figure, path)
     return path

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -16,6 +16,8 @@ from core.base.parsing import looks_like
 # What one key may be. Choices are JSON texts, because Optuna's cannot be lists or mappings.
 Dimension = CategoricalDistribution | FloatDistribution | IntDistribution
 Point = dict[str, Any]  # a value for every key of the space
+SHORT = {"learning_rate": "lr", "batch_size": "batch", "dropout_rate": "dropout"}
+SHORT |= {"weight_decay": "wd", "num_epochs": "epochs", "lr_scheduler": "schedule"}
 
 
 def point_key(point: Point) -> str:
@@ -152,3 +154,22 @@ def read_condition(
             if not holds(space[other], value):
                 raise UsageError(f"{where}: {spelled(value)} is none of the values of {other!r}")
     return found
+
+
+def compact(value: Any) -> str:
+    """Return a value in few letters: 5e-3 for 0.005, .05 for 0.05."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return value if isinstance(value, str) else json.dumps(value)
+    exact, digits = f"{value:.3g}", f"{value:.2e}"
+    mantissa, exponent = digits.split("e")
+    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    plain = exact.replace("0.", ".", 1) if exact.startswith(("0.", "-0.")) else exact
+    small = 0 < abs(value) < 0.01 and len(scientific) <= len(plain)
+    return scientific if small or len(scientific) < len(plain) else plain
+
+
+def short_keys(point: Mapping[str, Any]) -> dict[str, str]:
+    """Return short names of a point's keys, if they tell them apart: lr for learning_rate."""
+    last = {name: name.rpartition(".")[2] for name in point}
+    short = {name: SHORT.get(word, word) for name, word in last.items()}
+    return short if len({*short.values()}) == len(point) else {name: name for name in point}

@@ -174,7 +174,7 @@ def open_study(
                 # A file goes with its folder, which may be renamed.
                 name = "search" if storage is None else parent_dir.resolve().name
                 record = open_storage(parent_dir / RECORD, storage, locks)
-                opened = Study(record, name, locks, settings, more_is_better)
+                opened = Study(record, name, locks, settings, more_is_better, parent_dir)
                 opened.check_base(parent_dir)
                 if settings.start_from and "prior" not in opened.shared.user_attrs:
                     opened.shared.set_user_attr("prior", opened.results_of(settings.start_from))

@@ -90,7 +90,7 @@ def test_a_promoted_trial_ends_as_one_that_never_paused(
     folder = write_search(tmp_path / "s", text, num_epochs=4, monitor="loss")
     assert search(folder, data, "--jobs", "2") == 0
     assert "1 of 3 trials complete, 2 paused, 1 promoted" in capsys.readouterr().out
-    lengths = [len(rows(folder / f"learning_rate_{rate}")) for rate in ("1e-09", "0.1", "1e-08")]
+    lengths = [len(rows(folder / f"lr={rate}")) for rate in ("1e-9", "0.1", "1e-8")]
     assert lengths == [1, 4, 1]
     one = "space: {learning_rate: [1e-1]}"
     whole = write_search(tmp_path / "w", one, num_epochs=4, monitor="loss")

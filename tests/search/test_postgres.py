@@ -178,7 +178,7 @@ def test_the_trial_of_a_machine_that_is_cut_off_is_finished_by_another(
     assert first.returncode == 1
     assert "the connection to the database was lost" in lost
     # The other machine finished it.
-    assert f"lr={compact(float(cut.name.removeprefix('learning_rate_')))} " in said
+    assert f"lr={compact(float(cut.name.removeprefix('lr=')))} " in said
     assert len(rows(cut)) == 150
     assert len(trials(folder)) == 4
     assert outcomes(folder) == outcomes(quiet)

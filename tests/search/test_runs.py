@@ -31,12 +31,12 @@ def test_a_grid_trains_one_folder_a_point_and_adds_only_what_is_new(
 ) -> None:
     folder = write_search(tmp_path / "a space; $(echo x) 'quoted'", GRID)
     assert search(folder, data, "--jobs", "2") == 0
-    assert trials(folder) == ["learning_rate_0.0001", "learning_rate_0.001"]
+    assert trials(folder) == ["lr=1e-3", "lr=1e-4"]
     before = outcomes(folder)
     changed = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
     (folder / "search.yaml").write_text("space: {learning_rate: [1e-3, 1e-2]}")
     assert search(folder, data) == 0
-    assert trials(folder) == ["learning_rate_0.0001", "learning_rate_0.001", "learning_rate_0.01"]
+    assert trials(folder) == ["lr=0.01", "lr=1e-3", "lr=1e-4"]
     assert {path: path.stat().st_mtime_ns for path in changed} == changed
     assert before.items() <= outcomes(folder).items()
 
@@ -46,7 +46,7 @@ def test_a_grid_whose_keys_change_places_is_the_same_grid(tmp_path: Path, data: 
     assert search(folder, data) == 0
     (folder / "search.yaml").write_text("space: {batch_size: [12], learning_rate: [1e-3]}")
     assert search(folder, data) == 0
-    assert trials(folder) == ["learning_rate_0.001-batch_size_12"]
+    assert trials(folder) == ["lr=1e-3,batch=12"]
 
 
 def test_a_trial_is_a_run_that_train_goes_on_with_and_ends_as_a_cold_start_does(
@@ -69,7 +69,7 @@ def test_every_point_is_trained_with_several_seeds_and_the_mean_is_judged(
 ) -> None:
     folder = write_search(tmp_path / "s", f"repeats: 3\n{GRID}", seed=7, num_epochs=2)
     assert search(folder, data, "--jobs", "2") == 0
-    names = [f"learning_rate_{rate}-seed_{s}" for rate in ("0.0001", "0.001") for s in (7, 8, 9)]
+    names = [f"lr={rate}-seed_{s}" for rate in ("1e-3", "1e-4") for s in (7, 8, 9)]
     assert trials(folder) == names
     best = [max(row["val_accuracy"] for row in rows(folder / name)) for name in names]
     means = sorted((sum(best[:3]) / 3, sum(best[3:]) / 3), reverse=True)
@@ -85,8 +85,8 @@ def test_a_bad_trial_is_stopped_early_and_the_search_says_so(
     folder = write_search(tmp_path / "s", text, num_epochs=4, monitor="loss")
     assert search(folder, data) == 0
     assert "1 of 3 trials complete, 2 pruned" in capsys.readouterr().out
-    assert len(rows(folder / "learning_rate_0.1")) == 4
-    assert len(rows(folder / "learning_rate_1e-09")) >= 2
+    assert len(rows(folder / "lr=0.1")) == 4
+    assert len(rows(folder / "lr=1e-9")) >= 2
     assert search(folder, data) == 0  # nothing is left to do
 
 
@@ -99,9 +99,9 @@ def test_a_failed_trial_is_told_with_its_last_lines_and_does_not_stop_the_others
     assert "1 of 2 trials complete, 1 failed" in said
     assert "the loss is not finite in epoch 1" in said
     assert search(folder, data) == 1  # it is not run again
-    assert "learning_rate_1e+38/console.log" not in capsys.readouterr().out
+    assert "lr=1e38/console.log" not in capsys.readouterr().out
     assert search(folder, data, "--retry_failed") == 1
-    assert "learning_rate_1e+38/console.log" in capsys.readouterr().out
+    assert "lr=1e38/console.log" in capsys.readouterr().out
 
 
 def test_a_trial_whose_metric_was_never_a_number_is_a_failed_one(
@@ -178,12 +178,13 @@ def test_the_share_of_threads_stays_as_it_was_when_a_trial_was_made(
     folder = write_search(tmp_path / "s", GRID)
     params = {name: value for name, value in LINEAR.items() if name != "num_threads"}
     (folder / "params.json").write_text(json.dumps(params))
-    name = "learning_rate_0.0001"
+    name = "learning_rate_0.0001"  # as earlier versions named it
     (folder / name).mkdir()
     trial = params | {"num_threads": 3, "learning_rate": 1e-4}
     (folder / name / "params.json").write_text(json.dumps(trial))
     assert search(folder, data, "--jobs", "1000") == 0
     threads = [Params(folder / n / "params.json").num_threads for n in trials(folder)]
+    assert trials(folder) == [name, "lr=1e-3"]
     assert threads == [3, 1]
 
 

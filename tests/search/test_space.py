@@ -152,7 +152,9 @@ def test_steps_that_begin_anywhere_and_end_below_the_range_do_not_leave_it(tmp_p
 
 
 def test_names_of_trials_keep_points_apart_and_fit_a_file_system() -> None:
-    assert trial_name({"learning_rate": 1e-3, "net": "fc"}) == "learning_rate_0.001-net_fc"
+    assert trial_name({"learning_rate": 1e-3, "dropout_rate": 0.3}) == "lr=1e-3,dropout=0.3"
+    assert trial_name({"learning_rate": 0.00123456, "net": "fc"}) == "lr=0.00123456,net=fc"
+    assert trial_name({"a.rate": 1, "b.rate": 2}) == "a.rate=1,b.rate=2"
     odd = [{"name": "a/b"}, {"name": "a_b"}, {"name": "x" * 400}, {"name": "x" * 401}]
     names = [trial_name(point) for point in odd]
     assert len(set(names)) == 4
