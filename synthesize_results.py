@@ -4,7 +4,6 @@ python synthesize_results.py --parent_dir experiments
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any
 
 from core.base.errors import UsageError
 from core.machine.outcome import Outcome
-from core.machine.script import reports_errors
+from core.machine.script import answers_in_json, reports_errors
 from core.results import comparison, sequential, tables
 from core.results.gathering import gather
 from core.results.intervals import add_intervals
@@ -39,7 +38,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--intervals", type=int, metavar="N", help=told)
     told = "seconds that slow metrics may take (default: %(default)s)"
     add("--seconds", type=float, default=60, metavar="S", help=told)
-    add("--json", **flag, help="print JSON: all that the page shows, or the comparison")
+    add("--json", **flag, help="print one JSON object: all that the page shows, or a comparison")
     look = parser.add_argument_group("how it looks, in results.md and results.tex")
     look.add_argument("--percent", **flag, help="show fractions as percent")
     look.add_argument("--decimals", type=int, metavar="N", help="default: from the deviations")
@@ -65,6 +64,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@answers_in_json
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code: 3 if --until_decided did not decide."""
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = tables.sort_rows(rows, tables.make_columns(rows, "all"), args.sort, args.reverse)
     if args.diff:
         a, b = (find_row(rows, name) for name in args.diff)
-        print(comparison.differences(a.first, b.first))
-        return 0
+        print(told := comparison.differences(a.first, b.first))
+        return Outcome(0, args.parent_dir, {}, differences=told.splitlines())
     if args.compare:
         return compare(args, rows)
     waiting = [row for row in rows if row.first.status == "not started"]
@@ -95,9 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts |= {"luck": chance.winners_luck(rows, main_metric(rows) or "", args.split)}
     facts |= {"not_started": [row.name for row in waiting if row not in rows]}
     latex = Latex(args.booktabs, args.siunitx, args.caption)
-    text = write_files(args.parent_dir, rows, columns, latex, facts)
-    print(text, end="") if args.json else show(rows, columns, facts)
-    return Outcome(0, args.parent_dir, best[1].metrics if best else {})
+    found = write_files(args.parent_dir, rows, columns, latex, facts)
+    show(rows, columns, facts)
+    return Outcome(0, args.parent_dir, best[1].metrics if best else {}, **found)
 
 
 def compare(args: argparse.Namespace, rows: list[Row]) -> int:
@@ -111,8 +111,8 @@ def compare(args: argparse.Namespace, rows: list[Row]) -> int:
             raise UsageError("--until_decided: want --split val, which training evaluates")
         print_now = partial(print, file=sys.stderr, flush=True)
         found = sequential.until_decided(a, b, args.most_seeds, args.jobs, print_now)
-        print(json.dumps(found) if args.json else sequential.as_text(found))
-        return 0 if found["verdict"] else 3
+        print(sequential.as_text(found))
+        return Outcome(0 if found["verdict"] else 3, args.parent_dir, {}, **found)
     found = comparison.compare(a, b, args.split, args.seconds)
-    print(json.dumps(found) if args.json else comparison.as_text(found))
-    return 0
+    print(comparison.as_text(found))
+    return Outcome(0, args.parent_dir, {}, compared=found.pop("metrics"), **found)

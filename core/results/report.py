@@ -1,5 +1,6 @@
 """What synthesize_results.py leaves in a folder, and what it prints."""
 
+import json
 import shutil
 import sys
 import warnings
@@ -21,8 +22,8 @@ def write_files(
     columns: Sequence[Column],
     latex: writing.Latex,
     facts: Mapping[str, Any],
-) -> str:
-    """Write the table in all formats, the page and the plots; returns JSON of all the page shows.
+) -> dict[str, Any]:
+    """Write the table in all formats, the page and the plots; returns what `--json` prints.
 
     Args:
         folder: where to.
@@ -33,12 +34,13 @@ def write_files(
     """
     visible = [column for column in columns if not column.fine]
     footnote = f"\n{FOOTNOTE}\n" if any(row.stale for row in rows) else ""
+    text = writing.as_json(columns, **facts)
     shown = page_data(rows, visible, facts["split"], str(folder))
     for name, content in [
         ("results.md", writing.markdown(visible) + footnote),
         ("results.csv", writing.comma_separated(columns)),
         ("results.tex", latex.table(visible) + footnote.replace("†", "$\\dagger$")),
-        ("results.json", writing.as_json(columns, **facts)),
+        ("results.json", text),
         ("report.html", make_page(shown)),
     ]:
         write_text(folder / name, content)
@@ -47,7 +49,7 @@ def write_files(
             draw(rows, facts["split"], folder)
     except ImportError:
         print("No plots: pip install matplotlib", file=sys.stderr)
-    return writing.as_json(columns, **facts, page=shown)
+    return {**json.loads(text), "page": shown}
 
 
 def show(rows: Sequence[Row], columns: Sequence[Column], facts: Mapping[str, Any]) -> None:
