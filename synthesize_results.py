@@ -6,7 +6,6 @@ python synthesize_results.py --parent_dir experiments
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from core.results import comparison, sequential, tables
 from core.results.gathering import gather
 from core.results.intervals import add_intervals
 from core.results.report import show, write_files
-from core.results.rows import Row, best_setting, find_row, group, main_metric
+from core.results.rows import Row, best_setting, find_row, find_run, group, main_metric
 from core.results.writing import Latex
 
 
@@ -50,11 +49,10 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--compare", nargs=2, metavar=("A", "B"), help="is A better than B?")
     choice.add_argument("--diff", nargs=2, metavar=("A", "B"), help="how do two runs differ?")
-    more = parser.add_argument_group("with --compare")
-    more.add_argument("--until_decided", **flag, help="train further seeds of both until it is")
-    told = "seeds of each at most (default: %(default)s)"
-    more.add_argument("--most_seeds", type=int, default=20, metavar="N", help=told)
-    more.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
+    add("--until_decided", **flag, help="with --compare: train seeds of both until it is")
+    told = "of --until_decided: seeds of each at most (default: %(default)s)"
+    add("--most_seeds", type=int, default=20, metavar="N", help=told)
+    add("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
     add("--traceback", **flag, help="show where an error came from")
     args = parser.parse_args(argv)
     if args.until_decided and not args.compare:
@@ -71,11 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args(argv)
     runs = gather(args.parent_dir, args.split)
     over = args.average_over.split(",") if args.average_over else []
-    rows = group(runs, not (args.no_group or args.diff), over)
+    rows = group(runs, not args.no_group, over)
     rows = tables.sort_rows(rows, tables.make_columns(rows, "all"), args.sort, args.reverse)
     if args.diff:
-        a, b = (find_row(rows, name) for name in args.diff)
-        print(told := comparison.differences(a.first, b.first))
+        print(told := comparison.differences(*(find_run(rows, name) for name in args.diff)))
         return Outcome(0, args.parent_dir, {}, differences=told.splitlines())
     if args.compare:
         return compare(args, rows)
@@ -104,15 +101,19 @@ def compare(args: argparse.Namespace, rows: list[Row]) -> int:
     """Print a comparison; returns the exit code."""
     a, b = (find_row(rows, name) for name in args.compare)
     if a is b:  # two seeds of one setting
-        alone = group([run for row in rows for run in row.members], together=False)
-        a, b = (find_row(alone, name) for name in args.compare)
+        a, b = (Row([find_run(rows, name)]) for name in args.compare)
+        if a.first is b.first:
+            raise UsageError(f"--compare: {args.compare[1]} is the same; want two runs or settings")
     if args.until_decided:
         if args.split != "val":
             raise UsageError("--until_decided: want --split val, which training evaluates")
-        print_now = partial(print, file=sys.stderr, flush=True)
-        found = sequential.until_decided(a, b, args.most_seeds, args.jobs, print_now)
+        found = sequential.until_decided(a, b, args.most_seeds, args.jobs)
         print(sequential.as_text(found))
         return Outcome(0 if found["verdict"] else 3, args.parent_dir, {}, **found)
     found = comparison.compare(a, b, args.split, args.seconds)
     print(comparison.as_text(found))
     return Outcome(0, args.parent_dir, {}, compared=found.pop("metrics"), **found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

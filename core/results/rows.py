@@ -180,6 +180,13 @@ def differing_params(runs: Sequence[Result]) -> list[str]:
     return [name for name in names if any(differs(name, params) for params in known)]
 
 
+def find_run(rows: Sequence[Row], name: str) -> Result:
+    """Return the run of that name or path; the first one of a row that is named otherwise."""
+    row, path = find_row(rows, name), Path(name).resolve()
+    named = [r for r in row.members if name.rstrip("/") == r.name or r.folder.resolve() == path]
+    return (named or row.members)[0]
+
+
 def find_row(rows: Sequence[Row], name: str) -> Row:
     """Return the row of a run's name or path, of a setting, or of a number in the table.
 

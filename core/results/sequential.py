@@ -59,7 +59,7 @@ def decided(a: Sequence[float], b: Sequence[float], at: np.ndarray) -> tuple[int
     return (int(hit[0]) + 1, float(t[hit[0]])) if len(hit) else (0, float(t[-1]))
 
 
-def until_decided(a: Row, b: Row, most: int, jobs: int, told: Any) -> dict[str, Any]:
+def until_decided(a: Row, b: Row, most: int, jobs: int) -> dict[str, Any]:
     """Train pairs of seeds until the test decides or each setting has `most` seeds.
 
     Returns:
@@ -86,7 +86,8 @@ def until_decided(a: Row, b: Row, most: int, jobs: int, told: Any) -> dict[str, 
             ]
             for each, futures in zip(values, ended, strict=True):
                 each += [future.result().metrics[metric] for future in futures]
-            told(f"{min(map(len, values))} pairs of seeds: t = {decided(x, y, at)[1]:.2f}")
+            told = f"{min(map(len, values))} pairs of seeds: t = {decided(x, y, at)[1]:.2f}"
+            print(told, file=sys.stderr, flush=True)
     pairs, t = decided(x, y, at)
     better = "A" if (t > 0) != less_is_better(metric, rows) else "B"
     found = {"a": a.name, "b": b.name, "metric": metric, "verdict": better if pairs else None}

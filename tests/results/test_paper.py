@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import synthesize_results
 from core.base.files import write_text
 from core.results.sequential import decided, limits
+from tests.helpers import ROOT
 from tests.helpers.runs import run
 
 MINIMAL = {"task": "tests.projects.minimal", "width": 16, "batch_size": 16, "num_threads": 1}
@@ -40,6 +42,17 @@ def printed(capsys: pytest.CaptureFixture[str], parent: Path, *words: str, code:
     capsys.readouterr()
     assert synthesize_results.main(["--parent_dir", str(parent), *words]) == code
     return capsys.readouterr().out
+
+
+def test_the_command_prints_the_table(runs: Path) -> None:
+    command = [sys.executable, "synthesize_results.py", "--parent_dir", str(runs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[:3]] == [
+        ["#", "run"],
+        ["1", "quick_seed{1,2,3}"],
+        ["2", "slow_seed{1,2,3}"],
+    ]
 
 
 def test_the_columns_asked_for_stand_in_their_order_in_every_format(
@@ -149,6 +162,17 @@ def test_a_comparison_takes_settings_numbers_and_runs(
     assert (found["a"], found["b"]) == ("quick_seed{1,2,3}", "slow_seed{1,2,3}")
     assert found["compared"]["accuracy"]["over"]["seeds and examples"]["verdict"] == "A"
     assert found["seeds"] == [3, 3]
+
+
+def test_two_settings_and_two_seeds_of_one_can_be_held_against_each_other(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "params.learning_rate: 0.03 -> 1e-05" in printed(capsys, runs, "--diff", "quick", "slow")
+    text = printed(capsys, runs, "--compare", "quick_seed1", "quick_seed3")
+    assert text.startswith("A: quick_seed1\nB: quick_seed3\n")
+    same = ["--parent_dir", str(runs), "--compare", "quick", "quick_seed{1,2,3}"]
+    assert synthesize_results.main(same) == 2
+    assert "is the same; want two runs or settings" in capsys.readouterr().err
 
 
 def test_the_nearest_setting_is_offered(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
