@@ -40,9 +40,11 @@ def hashes() -> dict[str, str]:
     """
     found = {}
     for name, path in imported():
-        known = vars(sys.modules[name]).setdefault(HASH, hash_of(path))
+        module = vars(sys.modules[name])
+        if HASH not in module:
+            module[HASH] = hash_of(path)
         if name.partition(".")[0] != "core":
-            found[path.relative_to(ROOT).as_posix()] = known
+            found[path.relative_to(ROOT).as_posix()] = module[HASH]
     return found
 
 
