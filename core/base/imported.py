@@ -41,10 +41,9 @@ def hashes() -> dict[str, str]:
     found = {}
     for name, path in imported():
         module = vars(sys.modules[name])
-        if HASH not in module:
-            module[HASH] = hash_of(path)
+        known = module.get(HASH) or module.setdefault(HASH, hash_of(path))
         if name.partition(".")[0] != "core":
-            found[path.relative_to(ROOT).as_posix()] = module[HASH]
+            found[path.relative_to(ROOT).as_posix()] = known
     return found
 
 
