@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,17 @@ def task_folder(task: str, where: str) -> Path:
     return folder
 
 
+@lru_cache(maxsize=2)  # every start of a run asks twice, a search for every trial
+def _names_in(code: str) -> tuple[set[str], set[str], set[str]]:
+    """Return the words of Python code, those read of `params`, and those read of anything."""
+    # "name", and x.name of any object but self; not x.name().
+    patterns = r"[\"'](\w+)[\"']", r"\b(?!self\b)\w+\.(\w+)\b(?!\()"
+    words, of_params, *read = (
+        set(re.findall(each, code)) for each in (r"\w+", r"\bparams\.(\w+)", *patterns)
+    )
+    return words, of_params, set().union(*read)
+
+
 def check_names(
     values: dict[str, Any], task: str, where: str, beside: Iterable[str] = ()
 ) -> list[str]:
@@ -148,12 +160,8 @@ def check_names(
     """
     top = ROOT / task.split(".")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(top.rglob("*.py")))
-    words = set(re.findall(r"\w+", code))
-    wanted = {*re.findall(r"\bparams\.(\w+)", code), *beside} - set(values)
-    # "name", and x.name of any object but self; not x.name().
-    read = re.findall(r"[\"'](\w+)[\"']", code) + re.findall(
-        r"\b(?!self\b)\w+\.(\w+)\b(?!\()", code
-    )
+    words, of_params, read = _names_in(code)
+    wanted = {*of_params, *beside} - set(values)
     warnings = []
     own = {n: v for n, v in values.items() if n not in KEYS or isinstance(v, dict)}
     for name, text in scalars(own):

@@ -36,6 +36,7 @@ def _without_graph_breaks(step: Any) -> Callable[..., Any]:
     return call
 
 
+@functools.cache  # once: a second change would undo the first
 def import_when_compiling() -> None:
     """Change torch's optimizers so that they import the compiler no more; for the whole process."""
     if NAME in sys.modules:

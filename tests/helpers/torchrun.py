@@ -52,6 +52,14 @@ def begin_two(folder: Path, data: Path, *options: str) -> Any:
     return torchrun(2, MANY, jobs, options=options)
 
 
+def train_two(warm: Warm, folder: Path, data: Path) -> tuple[int, str]:
+    """Train a run with two processes, forks instead of torchrun's; returns code and output."""
+    argv = ["--model_dir", str(folder), "--data_dir", str(data)]
+    jobs, log = folder / "jobs.json", folder / "printed.txt"
+    jobs.write_text(json.dumps([argv]))
+    return warm.start([], log, together=2, jobs=str(jobs)).wait(), log.read_text()
+
+
 def train_all(warm: Warm, folder: Path, count: int, jobs: Sequence[Job]) -> Path:
     """Train many runs with `count` processes, each in a folder of its name below `folder`.
 

@@ -26,13 +26,15 @@ def printed(process: "subprocess.Popen[str]") -> str:
     return out
 
 
-def test_a_run_does_not_import_the_compiler(run_folder: Folder, signs: Path) -> None:
+def test_two_runs_in_a_process_do_not_import_the_compiler(run_folder: Folder, signs: Path) -> None:
     program = """
 import sys, train
-assert train.main(["--model_dir", sys.argv[1], "--data_dir", sys.argv[2]]) == 0
+data, *folders = sys.argv[1:]
+assert [train.main(["--model_dir", each, "--data_dir", data]) for each in folders] == [0, 0]
 print(sum(name.startswith("torch._dynamo.") for name in sys.modules))
 """
-    assert printed(start(program, run_folder(), signs)).split()[-1] == "0"
+    folders = [run_folder(name, num_epochs=1) for name in ("first", "second")]
+    assert printed(start(program, signs, *folders)).split()[-1] == "0"
 
 
 def test_steps_are_compiled_as_if_the_compiler_had_been_there_from_the_start() -> None:

@@ -38,7 +38,8 @@ def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
 @cache
 def counts_of(count: int) -> np.ndarray:
     """Return how often each example is in each resample, (1000, N)."""
-    return np.stack([np.bincount(each, minlength=count) for each in resamples(count)])
+    counts = np.stack([np.bincount(each, minlength=count) for each in resamples(count)])
+    return counts * 1.0  # NumPy multiplies matrices of whole numbers slowly
 
 
 def simulated(right: np.ndarray) -> Predictions:

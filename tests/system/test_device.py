@@ -199,6 +199,7 @@ def test_checks_predictions_and_export_work_on_another_device(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("core.check.data_checks.SECONDS", 0.2)
     folder, image = run_folder(num_epochs=1), str(next((signs / "test_signs").iterdir()))
     arguments = ["--model_dir", str(folder), "--data_dir", str(signs)]
     with on_another_device():

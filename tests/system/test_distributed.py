@@ -20,7 +20,6 @@ import search_hyperparams
 from core.machine.nested import tensors
 from core.training.checkpoint import read_checkpoint
 from tests.conftest import SMALL, Folder, write_signs
-from tests.helpers import ROOT
 from tests.helpers.processes import wait_for
 from tests.helpers.runs import RECIPE, assert_same, rows, run
 from tests.helpers.torchrun import (
@@ -30,6 +29,7 @@ from tests.helpers.torchrun import (
     processes_of,
     torchrun,
     train_all,
+    train_two,
     wait_for_save,
 )
 from tests.helpers.warm import Warm
@@ -242,11 +242,9 @@ def test_a_fault_ends_all_processes_and_is_told_once(
 def test_a_step_that_changes_weights_by_itself_is_told_once(
     warm: Warm, run_folder: Folder, tmp_path: Path
 ) -> None:
-    folder, log = run_folder(task="tests.projects.own_step"), tmp_path / "printed.txt"
-    argv = ["--model_dir", str(folder), "--data_dir", str(tmp_path)]
-    (folder / "jobs.json").write_text(json.dumps([argv]))
-    assert warm.start([], log, together=2, jobs=str(folder / "jobs.json")).wait() == 2
-    assert log.read_text().count("weights by state.update alone") == 1
+    code, printed = train_two(warm, run_folder(task="tests.projects.own_step"), tmp_path)
+    assert code == 2
+    assert printed.count("weights by state.update alone") == 1
 
 
 def test_scripts_of_one_process_refuse_to_be_several(
@@ -276,23 +274,23 @@ BY_RANK = {"task": "tests.projects.by_rank", "num_epochs": 1, "num_threads": 1}
     [("order", "different orders of examples"), ("examples", "read different examples of 'train'")],
 )
 def test_loaders_that_differ_between_processes_are_told(
-    differs: str, told: str, tmp_path: Path
+    differs: str, told: str, warm: Warm, tmp_path: Path
 ) -> None:
     (tmp_path / "params.json").write_text(json.dumps(BY_RANK | {"differs": differs}))
-    where = ["--model_dir", tmp_path, "--data_dir", tmp_path]
-    code, printed = ended(torchrun(2, ROOT / "train.py", *where))
-    assert code == 1  # of torchrun
+    code, printed = train_two(warm, tmp_path, tmp_path)
+    assert code == 2
     assert printed.count(told) == 1
 
 
-def test_processes_with_distributed_samplers_train_on_all_examples(tmp_path: Path) -> None:
+def test_processes_with_distributed_samplers_train_on_all_examples(
+    warm: Warm, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         params = BY_RANK | {"differs": "sampler", "precision": "float64"}
         (tmp_path / name / "params.json").write_text(json.dumps(params))
     assert run(tmp_path / "one", tmp_path) == 0
-    where = ["--model_dir", tmp_path / "two", "--data_dir", tmp_path]
-    code, printed = ended(torchrun(2, ROOT / "train.py", *where))
+    code, printed = train_two(warm, tmp_path / "two", tmp_path)
     assert code == 0 and "30 examples in 4 batches" in printed
     one, two = (rows(tmp_path / name)[0] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-12)

@@ -10,7 +10,7 @@ from tests.projects.segmentation.data_loader import scale
 from tests.projects.shapes import draw
 
 
-def main(path: str, epochs: int = 5) -> None:
+def main(path: str, epochs: int = 3) -> None:
     """Train on another task: how many of two shapes are squares, 0 to 2."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
