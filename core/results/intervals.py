@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 
 from core.base.errors import DataError
+from core.base.examples import Metric, score
 from core.base.params import Params
 from core.base.predictions import Predictions, first_array
 from core.results.gathering import Result, fitting_predictions
 from core.results.rows import Row, less_is_better, metric_names
 from core.results.statistics import (
-    Metric,
     aligned,
     interval,
     luck,
     over_both,
     over_seeds,
     resampled,
-    score,
 )
 
 TOO_SLOW = "1,000 calls of the metric take too long (--seconds)"

@@ -10,6 +10,7 @@ import pytest
 
 import synthesize_results
 from core.base.errors import DataError
+from core.base.examples import score, values_of_examples
 from core.base.predictions import Predictions, read_predictions
 from core.results.statistics import (
     aligned,
@@ -19,8 +20,6 @@ from core.results.statistics import (
     over_seeds,
     resampled,
     resamples,
-    score,
-    values_of_examples,
 )
 from tests.conftest import Folder
 from tests.helpers.runs import run
