@@ -13,6 +13,7 @@ from core.data.folder import fingerprint, synthetic_note
 from core.run.classes import report_classes
 from core.run.code import hash_scores
 from core.run.folder import EVALUATIONS, add_evaluation, read_resolved, write_numbers
+from core.run.holdout import UNCHANGED, enter, look_at
 from core.run.kept_outputs import save_predictions, wants_predictions
 from core.run.log import format_metrics, report
 from core.run.restoring import Restored
@@ -49,7 +50,6 @@ def write_evaluation(
 
     The files' names say split and checkpoint; and data or settings that are not the run's own.
     Predictions are written if the params say so, or with `all_predictions` whatever their size.
-
     With `holdout` nothing is told and nothing but the look is written, if the ledger of the split
     has a score that this one does not beat by more than chance.
 
@@ -70,12 +70,9 @@ def write_evaluation(
     tell_changed_code(folder, facts)
     told: dict[str, Any] = {}
     if holdout:
-        from core.run.holdout import UNCHANGED, enter, look_at  # for those who ask for it
-
         look = look_at(folder, restored, facts, loader, tally, values)
-        beats = enter(folder.resolve().parent, split, look)
-        told["verdict"] = facts["holdout"] = "the best so far" if beats else UNCHANGED
-        if not beats:
+        told["verdict"] = facts["holdout"] = enter(folder.resolve().parent, split, look)
+        if told["verdict"] == UNCHANGED:
             add_evaluation(folder, checkpoint, None, **facts)
             report(UNCHANGED)
             return {"metrics": {}, **told}
@@ -84,8 +81,7 @@ def write_evaluation(
     of_run = read_resolved(folder).get("data", {}).get("sha256", sha256)
     marks = [] if of_run == sha256 else [f"_on_{restored.data_dir.resolve().name}"]
     marks += [f"_with_{key}" for key in facts["overrides"]]
-    source += "".join(marks)
-    name = f"{split}_{source}"
+    name = f"{split}_{(source := source + ''.join(marks))}"
     write_numbers(folder / f"metrics_{name}.json", values)
     add_evaluation(folder, checkpoint, values, **facts)
     if marks:
@@ -96,8 +92,7 @@ def write_evaluation(
         made_of = {"checkpoint": restored.sha256, "data": sha256}
         save_predictions(target, tally, loader, restored.reading, made_of)
         written.append(target.name)
-    picture = folder / f"confusion_{name}.png"
-    if draw_classes(restored, tally, split, picture):
+    if draw_classes(restored, tally, split, picture := folder / f"confusion_{name}.png"):
         written.append(picture.name)
     logging.info("Wrote %s into %s", ", ".join(written), folder)
     return {"metrics": values, **told}

@@ -27,7 +27,7 @@ from core.run.restoring import Restored
 from core.task import Loader, Task
 from core.training.tally import Tally
 
-UNCHANGED = "no significant change"
+UNCHANGED, BEST = "no significant change", "the best so far"
 RATE = 0.025  # of looks that gain nothing in truth and are told all the same
 
 
@@ -137,8 +137,8 @@ def _tensors(value: Any) -> Any:
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
-def enter(folder: Path, split: str, look: Look) -> bool:
-    """Add a look to the ledger of the runs in a folder; returns whether its score is told.
+def enter(folder: Path, split: str, look: Look) -> str:
+    """Add a look to the ledger of the runs in a folder; returns BEST if its score is to be told.
 
     The ledger is holdout_<split>.jsonl; the best so far of each data set lies beside it. The first
     look at data is told, and a look at the best checkpoint again.
@@ -167,7 +167,7 @@ def enter(folder: Path, split: str, look: Look) -> bool:
         mean = float(look.values.mean())
         score = {"score": mean if look.more else -mean} if told else {}
         append_row(ledger, {**facts, "told": told, **score})
-    return told
+    return BEST if told else UNCHANGED
 
 
 def is_told(look: Look, best: Mapping[str, Any] | None) -> bool:
