@@ -106,7 +106,9 @@ def look_at(
     order = np.argsort(ids, kind="stable")
     values = (values if more else -values)[order]
     data, code = facts["data"]["sha256"], facts["code"].get(name, facts["code"]["loss"])
-    return Look(run.name, str(restored.sha256), data, name, code, more, values, ids[order])
+    return Look(
+        run.resolve().name, str(restored.sha256), data, name, code, more, values, ids[order]
+    )
 
 
 def losses_of_examples(
