@@ -6,27 +6,25 @@ The params stored in the checkpoint are used, not today's params file.
 """
 
 import argparse
-import logging
-import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from core.base.params import Params
-from core.data.folder import synthetic_note
 from core.data.order import own_batches
 from core.machine.devices import autocast_for, device_of
 from core.machine.outcome import Outcome
 from core.machine.random_states import seeded
 from core.machine.script import answers_in_json, common_parser, one_process_only, reports_errors
-from core.run.evaluation import write_evaluation
+from core.run.evaluation import announce, is_evaluated, own_log, write_evaluation
 from core.run.kept_outputs import wanted_bytes
-from core.run.log import format_metrics, logging_to, report
+from core.run.log import logging_to
+from core.run.many import evaluate_all
 from core.run.progress import Bar, hidden_bar
 from core.run.restoring import restore
 from core.task import Loader, Task
@@ -72,11 +70,29 @@ def evaluate(
 def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = common_parser(__doc__)
-    parser.add_argument("--split", default="test", help="train, val, test (default) or the task's")
-    parser.add_argument("--restore_file", default="best", help="best (default), last or a path")
+    add = parser.add_argument
+    add("--parent_dir", type=Path, help="evaluate every finished run below this folder, once")
+    add("--split", default="test", help="train, val, test (default) or the task's")
+    add("--restore_file", default="best", help="best (default), last or a path")
+    add("--holdout", action="store_true", help="tell the score only if it beats the best so far")
     told = "write predictions_*.npz whatever their size"
-    parser.add_argument("--save_predictions", action="store_true", help=told)
+    add("--save_predictions", action="store_true", help=told)
     return parser.parse_args(argv)
+
+
+def evaluate_run(args: argparse.Namespace, folder: Path, once: bool) -> dict[str, Any] | None:
+    """Evaluate a run; returns what `--json` prints, None if it is to be done once and has been."""
+    split, save, guarded = args.split, args.save_predictions, args.holdout
+    with logging_to(own_log(folder), args.verbose, quiet=once):
+        restored = restore(folder, args.restore_file, args.data_dir, args.settings)
+        if once and is_evaluated(folder, restored, split, guarded):
+            return None
+        model, loader = restored.with_loader(split)
+        announce(restored, split)
+        keep_bytes = wanted_bytes(restored.params, save or guarded)
+        bar = partial(Bar, desc=split, total=len(loader), leave=False, disable=hidden_bar())
+        found = evaluate(model, loader, restored.task, restored.params, keep_bytes, bar)
+        return write_evaluation(folder, restored, split, loader, *found, save, guarded)
 
 
 @answers_in_json
@@ -85,24 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit code."""
     one_process_only("evaluate.py")
     args = get_args(argv)
-    folder, split, save = args.model_dir, args.split, args.save_predictions
-    can_be_written = os.access(folder, os.W_OK)
-    with logging_to(folder / "evaluate.log" if can_be_written else None, args.verbose):
-        restored = restore(args.model_dir, args.restore_file, args.data_dir, args.settings)
-        model, loader = restored.with_loader(split)
-        task, params, data_dir = restored.task, restored.params, restored.data_dir
-        logging.info("Evaluating %s on %s of %s", restored.path, split, data_dir)
-        if note := synthetic_note(data_dir):
-            logging.info("Note: these are %s", note)
-        keep_bytes = math.inf if save else wanted_bytes(params)
-        bar = partial(Bar, desc=split, total=len(loader), leave=False, disable=hidden_bar())
-        values, tally = evaluate(model, loader, task, params, keep_bytes, bar)
-        if not can_be_written:
-            report(f"{split}: {format_metrics(values)}")
-            logging.warning("Note: %s cannot be written; nothing else is kept", folder)
-        else:
-            write_evaluation(folder, restored, split, loader, values, tally, save)
-    return Outcome(0, folder, values)
+    if args.parent_dir is not None:
+        return evaluate_all(args.parent_dir, partial(evaluate_run, args, once=True))
+    return Outcome(0, args.model_dir, **evaluate_run(args, args.model_dir, once=False) or {})
 
 
 if __name__ == "__main__":

@@ -82,13 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = best and {"row": best[0].name, "run": best[1].name, "chosen": best[2]}
     if best and sum(row.first.is_run for row in rows) > 1:
         best[0].first.notes.insert(0, f"the best, {best[2]}")
-    chance = add_intervals(rows[: args.intervals], args.split, args.seconds)
+    chance = add_intervals(rows, args.split, args.seconds, args.intervals)
     bold = frozenset(chance.bold(rows) if args.bold else ())
     style = tables.Style(args.percent, args.decimals, bold)
     columns = tables.make_columns(rows, "all" if args.columns else args.params, style)
     if args.columns:
         columns = tables.chosen(columns, args.columns)
-    facts = {"split": args.split, "best": chosen, "missing": chance.missing}
+    facts = {"split": args.split, "best": chosen, "missing": chance.missing, "looks": chance.looks}
     facts |= {"luck": chance.winners_luck(rows, main_metric(rows) or "", args.split)}
     facts |= {"not_started": [row.name for row in waiting if row not in rows]}
     latex = Latex(args.booktabs, args.siunitx, args.caption)

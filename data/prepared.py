@@ -1,19 +1,33 @@
-"""Prepared data folders: built aside, swapped in whole, and described by a manifest.json."""
+"""Prepared data folders: built aside, swapped in whole, and described by a manifest.json.
+
+Beside it lies croissant.json, a description in the form of MLCommons Croissant 1.0 (JSON-LD), which
+data catalogues and other libraries read.
+"""
 
 import contextlib
 import hashlib
 import itertools
 import json
+import mimetypes
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.base.errors import UsageError, listed
+from core.data.folder import CROISSANT, MANIFEST
 from core.machine.locks import one_writer
 
-MANIFEST = "manifest.json"
+OF_CROISSANT = """citeAs column equivalentProperty extract field fileObject fileProperty fileSet
+format includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated
+replace samplingRate separator source subField transform"""
+CONTEXT: dict[str, Any] = {"@language": "en", "@vocab": "https://schema.org/"}  # of Croissant 1.0
+CONTEXT |= {"sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/"}
+CONTEXT |= {"rai": "http://mlcommons.org/croissant/RAI/", "dct": "http://purl.org/dc/terms/"}
+CONTEXT |= {"dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "conformsTo": "dct:conformsTo"}
+CONTEXT |= {name: {"@id": f"cr:{name}", "@type": "@json"} for name in ("data", "examples")}
+CONTEXT |= {name: f"cr:{name}" for name in OF_CROISSANT.split()}
 
 
 def check_output(output: Path, source: Path | None = None) -> None:
@@ -29,7 +43,8 @@ def check_output(output: Path, source: Path | None = None) -> None:
     if inside.exists() and not inside.is_dir():
         raise UsageError(f"output {output} is a file; want a folder, or a name not yet taken")
     made = read_manifest(inside).get("files", {})
-    names = [name for name in _file_names(inside) if not (made and name == MANIFEST)]
+    ours = (MANIFEST, CROISSANT) if made else ()
+    names = [name for name in _file_names(inside) if name not in ours]
     if extra := sorted(n for n in names if file_sha256(inside / n) != made.get(n)):
         raise UsageError(
             f"output {output} holds files that are not as its {MANIFEST} lists them. They may be\n"
@@ -97,6 +112,65 @@ def write_manifest(
     # A byte of a name that is not UTF-8 becomes JSON's own \\udc80 to \\udcff.
     (folder / MANIFEST).write_bytes(text.encode("utf-8", "backslashreplace"))
     return manifest
+
+
+def write_croissant(folder: Path, name: str, records: Mapping[str, Sequence[Any]]) -> None:
+    """Write `folder`'s croissant.json, from its manifest: its files, and the records in them.
+
+    A folder that fields come from is a FileSet; the manifest, whose hash is there, seals its files.
+
+    Args:
+        folder: with a manifest.
+        name: of the data set.
+        records: the fields, each as `field` returns it, of every set of records, by its name.
+    """
+    manifest = read_manifest(folder)
+    files = manifest["files"] | {MANIFEST: file_sha256(folder / MANIFEST)}
+    origins = [each["source"].get("fileSet", {}) for fields in records.values() for each in fields]
+    sets = dict.fromkeys(origin["@id"] for origin in origins if origin)
+    distribution: list[dict[str, Any]] = []
+    for place in sets:
+        one = {"@type": "cr:FileSet", "@id": place, "name": place, "includes": f"{place}/*"}
+        distribution.append(
+            one | {"encodingFormat": _format(next((folder / place).iterdir()).name)}
+        )
+    for file in (file for file in files if Path(file).parent.as_posix() not in sets):
+        one = {"@type": "cr:FileObject", "@id": file, "name": file, "contentUrl": file}
+        one |= {"contentSize": f"{(folder / file).stat().st_size} B", "sha256": files[file]}
+        distribution.append(one | {"encodingFormat": _format(file)})
+    record_sets = []
+    for key, fields in records.items():
+        parts = [{**each, "@id": f"{key}/{each['name']}"} for each in fields]
+        record_sets.append({"@type": "cr:RecordSet", "@id": key, "name": key, "field": parts})
+    content: dict[str, Any] = {"@context": CONTEXT, "@type": "sc:Dataset", "name": name}
+    content |= {"description": manifest["description"]}
+    content |= {"conformsTo": "http://mlcommons.org/croissant/1.0"}
+    content |= {"distribution": distribution, "recordSet": record_sets}
+    text = json.dumps(content, indent=2) + "\n"
+    (folder / CROISSANT).write_text(text, encoding="utf-8", newline="\n")
+
+
+def field(name: str, kind: str, about: str, source: str, part: str, regex: str = "") -> Any:
+    """Return a field of Croissant.
+
+    Args:
+        name: of the field.
+        kind: its type in schema.org, such as Text.
+        about: what it holds.
+        source: the file that it comes from, or the folder if that has many.
+        part: of each file: content, lines or filename.
+        regex: what of that part it is, in parentheses.
+    """
+    origin = {"fileObject" if Path(source).suffix else "fileSet": {"@id": source}}
+    origin["extract"] = {"fileProperty": part}
+    if regex:
+        origin["transform"] = {"regex": regex}
+    found = {"@type": "cr:Field", "name": name, "dataType": f"sc:{kind}", "description": about}
+    return found | {"source": origin}
+
+
+def _format(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from core.data.caches import file_state, read_cache, write_cache
 from core.data.records_index import open_index
 from core.task import Task
 
-MANIFEST = "manifest.json"  # of a prepare script
+MANIFEST, CROISSANT = "manifest.json", "croissant.json"  # of a prepare script; about the data
 LEFT_OUT = "left-out.json"  # in a folder's cache: files that are no data
 OF_SYSTEMS = ("thumbs.db", "desktop.ini")  # come and go as people look into a folder
 WHOLE = 16 * 2**30  # bytes of a folder up to which every byte is read for the fingerprint
@@ -49,10 +49,11 @@ def _files(folder: Path, left_out: set[Path], prefix: str = "") -> Iterator[str]
     if folder.resolve() in left_out:
         return
     left_out = {*left_out, folder.resolve()}  # a link may lead back to a folder that it is in
+    about = CROISSANT if not prefix and (folder / MANIFEST).exists() else ""
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        if entry.name.startswith(".") or entry.name.lower() in OF_SYSTEMS:
+        if entry.name[0] == "." or entry.name.lower() in OF_SYSTEMS or entry.name == about:
             continue
         if entry.is_dir():
             yield from _files(folder / entry.name, left_out, f"{prefix}{entry.name}/")

@@ -76,7 +76,7 @@ def gather(parent_dir: Path, split: str) -> list[Result]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if name[0] != "." and name not in SKIPPED)
-        shown = sorted(name for name in files if name[0] != ".")
+        shown = sorted(name for name in files if not name.startswith((".", "holdout_")))
         results = any(name.startswith("metrics_") and name.endswith(".json") for name in files)
         search = "search.yaml" in files and STARTED.isdisjoint(files)
         is_run = not search and (results or not RUN_FILES.isdisjoint(files))

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from core.base.errors import DataError
+from core.base.examples import Metric, score
 from core.base.params import Params
 from core.base.predictions import Predictions, first_array
 from core.results.gathering import Result, fitting_predictions
-from core.results.rows import Row, less_is_better, metric_names
+from core.results.rows import Row, less_is_better, members, metric_names
 from core.results.statistics import (
-    Metric,
     aligned,
     interval,
     luck,
     over_both,
     over_seeds,
     resampled,
-    score,
+    widened,
 )
 
 TOO_SLOW = "1,000 calls of the metric take too long (--seconds)"
@@ -57,6 +57,7 @@ class Chance:
     draws: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # (1000, seeds)
     examples: dict[int, str] = field(default_factory=dict)  # which ones a row was scored on
     missing: dict[str, list[str]] = field(default_factory=dict)  # why rows have no interval
+    looks: int = 1  # at the test split, which intervals allow for
 
     def apart(self, rows: Sequence[Row], a: int, b: int, metric: str) -> bool:
         """Tell whether two rows differ by more than chance, of seeds and examples."""
@@ -98,15 +99,20 @@ class Chance:
         return {"metric": metric, "rows": len(same), "by": by}
 
 
-def add_intervals(rows: Sequence[Row], split: str, seconds: float) -> Chance:
-    """Give the rows whose runs have predictions the 95% intervals of their metrics.
+def add_intervals(
+    rows: Sequence[Row], split: str, seconds: float, most: int | None = None
+) -> Chance:
+    """Give the first `most` rows whose runs have predictions the 95% intervals of their metrics.
 
     A row or a metric for which `seconds`, those of all rows, are too few has none. Nor has a mean
-    over a key other than seed. Why there is none stands in `missing` of what is returned.
+    over a key other than seed. Why there is none stands in `missing` of what is returned. Those of
+    the test split allow for all looks at it.
     """
     end, chance = time.monotonic() + seconds, Chance()
+    if split == "test":
+        chance.looks = max(1, sum(run.test_looks for run in members(rows)))
     file = f"predictions_{split}.npz"
-    for i, row in enumerate(rows):
+    for i, row in enumerate(rows[:most]):
         if not (row.first.is_run and row.values(next(iter(metric_names([row])), ""))):
             continue
         why = ""
@@ -123,7 +129,9 @@ def add_intervals(rows: Sequence[Row], split: str, seconds: float) -> Chance:
                 chance.draws[i], chance.examples[i] = draws, examples_of(found[0], row)
                 for name, each in draws.items():
                     means = over_both(each, [range(len(found))])[:, 0]
-                    row.intervals[name] = interval(means, len(found[0]))
+                    ends, centre = interval(means, len(found[0])), fmean(row.values(name))
+                    bounded = not less_is_better(name, [row]) and 0 <= centre <= 1
+                    row.intervals[name] = widened(ends, centre, chance.looks, bounded)
                 if slow := [name for name in metrics if name not in draws]:
                     why = f"{', '.join(slow)}: {TOO_SLOW}"
             except Exception as error:  # damaged predictions, or a fault of the user's metric

@@ -13,6 +13,7 @@ from core.results import writing
 from core.results.page.data import make_page, page_data
 from core.results.plots import draw
 from core.results.rows import Row
+from core.results.statistics import level
 from core.results.tables import FOOTNOTE, Column
 
 
@@ -33,13 +34,14 @@ def write_files(
         facts: what results.json holds beside the rows, such as the split.
     """
     visible = [column for column in columns if not column.fine]
-    footnote = f"\n{FOOTNOTE}\n" if any(row.stale for row in rows) else ""
+    footnote = "".join(f"\n{note}\n" for note in footnotes(rows, facts))
+    of_latex = footnote.replace("†", "$\\dagger$").replace("%", "\\%")
     text = writing.as_json(columns, **facts)
     shown = page_data(rows, visible, facts["split"], str(folder))
     for name, content in [
         ("results.md", writing.markdown(visible) + footnote),
         ("results.csv", writing.comma_separated(columns)),
-        ("results.tex", latex.table(visible) + footnote.replace("†", "$\\dagger$")),
+        ("results.tex", latex.table(visible) + of_latex),
         ("results.json", text),
         ("report.html", make_page(shown)),
     ]:
@@ -58,8 +60,8 @@ def show(rows: Sequence[Row], columns: Sequence[Column], facts: Mapping[str, Any
     visible = [Column("#", numbers), *(column for column in columns if not column.fine)]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(writing.terminal(visible, width))
-    if any(row.stale for row in rows):
-        print(f"\n{FOOTNOTE}")
+    for note in footnotes(rows, facts):
+        print(f"\n{note}")
     if width and facts["best"]:  # a narrow terminal has no room for the notes
         print("The best run: {run}, chosen {chosen}".format(**facts["best"]))
     if facts["luck"]:
@@ -69,6 +71,15 @@ def show(rows: Sequence[Row], columns: Sequence[Column], facts: Mapping[str, Any
         print(f"No interval of {few(names)}: {why}")
     if facts["not_started"]:
         print(f"Not started, and not shown: {few(facts['not_started'])}")
+
+
+def footnotes(rows: Sequence[Row], facts: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the table has to know: stale numbers, what test looks cost."""
+    notes, looks = [FOOTNOTE] if any(row.stale for row in rows) else [], facts["looks"]
+    if looks > 1 and any(row.intervals for row in rows):
+        at = f"{100 * level(looks):.5g}%"
+        notes.append(f"Intervals are at {at}: {looks} test looks have 95% together (Bonferroni)")
+    return notes
 
 
 def few(names: Sequence[str]) -> str:

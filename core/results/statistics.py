@@ -5,63 +5,19 @@ docs/statistics.md has formulas and sources. What is resampled are examples: who
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from core.base.errors import DataError
+from core.base.examples import BAR, Metric, score, subset, values_of_examples
 from core.base.predictions import Predictions, first_array
 
 RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
-BAR: dict[str, Any] = {"leave": False, "disable": None}  # shown on a terminal
-Metric = Callable[[Any, Any], float]
-
-
-def subset(predictions: Predictions, examples: np.ndarray) -> Predictions:
-    """Return the predictions of some examples, in their order."""
-    rows, ids, starts = predictions.rows(examples), predictions.ids, predictions.starts
-
-    def part(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: array[rows] for name, array in value.items()}
-        if isinstance(value, tuple):
-            return tuple(array[rows] for array in value)
-        return None if value is None else value[rows]
-
-    ids = None if ids is None else ids[examples]
-    starts = None if starts is None else np.append(0, np.diff(starts)[examples].cumsum())
-    kept = {"outputs": part(predictions.outputs), "labels": part(predictions.labels)}
-    return replace(predictions, **kept, ids=ids, starts=starts)
-
-
-def score(predictions: Predictions, metric: Metric) -> float:
-    """Return a metric of all examples."""
-    return float(metric(predictions.outputs, predictions.labels))
-
-
-def values_of_examples(predictions: Predictions, metric: Metric) -> np.ndarray | None:
-    """Return (N,) metrics of single examples if their mean is the metric of any set; else None.
-
-    That is tried on five random sets, first of few examples: most other metrics then cost little.
-    """
-    count, rng = len(predictions), np.random.default_rng(0)
-    values = np.full(count, np.nan)
-    for tried in sorted({min(count, 16), count}):
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of a mean of nothing
-                for i in tqdm(np.flatnonzero(np.isnan(values[:tried])), **BAR):
-                    values[i] = score(subset(predictions, np.array([i])), metric)
-            sets = [rng.integers(tried, size=tried) for _ in range(5)]
-            whole = [score(subset(predictions, chosen), metric) for chosen in sets]
-        except Exception:  # the user's metric, which may not be made for one example
-            return None
-        if not np.allclose([values[chosen].mean() for chosen in sets], whole, rtol=1e-6, atol=1e-9):
-            return None
-    return values
 
 
 def resampled(
@@ -147,6 +103,27 @@ def interval(draws: np.ndarray, count: int | None = None) -> tuple[float, float]
     else:
         low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
+
+
+def level(looks: int) -> float:
+    """Return how sure each of several intervals must be, so that 95% hold all (Dunn 1961)."""
+    return 1 - 0.05 / looks
+
+
+def widened(
+    ends: tuple[float, float], centre: float, looks: int, bounded: bool = False
+) -> tuple[float, float]:
+    """Return a 95% interval around a score, widened so that those of all looks hold with 95%.
+
+    Each side grows as a normal distribution's would: 1,000 resamples show no rarer values. Those of
+    a `bounded` metric stay in [0, 1].
+    """
+    if looks == 1:
+        return ends
+    quantile = NormalDist().inv_cdf
+    factor = quantile(0.5 + level(looks) / 2) / quantile(0.975)
+    low, high = (centre + factor * (end - centre) for end in ends)
+    return (max(low, 0.0), min(high, 1.0)) if bounded else (low, high)
 
 
 def luck(draws: np.ndarray, scores: np.ndarray) -> float:

@@ -87,13 +87,17 @@ def write_save(
 
 
 def add_evaluation(
-    folder: Path, checkpoint: Evaluated, values: Mapping[str, Any], **facts: Any
+    folder: Path, checkpoint: Evaluated, values: Mapping[str, Any] | None, **facts: Any
 ) -> None:
-    """Add a row to evaluations.jsonl: values, the checkpoint that they are of, and `facts`."""
+    """Add a row to evaluations.jsonl: values, the checkpoint that they are of, and `facts`.
+
+    Without values (None) it counts a look whose score is not told.
+    """
     name, content, sha256 = checkpoint
     place = {"file": name, "epoch": content.get("epoch"), "step": content.get("step")}
-    numbers = {name: finite_or_none(float(value)) for name, value in values.items()}
-    row = {**facts, "checkpoint": {**place, "sha256": sha256}, "values": numbers}
+    row = {**facts, "checkpoint": {**place, "sha256": sha256}}
+    if values is not None:
+        row["values"] = {name: finite_or_none(float(value)) for name, value in values.items()}
     append_row(folder / EVALUATIONS, row)
 
 

@@ -14,10 +14,10 @@ from core.training.tally import Tally
 AUTO_BYTES = 64 * 2**20  # up to which `save_predictions: auto` keeps outputs
 
 
-def wanted_bytes(params: Params) -> float:
+def wanted_bytes(params: Params, all_of_them: bool = False) -> float:
     """Return how many bytes of outputs `save_predictions` asks for; infinity for all."""
     sizes = {"auto": AUTO_BYTES, True: math.inf, False: 0}
-    return sizes[params.save_predictions]
+    return sizes[all_of_them or params.save_predictions]
 
 
 def wants_predictions(params: Params, tally: Tally) -> bool:

@@ -83,18 +83,20 @@ def close_log() -> None:
 
 
 @contextmanager
-def logging_to(path: str | Path | None, verbose: bool = False) -> Iterator[None]:
-    """Log to the terminal, and to a file if given; an exception that ends the block, too.
+def logging_to(
+    path: str | Path | None, verbose: bool = False, quiet: bool = False
+) -> Iterator[None]:
+    """Log to the terminal, unless `quiet`, and to a file if given; an exception that ends it, too.
 
     The exception goes to the file alone: whoever catches it tells the person at the terminal.
     """
     open_log(path, verbose)
+    terminal = next(each for each in logging.getLogger().handlers if each.name == TERMINAL)
+    terminal.setLevel(logging.CRITICAL + 1 if quiet else logging.NOTSET)
     try:
         yield
     except Exception as error:
-        for handler in logging.getLogger().handlers:
-            if handler.name == TERMINAL:
-                handler.setLevel(logging.CRITICAL + 1)
+        terminal.setLevel(logging.CRITICAL + 1)
         logging.error(error, exc_info=not isinstance(error, UserError | OSError))
         raise
     finally:

@@ -188,7 +188,8 @@ class Record:
         found: dict[str, list[Mapping[str, Any]]] = {}
         for row in parse_rows(path.read_bytes())[0] if path.exists() else ():
             of_run = row["data"]["sha256"] == self.newest["data"]["sha256"]
-            if row["checkpoint"]["sha256"] == sha256 and of_run and not row["overrides"]:
+            fits = row["checkpoint"]["sha256"] == sha256 and of_run and not row["overrides"]
+            if fits and "values" in row:  # else its score was not told
                 found.setdefault(row["split"], []).append(row["values"])
         for split, values in found.items():
             if (path := self.folder / f"metrics_{split}_best.json").exists():

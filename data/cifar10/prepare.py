@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's
 from core.base.errors import DataError
 from core.machine.script import reports_errors
 from data.cifar10.draw import SHAPES, draw
-from data.prepared import staging, write_manifest
+from data.prepared import field, staging, write_croissant, write_manifest
 from model.cifar10.data_loader import (
     NAMES_FILE,
     RECORD,
@@ -172,6 +172,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         read_names(folder / NAMES_FILE)
         seed = args.seed if generated else None
         write_manifest(folder, SCRIPT, description, generated=generated, seed=seed)
+        about = f"records of {RECORD} bytes: the label, then the planes of 32x32 pixels"
+        records = {
+            Path(name).stem: [field("records", "Text", about, name, "content")] for name in FILES
+        }
+        records["classes"] = [field("class", "Text", "by number", NAMES_FILE, "lines")]
+        write_croissant(folder, "CIFAR-10" if not generated else "Drawn shapes", records)
     kind = "drawn images" if generated else "images"
     print(
         f"wrote {sum(sizes)} {kind} ({sum(sizes[:-1])} for training and validation, {sizes[-1]} "

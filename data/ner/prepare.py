@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's
 from core.base.errors import DataError
 from core.machine.script import reports_errors
 from data.ner.sentences import make_sentences
-from data.prepared import staging, write_manifest
+from data.prepared import field, staging, write_croissant, write_manifest
 from model.ner.reading import SPLITS, Sentence, bad_tags, checked, one_word, read_conll
 
 SCRIPT = "data/ner/prepare.py"
@@ -124,6 +124,16 @@ def write_splits(splits: Splits, folder: Path) -> None:
             (folder / split / name).write_text(text, encoding="utf-8", newline="\n")
 
 
+def fields() -> dict[str, list[object]]:
+    """Return what croissant.json says of the files: a line of each is a sentence."""
+    kinds = {"sentences": "words, between single spaces", "labels": "tags, one a word"}
+    return {
+        f"{split}/{kind}": [field("line", "Text", about, f"{split}/{kind}.txt", "lines")]
+        for split in SPLITS
+        for kind, about in kinds.items()
+    }
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; a usage error ends the program with exit code 2."""
     parser = argparse.ArgumentParser(description="Make the named-entities data set.")
@@ -166,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with staging(args.output, args.source) as folder:
         write_splits(splits, folder)
         write_manifest(folder, SCRIPT, what, generated=args.source is None, seed=seed)
+        write_croissant(folder, "Named entities", fields())
     seen = {tuple(sentence.words) for sentence in splits["train"]}
     if again := sum(tuple(s.words) in seen for name in ("val", "test") for s in splits[name]):
         print(f"warning: {again} sentences of val and test stand in train, too; they are kept")

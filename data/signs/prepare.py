@@ -28,11 +28,12 @@ from core.base.errors import DataError, listed
 from core.data.folder import OF_SYSTEMS
 from core.data.images import PICTURES, open_resized
 from core.machine.script import reports_errors
-from data.prepared import repeated_pairs, staging, write_manifest
+from data.prepared import field, repeated_pairs, staging, write_croissant, write_manifest
 from data.signs.draw import SIZE, draw_sign
 
 SCRIPT = "data/signs/prepare.py"
 OUTPUT = Path("data/64x64_SIGNS")
+SPLITS = ("train", "val", "test")
 SEED = 230
 NUM_LABELS, NUM_DRAWINGS = 6, 1200
 
@@ -127,7 +128,7 @@ def make_picture(picture: Picture, folder: Path, seed: int) -> str:
 
 def make_pictures(pictures: list[Picture], folder: Path, seed: int) -> dict[str, str]:
     """Make all pictures, several at a time: name -> SHA-256 of the pixels."""
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         (folder / f"{split}_signs").mkdir()
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # a large photograph takes 60 MB
     hashes, faults = {}, []
@@ -143,6 +144,15 @@ def make_pictures(pictures: list[Picture], folder: Path, seed: int) -> dict[str,
     if faults:
         raise DataError(f"pictures that cannot be used:\n{listed(sorted(faults))}")
     return hashes
+
+
+def fields(place: str) -> list[dict[str, object]]:
+    """Return what croissant.json says of the pictures in a folder."""
+    label = "the number that the hand shows"
+    return [
+        field("image", "ImageObject", f"{SIZE}x{SIZE} pixels, RGB", place, "content"),
+        field("label", "Integer", label, place, "filename", r"^(\d+)_"),
+    ]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -179,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with staging(args.output, args.source) as folder:
         hashes = make_pictures(pictures, folder, args.seed)
         write_manifest(folder, SCRIPT, description, generated=not args.source, seed=args.seed)
+        write_croissant(folder, "Hand signs", {name: fields(f"{name}_signs") for name in SPLITS})
     if pairs := repeated_pairs(hashes):
         print(f"warning: pairs of the same picture in two splits: {len(pairs)}\n{listed(pairs)}")
     sizes = Counter(picture.name.split("_")[0] for picture in pictures)

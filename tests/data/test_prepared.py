@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from core.base.errors import UsageError
-from data.prepared import file_sha256, read_manifest, repeated_pairs, staging, write_manifest
+from core.data.folder import fingerprint
+from data.prepared import (
+    field,
+    file_sha256,
+    read_manifest,
+    repeated_pairs,
+    staging,
+    write_croissant,
+    write_manifest,
+)
 from tests.helpers import ROOT
 
 
@@ -127,3 +136,17 @@ def test_a_file_that_a_person_added_is_not_deleted(tmp_path: Path) -> None:
 def test_equal_examples_of_two_splits_are_pairs() -> None:
     hashes = {"train/a": "1", "train/b": "1", "val/c": "1", "test/d": "2"}
     assert repeated_pairs(hashes) == ["train/a = val/c", "train/b = val/c"]
+
+
+def test_a_description_of_the_data_is_no_part_of_their_fingerprint(tmp_path: Path) -> None:
+    build(tmp_path / "out", "train/a", "val/b")
+    before = fingerprint(tmp_path / "out", tmp_path)
+    lines = field("line", "Text", "letters", "train", "lines")
+    write_croissant(tmp_path / "out", "letters", {"letters": [lines]})
+    assert "croissant.json" in contents(tmp_path / "out")
+    assert fingerprint(tmp_path / "out", tmp_path) == before
+    build(tmp_path / "out", "train/a", "val/b")  # it is replaced without asking
+    (tmp_path / "out" / "manifest.json").unlink()
+    before = fingerprint(tmp_path / "out", tmp_path)
+    (tmp_path / "out" / "croissant.json").write_text("{}")  # of data that no script made
+    assert fingerprint(tmp_path / "out", tmp_path) != before

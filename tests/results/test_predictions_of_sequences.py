@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from core.base.examples import subset
 from core.base.params import Params
 from core.base.predictions import read_predictions, write_predictions
 from core.data.batches import Batches
 from core.reading.outputs import read_batch
 from core.results.page.looks import losses_of_rows
-from core.results.statistics import subset
 from core.task import Task
 from evaluate import evaluate
 

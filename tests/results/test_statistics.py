@@ -10,6 +10,7 @@ import pytest
 
 import synthesize_results
 from core.base.errors import DataError
+from core.base.examples import score, values_of_examples
 from core.base.predictions import Predictions, read_predictions
 from core.results.statistics import (
     aligned,
@@ -19,8 +20,7 @@ from core.results.statistics import (
     over_seeds,
     resampled,
     resamples,
-    score,
-    values_of_examples,
+    widened,
 )
 from tests.conftest import Folder
 from tests.helpers.runs import run
@@ -64,6 +64,21 @@ def test_a_95_percent_interval_covers_the_true_accuracy_in_93_to_97_percent() ->
         low, high = interval_of_mean((rng.random(COUNT) < 0.9) * 1.0)
         covered += low <= 0.9 <= high
     assert 0.93 <= covered / DRAWS <= 0.97
+
+
+def test_twenty_widened_intervals_hold_all_together_in_about_95_percent() -> None:
+    draws, looks = 400, 20
+    values = (np.random.default_rng(8).random((COUNT, draws * looks)) < 0.8) * 1.0
+    resampled_means = counts_of(COUNT).astype(float) @ values / COUNT  # (1000, draws * looks)
+    held = np.empty((2, draws * looks), bool)
+    for i, (own, mean) in enumerate(zip(resampled_means.T, values.mean(axis=0), strict=True)):
+        ends = interval(own)
+        for row, (low, high) in enumerate((ends, widened(ends, mean, looks, bounded=True))):
+            held[row, i] = low <= 0.8 <= high
+    plain, wide = held.reshape(2, draws, looks).all(axis=2).mean(axis=1)
+    print(f"all {looks} hold: {100 * plain:.1f}% as they are, {100 * wide:.1f}% widened")
+    assert plain < 0.5
+    assert 0.91 <= wide <= 0.98  # one interval of the 20 misses in 0.25%, by the formula
 
 
 @pytest.mark.slow

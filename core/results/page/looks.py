@@ -15,9 +15,9 @@ import numpy as np
 from core.base.classification import confusion_matrix, precision_recall_f1
 from core.base.entities import entity_scores
 from core.base.errors import UserError
+from core.base.examples import subset
 from core.base.predictions import Predictions
 from core.results.gathering import Result, fitting_predictions
-from core.results.statistics import subset
 
 MAX_CLASSES = 40  # of a confusion matrix
 MAX_ROWS = 10_000  # labels of a set of examples

@@ -20,7 +20,7 @@ import torch
 from data.cifar10.draw import SHAPES, draw
 from data.cifar10.prepare import FILES, FOLDER, NAMES_FILE, RECORD, main
 from model.cifar10.data_loader import read_records
-from tests.helpers.preparing import hashes, prepare_with
+from tests.helpers.preparing import croissant, hashes, prepare_with
 
 NAMES = [*FILES, NAMES_FILE]
 prepare = partial(prepare_with, main)
@@ -89,7 +89,9 @@ def test_a_folder_or_the_folder_around_it_or_an_archive_gives_the_same_data(
     for name, origin in (("a", source), ("b", source.parent), ("c", archive)):
         assert prepare(tmp_path / name, "--source", origin) == 0
         assert contents(tmp_path / name) == contents(source)
-        assert sorted(os.listdir(tmp_path / name)) == sorted([*NAMES, "manifest.json"])
+        assert sorted(os.listdir(tmp_path / name)) == sorted(
+            [*NAMES, "manifest.json", "croissant.json"]
+        )
         assert "wrote 60 images (50 for training and validation, 10" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "c/manifest.json").read_text())
     assert manifest["generated"] is False
@@ -103,7 +105,9 @@ def test_no_name_in_an_archive_is_used_as_a_path(source: Path, tmp_path: Path) -
     archive = pack(source, tmp_path / "a.tar.gz", **dict.fromkeys(names, b"x"))
     assert prepare(tmp_path / "deep/out", "--source", archive) == 0
     assert os.listdir(tmp_path / "deep") == ["out"]
-    assert sorted(os.listdir(tmp_path / "deep/out")) == sorted([*NAMES, "manifest.json"])
+    assert sorted(os.listdir(tmp_path / "deep/out")) == sorted(
+        [*NAMES, "manifest.json", "croissant.json"]
+    )
     assert sorted(os.listdir(tmp_path)) == ["a.tar.gz", "deep", "source"]
 
 
@@ -245,3 +249,11 @@ def test_a_linear_classifier_of_the_pixels_finds_less_than_half(tmp_path: Path) 
     weights = torch.linalg.solve(x.T @ x + 300 * torch.eye(x.shape[1]), x.T @ y)
     right = ((test[:, 1:].float() / 255 - 0.5) @ weights).argmax(dim=1) == test[:, 0]
     assert 0.2 < right.float().mean().item() < 0.5
+
+
+def test_croissant_json_tells_of_the_records_and_the_classes(tmp_path: Path) -> None:
+    assert prepare(tmp_path / "out", "--count", 60) == 0
+    found = croissant(tmp_path / "out")
+    assert found["files"] == {*NAMES, "manifest.json"}
+    assert found["fields"]["test_batch"] == ["records"]
+    assert found["fields"]["classes"] == ["class"]

@@ -11,7 +11,7 @@ import pytest
 from data.ner.prepare import main
 from data.ner.sentences import TAGGED, parse
 from model.ner.reading import SPLITS, TAG, read_split
-from tests.helpers.preparing import hashes, prepare_with
+from tests.helpers.preparing import croissant, hashes, prepare_with
 
 HEADER = "Sentence #,Word,POS,Tag"
 prepare = partial(prepare_with, main)
@@ -231,3 +231,11 @@ def test_a_wrong_command_line_is_a_usage_error(
     assert prepare(tmp_path / "out", *options) == 2
     assert options[0] in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_croissant_json_tells_of_sentences_and_labels(tmp_path: Path) -> None:
+    assert prepare(tmp_path / "out", "--count", 40) == 0
+    names = [f"{split}/{kind}" for split in SPLITS for kind in ("sentences", "labels")]
+    found = croissant(tmp_path / "out")
+    assert found["fields"] == {key: ["line"] for key in names}
+    assert found["files"] == {"manifest.json", *(f"{name}.txt" for name in names)}

@@ -16,7 +16,7 @@ from torch import Tensor
 from data.signs.draw import draw_sign
 from data.signs.prepare import main
 from tests.conftest import write_signs
-from tests.helpers.preparing import hashes, prepare_with
+from tests.helpers.preparing import croissant, hashes, prepare_with
 
 prepare = partial(prepare_with, main)
 
@@ -195,7 +195,7 @@ def test_a_seed_decides_the_drawn_hands_and_the_manifest_says_that_they_are(tmp_
     assert files == hashes(tmp_path / "b")
     assert not set(files.values()) & set(hashes(tmp_path / "c").values())
     manifest = json.loads((tmp_path / "a/manifest.json").read_text())
-    del files["manifest.json"]
+    del files["manifest.json"], files["croissant.json"]
     assert manifest["files"] == files
     assert manifest["generated"] is True
     said = "hand signs drawn by data/signs/prepare.py, seed 7: not photographs"
@@ -236,3 +236,11 @@ def test_a_linear_classifier_of_the_pixels_finds_about_four_in_ten(tmp_path: Pat
         scores.append(found)
     _, test_accuracy = max(scores)  # the decay is chosen by validation
     assert 0.25 < test_accuracy < 0.55
+
+
+def test_croissant_json_tells_of_pictures_and_labels(source: Path, tmp_path: Path) -> None:
+    assert prepare(tmp_path / "out", "--source", source) == 0
+    found = croissant(tmp_path / "out")
+    assert found["fields"] == {key: ["image", "label"] for key in ["train", "val", "test"]}
+    assert found["sets"] == ["train_signs/*", "val_signs/*", "test_signs/*"]
+    assert prepare(tmp_path / "out", "--source", source) == 0  # it is no file of somebody's own
