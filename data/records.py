@@ -6,9 +6,8 @@
     python data/records.py verify data/photos/train
     python data/records.py unpack data/photos/train --output PHOTOS
 
-A record is a file and its label, in uncompressed .tar archives as WebDataset reads them. Files are
-mixed by a seed before they are divided into shards. Beside each shard stands a hash of every
-record. The same command goes on with what a kill has cut off.
+A record is a file and its label, in uncompressed .tar archives as WebDataset reads them, mixed by a
+seed. Beside each shard stands a hash of every record. After a kill the same command goes on.
 """
 
 import argparse
@@ -22,8 +21,8 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -41,15 +40,7 @@ from core.machine.script import reports_errors
 from data.prepared import read_manifest, write_manifest
 
 SCRIPT = "data/records.py"
-
-
-class File(NamedTuple):
-    """A file to pack."""
-
-    path: Path
-    key: str
-    label: int
-    size: int
+File = tuple[Path, str, int, int]  # its key, label and size behind it
 
 
 def find_names(source: Path) -> list[tuple[Path, str]]:
@@ -87,28 +78,14 @@ def find_files(source: Path, classes: list[str] | None) -> tuple[list[File], lis
     for name, label in found:
         key, path = name.with_suffix("").as_posix().replace(".", "_"), home / name
         if key in files:
-            raise DataError(f"{path} and {files[key].path}: both would get the key {key}")
+            raise DataError(f"{path} and {files[key][0]}: both would get the key {key}")
         if name.is_absolute() or ".." in name.parts or "\n" in key or not path.is_file():
             raise DataError(f"{path}: want a file in the folder {home}, named in one line")
         if name.suffix.lower() in ("", ".cls", ".key", ".label"):
             raise DataError(f"{path}: want an ending, other than .cls, .key and .label")
         number = classes.index(label) if classes else int(label)
-        files[key] = File(path, key, number, path.stat().st_size)
+        files[key] = path, key, number, path.stat().st_size
     return list(files.values()), classes
-
-
-def divide(files: list[File], limit: float, seed: int) -> list[list[File]]:
-    """Mix files, and divide them into shards of about `limit` bytes."""
-    random.Random(seed).shuffle(files)
-    shards: list[list[File]] = [[]]
-    size = 0.0
-    for file in files:
-        if shards[-1] and size + file.size > limit:
-            shards.append([])
-            size = 0
-        shards[-1].append(file)
-        size += file.size
-    return shards
 
 
 def write_shard(files: list[File], target: Path) -> int:
@@ -119,12 +96,11 @@ def write_shard(files: list[File], target: Path) -> int:
     hashes = {}
     with replacing(target) as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
-            for each in files:
-                part = each.path.suffix[1:].lower()
-                parts = {part: each.path.read_bytes(), "cls": str(each.label).encode()}
-                hashes[each.key] = record_hash(parts)
+            for path, key, label, _ in files:
+                parts = {path.suffix[1:].lower(): path.read_bytes(), "cls": b"%d" % label}
+                hashes[key] = record_hash(parts)
                 for name, content in parts.items():
-                    info = tarfile.TarInfo(f"{each.key}.{name}")
+                    info = tarfile.TarInfo(f"{key}.{name}")
                     info.size = len(content)
                     archive.addfile(info, io.BytesIO(content))
         file.flush()
@@ -147,8 +123,11 @@ def pack(source: Path, output: Path, megabytes: float, seed: int, like: Path | N
     if like and not read_plan(like).get("classes"):
         raise UsageError(f"--classes_of {like}: want shards that were packed by class names")
     files, classes = find_files(source, read_plan(like)["classes"] if like else None)
-    shards = divide(files, megabytes * 1e6, seed)
-    facts = [[(file.key, file.label, file.size) for file in shard] for shard in shards]
+    random.Random(seed).shuffle(files)
+    before = accumulate((size for *_, size in files), initial=0)
+    cut = groupby(zip(files, before, strict=False), lambda each: each[1] // (megabytes * 1e6))
+    shards = [[file for file, _ in group] for _, group in cut]
+    facts = [[file[1:] for file in shard] for shard in shards]
     plan = {"made_by": SCRIPT, "records": len(files), "classes": classes, "seed": seed}
     plan["plan"] = hashlib.sha256(repr(facts).encode()).hexdigest()
     output.mkdir(parents=True, exist_ok=True)
@@ -232,24 +211,22 @@ def verify(folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 1: the data or the disk prevent it; 2: the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("pack", "unpack", "list", "verify"):
-        command = commands.add_parser(name)
-        command.add_argument("source", type=Path, help="folder of classes, or a CSV; of shards")
-        if name in ("pack", "unpack"):
-            command.add_argument("--output", type=Path, required=True, help="folder to write into")
-        if name == "pack":
-            command.add_argument("--shard_mb", type=float, default=128, help="size of a shard")
-            command.add_argument("--seed", type=int, default=230, help="of the order of records")
-            told = "folder of shards whose numbers of classes to keep, such as those of train"
-            command.add_argument("--classes_of", type=Path, metavar="FOLDER", help=told)
+    parser.add_argument("command", choices=["pack", "unpack", "list", "verify"])
+    parser.add_argument("source", type=Path, help="folder of classes, or a CSV; of shards")
+    parser.add_argument("--output", type=Path, help="folder that pack or unpack writes into")
+    parser.add_argument("--shard_mb", type=float, default=128, help="pack: megabytes of a shard")
+    parser.add_argument("--seed", type=int, default=230, help="pack: of the order of records")
+    told = "pack: number classes as in these shards, such as those of train"
+    parser.add_argument("--classes_of", type=Path, metavar="FOLDER", help=told)
     args = parser.parse_args(argv)
-    if args.command == "pack":
-        pack(args.source, args.output, args.shard_mb, args.seed, args.classes_of)
+    if args.command in ("list", "verify"):
+        {"list": show, "verify": verify}[args.command](args.source)
+    elif args.output is None or not args.shard_mb > 0:
+        parser.error(f"{args.command} needs --output FOLDER, and --shard_mb above 0")
     elif args.command == "unpack":
         unpack(args.source, args.output)
     else:
-        {"list": show, "verify": verify}[args.command](args.source)
+        pack(args.source, args.output, args.shard_mb, args.seed, args.classes_of)
     return 0
 
 

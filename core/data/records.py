@@ -1,6 +1,5 @@
 """Records in shards: data larger than memory, read by position in any order."""
 
-import hashlib
 import io
 import math
 import os
@@ -18,7 +17,14 @@ from torch.utils.data import Dataset
 
 from core.base.errors import DataError
 from core.data.order import blocks_of_a_batch, epoch_order, windowed_order
-from core.data.records_index import PLAN, open_index, parquet_library, read_plan, shard_states
+from core.data.records_index import (
+    PLAN,
+    marks,
+    open_index,
+    parquet_library,
+    read_plan,
+    shard_states,
+)
 from core.data.records_tar import members
 
 OPEN = 128  # shards that a process keeps open
@@ -131,20 +137,15 @@ class Records(Dataset[Any]):
                 more = f" ({count} records of this shard are so)" if count > 1 else ""
                 raise DataError(told + parts.replace(",", ", ") + more)
 
-    def _version(self) -> str:
-        """Return a hash of the names, sizes and times of the shards."""
-        facts = [(shard["name"], _marks(shard["states"])) for shard in self.index.shards]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
-
     def __getstate__(self) -> dict[str, Any]:
         gone = ("index", "paths", "epoch_order", "files", "groups", "asked", "starts")
         kept = {name: value for name, value in vars(self).items() if name not in gone}
-        return kept | {"version": self._version()}
+        return kept | {"version": self.index.version()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()
-        if self._version() != state["version"]:  # else a worker would number other records
+        if self.index.version() != state["version"]:  # else a worker would number other records
             raise DataError(f"{self.path}: {CHANGED}")
 
     def __len__(self) -> int:
@@ -204,7 +205,7 @@ class Records(Dataset[Any]):
         """Open a shard, or another file of it; DataError if it is not what the index is of."""
         shard = self.index.shards[number]
         file = _File(path := self.folder / (name or shard["name"]))
-        if _marks(shard_states(self.paths[number])) != _marks(shard["states"]):
+        if marks(shard_states(self.paths[number])) != marks(shard["states"]):
             raise DataError(f"{path}: {CHANGED}")
         return file
 
@@ -244,8 +245,3 @@ class Records(Dataset[Any]):
         ours, full = (round(blocks_of_a_batch(x, self.starts, batch_size)) for x in orders)
         told += f" in windows of {self.window} of {len(self.starts)} blocks"
         return f"{told}: a batch comes from {ours} blocks, of a full shuffle from {full}"
-
-
-def _marks(states: list[list[int]]) -> list[list[int]]:
-    """Return sizes and times of files; a network disk may number them anew in mid-run."""
-    return [state[1:3] for state in states]

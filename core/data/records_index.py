@@ -53,6 +53,11 @@ class Index(NamedTuple):
             digest.update(part.data)
         return digest.hexdigest()
 
+    def version(self) -> str:
+        """Return a hash of the names, sizes and times of the shards."""
+        facts = [(shard["name"], marks(shard["states"])) for shard in self.shards]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
 
 def open_index(path: Path) -> Index:
     """Return the index of a folder of shards, or of one shard; it is built where there is none.
@@ -90,6 +95,11 @@ def shard_states(path: Path) -> list[list[int]]:
     """Return the states of a shard's files: of a .npy its labels' too."""
     paths = [path, *([path.with_name(path.stem + LABELS)] if path.suffix == ".npy" else [])]
     return [list(file_state(each)) for each in paths if each.exists()]
+
+
+def marks(states: list[list[int]]) -> list[list[int]]:
+    """Return sizes and times of files: a network disk may number them anew in mid-run."""
+    return [state[1:3] for state in states]
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
