@@ -189,7 +189,7 @@ def show(folder: Path) -> None:
         parts = "; ".join(f"{count} of {parts}" for parts, (count, _) in shard["parts"].items())
         size = f"{shard['states'][0][1]:,} bytes"
         print(f"{shard['name']:<20}{shard['count']:>10} records{size:>22}  {parts}")
-    print(f"{len(records)} records, an index of {records.index.nbytes / 1e6:.1f} MB")
+    print(f"{len(records)} records, an index of {records.index.nbytes:,} bytes")
     if records.labels is not None:
         names = dict(enumerate(read_plan(folder).get("classes", ())))
         for label, count in sorted(Counter(records.labels.tolist()).items()):
