@@ -187,9 +187,10 @@ def show(folder: Path) -> None:
     records = Records(folder)
     for shard in records.index.shards:
         parts = "; ".join(f"{count} of {parts}" for parts, (count, _) in shard["parts"].items())
-        size = f"{shard['states'][0][1]:,} bytes"
+        size = f"{shard['state'][0][0]:,} bytes"
         print(f"{shard['name']:<20}{shard['count']:>10} records{size:>22}  {parts}")
-    print(f"{len(records)} records, an index of {records.index.nbytes:,} bytes")
+    index = sum(part.nbytes for part in records.index[1:])
+    print(f"{len(records)} records, an index of {index:,} bytes")
     if records.labels is not None:
         names = dict(enumerate(read_plan(folder).get("classes", ())))
         for label, count in sorted(Counter(records.labels.tolist()).items()):

@@ -15,21 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from core.base.errors import DataError
+from core.base.errors import DataError, plural
 from core.data.order import blocks_of_a_batch, epoch_order, windowed_order
-from core.data.records_index import (
-    PLAN,
-    marks,
-    open_index,
-    parquet_library,
-    read_plan,
-    shard_states,
-)
+from core.data.records_index import CHANGED, open_index, parquet_library, shard_state
 from core.data.records_tar import members
 
 OPEN = 128  # shards that a process keeps open
 BLOCK = 4 * 2**20  # bytes of a block: a disk reads so many in a row about as fast as more
-CHANGED = "it has been cut off or changed since its index was made"
 AHEAD = 128 * 2**10  # bytes that the kernel is asked to read at a time; of more it reads a part
 
 Record = dict[str, Any]  # "key", the parts, and "label" if labels are whole numbers
@@ -44,12 +36,11 @@ class _File(io.FileIO):
     def part(self, size: int, place: int) -> bytes:
         """Return bytes from a place on; the position in the file is nobody's, so processes may."""
         content = os.pread(self.fileno(), size, place)
-        while len(content) < size:  # a system reads at most 2 GiB at once
-            more = os.pread(self.fileno(), size - len(content), place + len(content))
-            if not more:
-                raise DataError(f"{self.name!s}: {CHANGED}")
-            content += more
-        return content
+        if len(content) == size:
+            return content
+        if not content:
+            raise DataError(f"{self.name!s}: {CHANGED}")
+        return content + self.part(size - len(content), place + len(content))  # 2 GiB at once
 
 
 class _Names(Sequence[str]):
@@ -124,28 +115,27 @@ class Records(Dataset[Any]):
             self.starts = torch.arange(0, len(self), self.block)
 
     def _check_parts(self) -> None:
-        """Raise DataError of the first record that lacks a part, or if records are missing."""
-        promised = read_plan(self.path).get("records", len(self))
-        if not len(self) or len(self) != promised:
-            more = f", {PLAN} promises {promised}: pack again" if len(self) != promised else ""
-            raise DataError(f"{self.path}: {len(self) or 'no'} records in the shards{more}")
+        """Raise DataError of the first record that lacks a part, or if there is none."""
+        if not len(self):
+            raise DataError(f"{self.path}: no records in the shards")
         found = [(shard, *kind) for shard in self.index.shards for kind in shard["parts"].items()]
-        wanted = set(self.parts) or set(found[0][1].split(","))
+        wanted = set(self.parts or found[0][1].split(","))
         for shard, parts, (count, key) in found:
-            if missing := sorted(wanted - set(parts.split(","))):
-                told = f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only "
-                more = f" ({count} records of this shard are so)" if count > 1 else ""
-                raise DataError(told + parts.replace(",", ", ") + more)
+            if missing := sorted(wanted - {*parts.split(",")}):
+                told = (
+                    f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only {parts}"
+                )
+                raise DataError(f"{told} ({plural(count, 'record is', 'records are')} so)")
 
     def __getstate__(self) -> dict[str, Any]:
         gone = ("index", "paths", "epoch_order", "files", "groups", "asked", "starts")
         kept = {name: value for name, value in vars(self).items() if name not in gone}
-        return kept | {"version": self.index.version()}
+        return kept | {"states": [shard["state"][0] for shard in self.index.shards]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._open()
-        if self.index.version() != state["version"]:  # else a worker would number other records
+        self._open()  # a worker would else number other records
+        if [shard["state"][0] for shard in self.index.shards] != vars(self).pop("states"):
             raise DataError(f"{self.path}: {CHANGED}")
 
     def __len__(self) -> int:
@@ -203,9 +193,9 @@ class Records(Dataset[Any]):
 
     def _file(self, number: int, name: str = "") -> _File:
         """Open a shard, or another file of it; DataError if it is not what the index is of."""
-        shard = self.index.shards[number]
-        file = _File(path := self.folder / (name or shard["name"]))
-        if marks(shard_states(self.paths[number])) != marks(shard["states"]):
+        path = self.paths[number]
+        file = _File(path.with_name(name) if name else path)
+        if shard_state(path)[0] != self.index.shards[number]["state"][0]:
             raise DataError(f"{path}: {CHANGED}")
         return file
 
@@ -238,10 +228,9 @@ class Records(Dataset[Any]):
 
     def order_told(self, batch_size: int) -> str:
         """Say how records are shuffled, and how far that is from a full shuffle."""
-        told = "shuffled every epoch"
         if not self.window:
-            return told
+            return "shuffled every epoch"
         orders = self.epoch_order(0, 0), epoch_order(len(self), 0, 0)
         ours, full = (round(blocks_of_a_batch(x, self.starts, batch_size)) for x in orders)
-        told += f" in windows of {self.window} of {len(self.starts)} blocks"
+        told = f"shuffled every epoch in windows of {self.window} of {len(self.starts)} blocks"
         return f"{told}: a batch comes from {ours} blocks, of a full shuffle from {full}"

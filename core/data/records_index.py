@@ -6,10 +6,9 @@ import logging
 import mmap
 import os
 from array import array
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from threading import Timer
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -20,15 +19,15 @@ from core.data.records_tar import members
 from core.data.workers import on_all_cores
 
 MANY = 64 * 2**20  # bytes of shards that are worth starting processes for
-SLOW = 1.0  # seconds after which building an index is said
 LABELS = ".labels.npy"  # how the name of the file ends that belongs to a shard NAME.npy
+CHANGED = "it has been cut off or changed since its index was made"
 PLAN = "records.json"  # what data/records.py notes in a folder that it packs
 
 
 class Index(NamedTuple):
     """Where N records lie in S shards; the arrays are mapped from the file, not read.
 
-    `shards` are the facts of each: name, count, states, and for each set of parts how many records
+    `shards` are the facts of each: name, count, state, and for each set of parts how many records
     have it and the first one. A tar's record lies at offset, size of it; that of a .npy in the row
     `offset`, of size bytes; that of a Parquet file in the row group `offset`, as its row `size`.
     """
@@ -40,11 +39,6 @@ class Index(NamedTuple):
     key_ends: np.ndarray  # (N,) int64 into keys, or (0,) where keys are numbers of rows
     keys: np.ndarray  # uint8: all keys, one after the other
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays, which the system maps from the file as they are used."""
-        return sum(part.nbytes for part in self[1:])
-
     def digest(self) -> str:
         """Return a SHA-256 of all that the index tells, but for the states of the files."""
         facts = [[shard["name"], shard["count"]] for shard in self.shards]
@@ -52,11 +46,6 @@ class Index(NamedTuple):
         for part in self[1:]:
             digest.update(part.data)
         return digest.hexdigest()
-
-    def version(self) -> str:
-        """Return a hash of the names, sizes and times of the shards."""
-        facts = [(shard["name"], marks(shard["states"])) for shard in self.shards]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def open_index(path: Path) -> Index:
@@ -66,40 +55,40 @@ def open_index(path: Path) -> Index:
     shards do. Processes that build it at once each put a whole one in place.
 
     Raises:
-        DataError: there are no shards, of several kinds, or one is damaged.
+        DataError: there are no shards, of several kinds, one is damaged, or some are missing.
     """
     files = _shards(path)
     home = path if path.is_dir() else path.parent
     name = f"records-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:20]}.index"
-    states = [shard_states(file) for file in files]
+    states = [shard_state(file) for file in files]
 
     def load(file: IO[bytes]) -> Index:
         found = _mapped(file)
-        if [shard["states"] for shard in found.shards] != states:
+        if [shard["state"] for shard in found.shards] != states:
             raise ValueError("the shards have changed")
         return found
 
-    if (index := read_cache(home, name, load)) is not None:
-        return index
-    timer = Timer(SLOW, logging.info, [f"{path}: building the index of {len(files)} shards"])
-    timer.start()
-    try:
+    index: Index | None = read_cache(home, name, load)
+    if index is None:
+        logging.info("%s: building the index of %d shards", path, len(files))
         built = _build(files, states)
-    finally:
-        timer.cancel()
-    write_cache(home, name, lambda file: _save(built, file))
-    return read_cache(home, name, load) or built  # in memory where it can be written nowhere
+        write_cache(home, name, lambda file: _save(built, file))
+        index = read_cache(home, name, load) or built  # in memory where it can be written nowhere
+    count = sum(shard["count"] for shard in index.shards)
+    if (promised := read_plan(path).get("records", count)) != count:
+        told = f"{count} records in the shards, {PLAN} promises {promised}: pack again"
+        raise DataError(f"{path}: {told}")
+    return index
 
 
-def shard_states(path: Path) -> list[list[int]]:
-    """Return the states of a shard's files: of a .npy its labels' too."""
+def shard_state(path: Path) -> list[list[int]]:
+    """Return sizes and times of a shard's files, of a .npy its labels' too; and what else tells.
+
+    That are inodes and times of change, which on a network disk may differ from mount to mount.
+    """
     paths = [path, *([path.with_name(path.stem + LABELS)] if path.suffix == ".npy" else [])]
-    return [list(file_state(each)) for each in paths if each.exists()]
-
-
-def marks(states: list[list[int]]) -> list[list[int]]:
-    """Return sizes and times of files: a network disk may number them anew in mid-run."""
-    return [state[1:3] for state in states]
+    found = [file_state(each) for each in paths if each.exists()]
+    return [[n for each in found for n in each[1:3]], [n for each in found for n in each[::3]]]
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -136,21 +125,20 @@ def _mapped(file: IO[bytes]) -> Index:
     for _ in Index._fields:
         np.lib.format.read_magic(file)
         (count,), _, dtype = np.lib.format.read_array_header_1_0(file)
-        parts.append(
-            np.frombuffer(memory, dtype, count, file.tell()) if count else np.zeros(0, dtype)
-        )
-        file.seek(parts[-1].nbytes, os.SEEK_CUR)
+        begin = file.tell()
+        parts.append(np.frombuffer(memory, dtype, count, begin) if count else np.zeros(0, dtype))
+        file.seek(begin + parts[-1].nbytes)
     return Index(json.loads(parts[-1].tobytes()), *parts[:-1])
 
 
 def _build(files: list[Path], states: list[list[list[int]]]) -> Index:
     """Read all shards on all cores."""
-    many = len(files) > 1 and sum(each[0][1] for each in states) > MANY
+    many = len(files) > 1 and sum(each[0][0] for each in states) > MANY
     read = READERS[files[0].suffix]
     parts = list(on_all_cores(lambda number: read(files[number]), len(files), many))
     shards, ends = [], 0
     for file, state, part in zip(files, states, parts, strict=True):
-        about = {"name": file.name, "count": len(part.offsets), "states": state}
+        about = {"name": file.name, "count": len(part.offsets), "state": state}
         shards.append(about | part.shards[0])
         part.key_ends[:] += ends
         ends += len(part.keys)
@@ -181,12 +169,11 @@ def _read_tar(path: Path) -> Index:
             if key in seen:
                 raise DataError(f"{path}: the key {key} comes twice")
             seen.add(key)
-            files = list(group)
-            parts = sorted(part for _, part, *_ in files)
-            for part, other in pairwise(parts):
-                if part == other:
-                    raise DataError(f"{path}: the key {key} has two files .{part}")
+            parts, files = list[str](), list(group)
             for _, part, _, start, length in files:
+                if part in parts:
+                    raise DataError(f"{path}: the key {key} has two files .{part}")
+                parts.append(part)
                 if part == "cls":
                     try:
                         labels.append(int(content := read(start, length)))
@@ -197,7 +184,7 @@ def _read_tar(path: Path) -> Index:
             sizes.append(start + length - begin)
             keys += key.encode("utf-8", "surrogateescape")
             ends.append(len(keys))
-            kinds.setdefault(",".join(parts), [0, key])[0] += 1
+            kinds.setdefault(",".join(sorted(parts)), [0, key])[0] += 1
     return _of_shard({"parts": kinds}, offsets, sizes, labels, ends, bytes(keys))
 
 

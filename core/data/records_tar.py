@@ -22,12 +22,9 @@ def members(
 
     Args:
         read: gives bytes of it, by (offset, size).
-        path: of the archive, for messages.
+        path: of the archive, for messages: DataError tells that it is damaged or holds links.
         size: bytes there are.
         whole: whether the mark of an archive's end must follow.
-
-    Raises:
-        DataError: the archive is compressed, damaged, cut off or holds links.
     """
     place = begin = 0
     longer: dict[bytes, bytes] = {}  # what does not fit into a header
@@ -50,8 +47,8 @@ def members(
             longer[b"path"] = read(start, length).rstrip(b"\0")
         name = (longer.get(b"path") or _name(header)).decode("utf-8", "surrogateescape")
         if not start <= start + length <= size:
-            told = f"{path}: cut off inside of {name}: {size} bytes, want at least {start + length}"
-            raise DataError(told)
+            told = f"{size} bytes, want at least {start + length}"
+            raise DataError(f"{path}: cut off inside of {name}: {told}")
         place = start - -length // BLOCK * BLOCK
         if more:
             continue
@@ -78,9 +75,10 @@ def _length(header: bytes) -> int:
 
 
 def _name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
-    return prefix + b"/" + name if prefix else name
+    prefix = header[345:500] if header[257:263] == b"ustar\0" else b""
+    return b"/".join(
+        part.partition(b"\0")[0] for part in (prefix, header[:100]) if part[:1] > b"\0"
+    )
 
 
 def _pax(content: bytes) -> dict[bytes, bytes]:
@@ -98,8 +96,7 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
 
 
 def _no_header(header: bytes, path: object, place: int) -> str:
-    for magic, name in COMPRESSED.items():
-        if place == 0 and header.startswith(magic):
-            told = f"{path}: compressed by {name}, so nothing in it has a place."
-            return f"{told} Decompress it: pictures hardly shrink by it"
+    if found := [name for magic, name in COMPRESSED.items() if header.startswith(magic)]:
+        told = f"{path}: compressed by {found[0]}, so nothing in it has a place."
+        return f"{told} Decompress it: pictures hardly shrink by it"
     return f"{path}: no tar archive, damaged, or cut off: no header at byte {place}"
