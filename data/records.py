@@ -33,13 +33,12 @@ from core.base.files import replacing, write_json
 from core.data.images import PICTURES
 from core.data.records import Records
 from core.data.records_hashes import HASHES, read_all, record_hash
-from core.data.records_index import PLAN, read_plan
+from core.data.records_index import PACKER, PLAN, read_plan
 from core.data.workers import on_all_cores
 from core.machine.locks import one_writer
 from core.machine.script import reports_errors
 from data.prepared import read_manifest, write_manifest
 
-SCRIPT = "data/records.py"
 File = tuple[Path, str, int, int]  # its key, label and size behind it
 
 
@@ -128,7 +127,7 @@ def pack(source: Path, output: Path, megabytes: float, seed: int, like: Path | N
     cut = groupby(zip(files, before, strict=False), lambda each: each[1] // (megabytes * 1e6))
     shards = [[file for file, _ in group] for _, group in cut]
     facts = [[file[1:] for file in shard] for shard in shards]
-    plan = {"made_by": SCRIPT, "records": len(files), "classes": classes, "seed": seed}
+    plan = {"made_by": PACKER, "records": len(files), "classes": classes, "seed": seed}
     plan["plan"] = hashlib.sha256(repr(facts).encode()).hexdigest()
     output.mkdir(parents=True, exist_ok=True)
     with one_writer(output):
@@ -151,7 +150,7 @@ def pack(source: Path, output: Path, megabytes: float, seed: int, like: Path | N
             origin = read_manifest(source if source.is_dir() else source.parent)
             told = origin.get("description") or f"{len(files)} files of {source.name}"
             drawn = origin.get("generated", False)
-            write_manifest(output, SCRIPT, told, generated=drawn, seed=seed)
+            write_manifest(output, PACKER, told, generated=drawn, seed=seed)
     print(f"{output}: {len(files)} records in {plural(len(shards), 'shard', 'shards')}, verified")
     if classes:
         print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(classes)))

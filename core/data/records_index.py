@@ -21,7 +21,7 @@ from core.data.workers import on_all_cores
 MANY = 64 * 2**20  # bytes of shards that are worth starting processes for
 LABELS = ".labels.npy"  # how the name of the file ends that belongs to a shard NAME.npy
 CHANGED = "it has been cut off or changed since its index was made"
-PLAN = "records.json"  # what data/records.py notes in a folder that it packs
+PACKER, PLAN = "data/records.py", "records.json"  # who packs, and what it notes in the folder
 
 
 class Index(NamedTuple):
@@ -94,8 +94,9 @@ def shard_state(path: Path) -> list[list[int]]:
 def read_plan(folder: Path) -> dict[str, Any]:
     """Return what data/records.py noted of a folder; {} if it did not pack it."""
     try:
-        return dict(json.loads((folder / PLAN).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        return dict(plan) if plan["made_by"] == PACKER else {}
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 

@@ -75,7 +75,9 @@ A, B = ("a.bin", bytes(600)), ("a.cls", b"1")
         (lambda path: joined(path, path.with_name("01.tar")), "00.tar: more follows its end"),
         (lambda path: archive(path, ("a.cls", b"9" * 20)), "want a whole number"),
         (
-            lambda path: path.with_name("records.json").write_text('{"records": 60}'),
+            lambda path: path.with_name("records.json").write_text(
+                '{"made_by": "data/records.py", "records": 60}'
+            ),
             "50 records in the shards, records.json promises 60",
         ),
         (lambda path: np.save(path.with_name("x.npy"), [1]), "several kinds, .npy, .tar"),
