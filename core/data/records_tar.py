@@ -75,10 +75,9 @@ def _length(header: bytes) -> int:
 
 
 def _name(header: bytes) -> bytes:
-    prefix = header[345:500] if header[257:263] == b"ustar\0" else b""
-    return b"/".join(
-        part.partition(b"\0")[0] for part in (prefix, header[:100]) if part[:1] > b"\0"
-    )
+    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    name = header[:100].partition(b"\0")[0]
+    return prefix + b"/" + name if prefix else name
 
 
 def _pax(content: bytes) -> dict[bytes, bytes]:
