@@ -73,6 +73,11 @@ def test_rows_of_parquet_files_are_read_by_row_group(tmp_path: Path) -> None:
     assert [records[i]["text"] for i in range(20)] == [f"t{i}" for i in range(20)]
     assert torch.equal(records.labels, torch.arange(20))  # type: ignore[arg-type]
     assert records.starts.tolist() == [0, 4, 8, 11, 15, 19]
+    table = pyarrow.table({"text": ["x", None], "label": [1, None]})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    records = Records(tmp_path, window=2)
+    assert records[21] == {"key": "1", "text": None, "label": None}
+    assert records.labels is None
 
 
 @pytest.mark.parametrize("window", [0, 2])
@@ -200,7 +205,10 @@ def test_an_index_that_can_be_written_nowhere_is_in_memory(
     assert Records(folder, key)[COUNT - 1] == f"train/{COUNT - 1:04d}"
 
 
-def test_processes_that_build_the_index_at_once_get_the_same(folder: Path) -> None:
+def test_processes_that_build_the_index_at_once_get_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.data.records_index.MANY", 0)  # workers may not start workers
     with multiprocessing.get_context("fork").Pool(4) as pool:
         digests = pool.map(index_digest, [folder] * 8)
     assert len({*digests}) == 1
