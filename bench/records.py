@@ -261,7 +261,7 @@ def large_index(folder: Path, count: int) -> None:
         "[r.record(i) for i in o[:100_000].tolist()]\n"
         "print(f'opened in {t * 1e3:.0f} ms, taking {b - a:.0f} MB; the order of an epoch takes '\n"
         "      f'{c - b:.0f} MB, the parts of the index that 100,000 records touch '\n"
-        "      f'{rss() - c:.0f} of {r.index.nbytes / 1e6:.0f} MB')"
+        "      f'{rss() - c:.0f} of {sum(x.nbytes for x in r.index[1:]) / 1e6:.0f} MB')"
     )
     used, below = (
         resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -6,107 +6,85 @@
     python data/records.py verify data/photos/train
     python data/records.py unpack data/photos/train --output PHOTOS
 
-A record is a file and its label, in uncompressed .tar archives as WebDataset reads them. Files are
-mixed by a seed before they are divided into shards. Beside each shard stands a hash of every
-record. The same command goes on with what a kill has cut off.
+A record is a file and its label, in uncompressed .tar archives as WebDataset reads them, mixed by a
+seed. Beside each shard stands a hash of every record. After a kill the same command goes on.
 """
 
 import argparse
 import csv
 import hashlib
 import io
-import json
 import os
 import random
+import re
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository's root
 
 from core.base.errors import DataError, UsageError, listed, plural
-from core.base.files import replacing, write_json, write_text
+from core.base.files import replacing, write_json
 from core.data.images import PICTURES
 from core.data.records import Records
 from core.data.records_hashes import HASHES, read_all, record_hash
+from core.data.records_index import PACKER, PLAN, read_plan
 from core.data.workers import on_all_cores
 from core.machine.locks import one_writer
 from core.machine.script import reports_errors
-from data.prepared import MANIFEST, file_sha256, read_manifest
+from data.prepared import read_manifest, write_manifest
 
-SCRIPT, PLAN = "data/records.py", "records.json"
-
-
-class File(NamedTuple):
-    """A file to pack."""
-
-    path: Path
-    key: str
-    label: int
-    size: int
+File = tuple[Path, str, int, int]  # its key, label and size behind it
 
 
-def find_files(source: Path) -> tuple[list[File], list[str]]:
-    """Return the files of a folder of class folders, or of a CSV, and the names of the classes.
-
-    Labels that are whole numbers stay what they are; of others the classes are numbered by name.
-    """
+def find_names(source: Path) -> list[tuple[Path, str]]:
+    """Return names and labels of the files in a folder of class folders, or of a CSV."""
     if source.suffix.lower() == ".csv":
-        found = list(read_csv(source))
-    elif source.is_dir():
-        inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in PICTURES)
-        names = [path.relative_to(source) for path in inside]
-        found = [(name, name.parts[0]) for name in names if len(name.parts) > 1]
-        if not found:
-            kinds = ", ".join(PICTURES)
-            raise DataError(f"{source}: no pictures ({kinds}) in folders of classes")
-        if left := len(names) - len(found):
-            print(f"warning: {plural(left, 'picture is', 'pictures are')} in no class's folder")
-    else:
+        with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            table = csv.reader(lines)
+            rows = [(row, table.line_num) for row in table][1:]
+        for row, number in rows:
+            if len(row) != 2 or not all(row):
+                raise DataError(f"{source}, line {number}: found {row}, want FILE,LABEL")
+        return [(Path(name), label) for (name, label), _ in rows]
+    if not source.is_dir():
         raise UsageError(f"{source}: want a folder, or a table that ends with .csv")
-    labels = {label for _, label in found}
-    whole = all(label.isascii() and label.isdecimal() for label in labels)
-    classes = [] if whole else sorted(labels)
+    paths = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in PICTURES)
+    names = [path.relative_to(source) for path in paths]
+    found = [(name, name.parts[0]) for name in names if len(name.parts) > 1]
+    if left := len(names) - len(found):
+        print(f"warning: {plural(left, 'picture is', 'pictures are')} in no class's folder")
+    return found
+
+
+def find_files(source: Path, classes: list[str] | None) -> tuple[list[File], list[str]]:
+    """Return the files of a source, and the names of the classes, numbered as in `classes`."""
+    found = find_names(source)
+    if not found:
+        kinds = ", ".join(PICTURES)
+        raise DataError(f"{source}: no files; want a table's lines, or {kinds} in class folders")
+    labels = sorted({label for _, label in found})
+    if classes is None:  # whole numbers stay what they are
+        classes = [] if all(re.fullmatch(r"-?\d+", label) for label in labels) else labels
+    elif new := sorted({*labels} - {*classes}):
+        raise DataError(f"{source}: the class {new[0]} is not among {', '.join(classes)}")
     home, files = source if source.is_dir() else source.parent, dict[str, File]()
     for name, label in found:
         key, path = name.with_suffix("").as_posix().replace(".", "_"), home / name
         if key in files:
-            raise DataError(f"{path} and {files[key].path}: both would get the key {key}")
-        if name.is_absolute() or ".." in name.parts or not name.suffix or not path.is_file():
-            raise DataError(f"{path}: want a file with an ending, in the folder {home}")
-        number = int(label) if whole else classes.index(label)
-        files[key] = File(path, key, number, path.stat().st_size)
+            raise DataError(f"{path} and {files[key][0]}: both would get the key {key}")
+        if name.is_absolute() or ".." in name.parts or "\n" in key or not path.is_file():
+            raise DataError(f"{path}: want a file in the folder {home}, named in one line")
+        if name.suffix.lower() in ("", ".cls", ".key", ".label"):
+            raise DataError(f"{path}: want an ending, other than .cls, .key and .label")
+        number = classes.index(label) if classes else int(label)
+        files[key] = path, key, number, path.stat().st_size
     return list(files.values()), classes
-
-
-def read_csv(source: Path) -> Iterator[tuple[Path, str]]:
-    """Yield names and labels of a table, whose first line names its columns."""
-    with source.open(encoding="utf-8-sig", newline="") as lines:
-        rows = csv.reader(lines)
-        next(rows, None)
-        for row in rows:
-            if len(row) != 2 or not all(row):
-                raise DataError(f"{source}, line {rows.line_num}: found {row}, want FILE,LABEL")
-            yield Path(row[0]), row[1]
-
-
-def divide(files: list[File], limit: float, seed: int) -> list[list[File]]:
-    """Mix files, and divide them into shards of about `limit` bytes."""
-    random.Random(seed).shuffle(files)
-    shards: list[list[File]] = [[]]
-    size = 0.0
-    for file in files:
-        if shards[-1] and size + file.size > limit:
-            shards.append([])
-            size = 0
-        shards[-1].append(file)
-        size += file.size
-    return shards
 
 
 def write_shard(files: list[File], target: Path) -> int:
@@ -117,36 +95,39 @@ def write_shard(files: list[File], target: Path) -> int:
     hashes = {}
     with replacing(target) as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
-            for each in files:
-                content = each.path.read_bytes()
-                part = each.path.suffix[1:].lower()
-                parts = {part: content, "cls": str(each.label).encode()}
-                hashes[each.key] = record_hash(parts)
-                for name, value in parts.items():
-                    info = tarfile.TarInfo(f"{each.key}.{name}")
-                    info.size = len(value)
-                    archive.addfile(info, io.BytesIO(value))
+            for path, key, label, _ in files:
+                parts = {path.suffix[1:].lower(): path.read_bytes(), "cls": b"%d" % label}
+                hashes[key] = record_hash(parts)
+                for name, content in parts.items():
+                    info = tarfile.TarInfo(f"{key}.{name}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
         file.flush()
         os.fsync(file.fileno())
         if hasattr(os, "posix_fadvise"):  # else the memory would be read, not the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         with tarfile.open(file.name, "r:") as archive:
-            members = iter(archive)
-            for each in files:
-                pair = {i.name: archive.extractfile(i) for i in (next(members), next(members))}
-                parts = {n.rpartition(".")[2]: part.read() for n, part in pair.items() if part}
-                if record_hash(parts) != hashes[each.key]:
-                    raise DataError(f"{target}: {each.key} was not written as it is: a bad disk?")
-    write_text(target.with_suffix(HASHES), "".join(f"{h}  {k}\n" for k, h in hashes.items()))
+            pairs = zip(*[iter(archive)] * 2, strict=True)
+            for (key, kept), pair in zip(hashes.items(), pairs, strict=True):
+                read = {i.name.rpartition(".")[2]: archive.extractfile(i) for i in pair}
+                if record_hash({name: part and part.read() for name, part in read.items()}) != kept:
+                    raise DataError(f"{target}: {key} was not written as it is: a bad disk?")
+    with replacing(target.with_suffix(HASHES)) as file:
+        file.write(os.fsencode("".join(f"{kept}  {key}\n" for key, kept in hashes.items())))
     return len(files)
 
 
-def pack(source: Path, output: Path, megabytes: float, seed: int) -> None:
+def pack(source: Path, output: Path, megabytes: float, seed: int, like: Path | None) -> None:
     """Write what is missing of the shards of a source into a folder."""
-    files, classes = find_files(source)
-    shards = divide(files, megabytes * 1e6, seed)
-    facts = [[(file.key, file.label, file.size) for file in shard] for shard in shards]
-    plan = {"made_by": SCRIPT, "records": len(files), "classes": classes, "seed": seed}
+    if like and not read_plan(like).get("classes"):
+        raise UsageError(f"--classes_of {like}: want shards that were packed by class names")
+    files, classes = find_files(source, read_plan(like)["classes"] if like else None)
+    random.Random(seed).shuffle(files)
+    before = accumulate((size for *_, size in files), initial=0)
+    cut = groupby(zip(files, before, strict=False), lambda each: each[1] // (megabytes * 1e6))
+    shards = [[file for file, _ in group] for _, group in cut]
+    facts = [[file[1:] for file in shard] for shard in shards]
+    plan = {"made_by": PACKER, "records": len(files), "classes": classes, "seed": seed}
     plan["plan"] = hashlib.sha256(repr(facts).encode()).hexdigest()
     output.mkdir(parents=True, exist_ok=True)
     with one_writer(output):
@@ -155,37 +136,24 @@ def pack(source: Path, output: Path, megabytes: float, seed: int) -> None:
             told = f"{output}: holds other files, or shards of other data or options"
             raise UsageError(f"{told}; choose another --output")
         write_json(output / PLAN, plan)
-        for left in output.glob(".*.tmp"):  # of a run that was killed
-            left.unlink()
-        names = [output / f"{number:06d}.tar" for number in range(len(shards))]
-        missing = [
-            i for i, n in enumerate(names) if not (n.exists() and n.with_suffix(HASHES).exists())
-        ]
-        if len(missing) < len(shards):
-            print(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
-        done = on_all_cores(
-            lambda i: write_shard(shards[missing[i]], names[missing[i]]), len(missing), True
-        )
-        with tqdm(total=sum(len(shards[i]) for i in missing), unit=" records") as bar:
-            for count in done:
+        for path in output.glob(".*.tmp"):  # of a run that was killed
+            path.unlink()
+        paths = [output / f"{number:06d}.tar" for number in range(len(shards))]
+        left = [i for i, p in enumerate(paths) if not {p, p.with_suffix(HASHES)} <= {*there}]
+        if len(left) < len(shards):
+            print(f"{len(shards) - len(left)} of {len(shards)} shards are there already")
+        with tqdm(total=sum(len(shards[i]) for i in left), unit=" records") as bar:
+            work = [(shards[i], paths[i]) for i in left]
+            for count in on_all_cores(lambda i: write_shard(*work[i]), len(left), True):
                 bar.update(count)
-        origin = read_manifest(source if source.is_dir() else source.parent)
-        described = origin.get("description") or f"{len(files)} files of {source.name}"
-        manifest = {"made_by": SCRIPT, "generated": origin.get("generated", False)}
-        manifest |= {"description": described, "seed": seed, "files": {}}
-        if missing or not read_manifest(output):
-            listed_files = [PLAN, *(n.name for n in names), *(n.stem + HASHES for n in names)]
-            manifest["files"] = {name: file_sha256(output / name) for name in listed_files}
-            write_json(output / MANIFEST, manifest)
+        if left or not read_manifest(output):
+            origin = read_manifest(source if source.is_dir() else source.parent)
+            told = origin.get("description") or f"{len(files)} files of {source.name}"
+            drawn = origin.get("generated", False)
+            write_manifest(output, PACKER, told, generated=drawn, seed=seed)
     print(f"{output}: {len(files)} records in {plural(len(shards), 'shard', 'shards')}, verified")
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    """Return what `pack` noted of a folder; {} if it did not make it."""
-    try:
-        return dict(json.loads((folder / PLAN).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    if classes:
+        print("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(classes)))
 
 
 def unpack(folder: Path, output: Path) -> None:
@@ -195,21 +163,21 @@ def unpack(folder: Path, output: Path) -> None:
         raise UsageError(f"{folder}: want .tar shards; NumPy and Arrow read {records.kind} files")
     if output.exists() and any(output.iterdir()):
         raise UsageError(f"{output}: not empty; choose another --output")
-    rows = []
-    for record in tqdm(
-        map(records.record, range(len(records))), total=len(records), unit=" records"
-    ):
-        label, key = record.pop("label", ""), Path(record.pop("key"))
+    rows = [("file", "label")]
+    for i in tqdm(range(len(records)), unit=" records"):
+        record, key = records.record(i), Path(records.place(i)[1])
         if key.is_absolute() or ".." in key.parts:
             raise DataError(f"{folder}: the key {key} leads out of {output}")
         (output / key).parent.mkdir(parents=True, exist_ok=True)
         for part, content in record.items():
-            if part != "cls":
-                (output / f"{key}.{part}").write_bytes(content)
-                rows.append((f"{key}.{part}", label))
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("file", "label"), *rows])
-    write_text(output / "labels.csv", table.getvalue())
+            if isinstance(content, bytes) and part != "cls":
+                rows.append((f"{key}.{part}", record.get("label", "")))
+                with (output / rows[-1][0]).open("xb") as file:  # not over that of another shard
+                    file.write(content)
+    with (output / "labels.csv").open(
+        "x", encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
     print(f"{output}: {plural(len(records), 'record', 'records')}")
 
 
@@ -218,54 +186,47 @@ def show(folder: Path) -> None:
     records = Records(folder)
     for shard in records.index.shards:
         parts = "; ".join(f"{count} of {parts}" for parts, (count, _) in shard["parts"].items())
-        size = f"{shard['state'][1]:,} bytes"
+        size = f"{shard['state'][0][0]:,} bytes"
         print(f"{shard['name']:<20}{shard['count']:>10} records{size:>22}  {parts}")
-    print(f"{len(records)} records, an index of {records.index.nbytes / 1e6:.1f} MB")
+    index = sum(part.nbytes for part in records.index[1:])
+    print(f"{len(records)} records, an index of {index:,} bytes")
     if records.labels is not None:
-        classes = read_plan(folder).get("classes")
+        names = dict(enumerate(read_plan(folder).get("classes", ())))
         for label, count in sorted(Counter(records.labels.tolist()).items()):
-            print(f"  label {label}{f' {classes[label]}' if classes else ''}: {count}")
+            print(f"  label {label} {names.get(label, '')}".rstrip() + f": {count}")
 
 
 def verify(folder: Path) -> None:
     """Read every record, and hold it against its hash; DataError names those that differ."""
-    records, faults, hashed = Records(folder), list[str](), 0
+    records = Records(folder)
     with tqdm(total=len(records), unit=" records") as bar:
-        for count, known, wrong in read_all(records):
-            bar.update(count)
-            hashed += known
-            faults += wrong
+        hashed, faults = read_all(records, bar.update)
     if faults:
         raise DataError(f"{len(faults)} of {len(records)} records are damaged:\n{listed(faults)}")
     told = f"{hashed} have the hash of when they were packed"
     print(f"{folder}: {len(records)} records were read, {told}")
 
 
-def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("pack", "unpack", "list", "verify"):
-        command = commands.add_parser(name)
-        command.add_argument("source", type=Path, help="folder of classes, or a CSV; of shards")
-        if name in ("pack", "unpack"):
-            command.add_argument("--output", type=Path, required=True, help="folder to write into")
-        if name == "pack":
-            command.add_argument("--shard_mb", type=float, default=128, help="size of a shard")
-            command.add_argument("--seed", type=int, default=230, help="of the order of records")
-    return parser.parse_args(argv)
-
-
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 1: the data or the disk prevent it; 2: the command line."""
-    args = get_args(argv)
-    if args.command == "pack":
-        pack(args.source, args.output, args.shard_mb, args.seed)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("command", choices=["pack", "unpack", "list", "verify"])
+    parser.add_argument("source", type=Path, help="folder of classes, or a CSV; of shards")
+    parser.add_argument("--output", type=Path, help="folder that pack or unpack writes into")
+    parser.add_argument("--shard_mb", type=float, default=128, help="pack: megabytes of a shard")
+    parser.add_argument("--seed", type=int, default=230, help="pack: of the order of records")
+    told = "pack: number classes as in these shards, such as those of train"
+    parser.add_argument("--classes_of", type=Path, metavar="FOLDER", help=told)
+    args = parser.parse_args(argv)
+    if args.command in ("list", "verify"):
+        {"list": show, "verify": verify}[args.command](args.source)
+    elif args.output is None or not args.shard_mb > 0:
+        parser.error(f"{args.command} needs --output FOLDER, and --shard_mb above 0")
     elif args.command == "unpack":
         unpack(args.source, args.output)
     else:
-        {"list": show, "verify": verify}[args.command](args.source)
+        pack(args.source, args.output, args.shard_mb, args.seed, args.classes_of)
     return 0
 
 

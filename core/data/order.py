@@ -103,8 +103,5 @@ def drawn_order(dataset: Any, seed: int, epoch: int) -> Tensor:
         return epoch_order(len(dataset), seed, epoch)
     if not isinstance(dataset, Subset):
         return own(seed, epoch)
-    all_of_it: Any = dataset.dataset
-    places = torch.full((len(all_of_it),), -1)  # of its examples in the part
-    places[torch.as_tensor(dataset.indices)] = torch.arange(len(dataset))
-    order = places[drawn_order(all_of_it, seed, epoch)]
-    return order[order >= 0]
+    ranks = drawn_order(dataset.dataset, seed, epoch).argsort()  # place of each of its examples
+    return ranks[torch.as_tensor(dataset.indices)].argsort(stable=True)

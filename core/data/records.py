@@ -1,5 +1,7 @@
 """Records in shards: data larger than memory, read by position in any order."""
 
+import io
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -13,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from core.base.errors import DataError
+from core.base.errors import DataError, plural
 from core.data.order import blocks_of_a_batch, epoch_order, windowed_order
-from core.data.records_index import open_index, parquet_library
-from core.data.records_tar import key_and_part, members
+from core.data.records_index import CHANGED, open_index, parquet_library, shard_state
+from core.data.records_tar import members
 
 OPEN = 128  # shards that a process keeps open
 BLOCK = 4 * 2**20  # bytes of a block: a disk reads so many in a row about as fast as more
@@ -25,25 +27,20 @@ AHEAD = 128 * 2**10  # bytes that the kernel is asked to read at a time; of more
 Record = dict[str, Any]  # "key", the parts, and "label" if labels are whole numbers
 
 
-class _Handle:
+class _File(io.FileIO):
     """An open file, closed when nobody uses it any more."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.number = path, os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    def __del__(self) -> None:
+        self.close()
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        if hasattr(self, "number"):  # else it could not be opened
-            close(self.number)
-
-    def read(self, size: int, place: int) -> bytes:
+    def part(self, size: int, place: int) -> bytes:
         """Return bytes from a place on; the position in the file is nobody's, so processes may."""
-        content = os.pread(self.number, size, place)
-        while len(content) < size:  # a system reads at most 2 GiB at once
-            more = os.pread(self.number, size - len(content), place + len(content))
-            if not more:
-                raise DataError(f"{self.path}: it has been cut off since its index was made")
-            content += more
-        return content
+        content = os.pread(self.fileno(), size, place)
+        if len(content) == size:
+            return content
+        if not content:
+            raise DataError(f"{self.name!s}: {CHANGED}")
+        return content + self.part(size - len(content), place + len(content))  # 2 GiB at once
 
 
 class _Names(Sequence[str]):
@@ -108,34 +105,38 @@ class Records(Dataset[Any]):
         self.kind = Path(index.shards[0]["name"]).suffix
         self._check_parts()
         self.epoch_order = lru_cache(1)(self._order)  # of (seed, epoch): the order (N,) of an epoch
-        self.handles = lru_cache(OPEN)(_Handle)
-        self.groups = lru_cache(self.window + 2)(_row_group)
+        self.files = lru_cache(OPEN)(self._file)
+        self.groups = lru_cache(self.window + 2)(self._row_group)
         self.asked = lru_cache(4 * self.window + 4)(self._ask_for)
         if self.window and self.kind == ".parquet":
             self.starts = torch.from_numpy(np.flatnonzero(index.sizes == 0))
         elif self.window:
-            self.block = max(1, int(BLOCK // index.sizes.mean()))  # records
+            self.block = max(1, int(BLOCK // max(1, index.sizes.mean())))  # records
             self.starts = torch.arange(0, len(self), self.block)
 
     def _check_parts(self) -> None:
-        """Raise DataError of the first record that lacks a part, or if there is none at all."""
+        """Raise DataError of the first record that lacks a part, or if there is none."""
         if not len(self):
             raise DataError(f"{self.path}: no records in the shards")
         found = [(shard, *kind) for shard in self.index.shards for kind in shard["parts"].items()]
-        wanted = set(self.parts) or set(found[0][1].split(","))
+        wanted = set(self.parts or found[0][1].split(","))
         for shard, parts, (count, key) in found:
-            if missing := sorted(wanted - set(parts.split(","))):
-                told = f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only "
-                more = f" ({count} records of this shard are so)" if count > 1 else ""
-                raise DataError(told + parts.replace(",", ", ") + more)
+            if missing := sorted(wanted - {*parts.split(",")}):
+                told = (
+                    f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only {parts}"
+                )
+                raise DataError(f"{told} ({plural(count, 'record is', 'records are')} so)")
 
     def __getstate__(self) -> dict[str, Any]:
-        gone = ("index", "paths", "epoch_order", "handles", "groups", "asked", "starts")
-        return {name: value for name, value in vars(self).items() if name not in gone}
+        gone = ("index", "paths", "epoch_order", "files", "groups", "asked", "starts")
+        kept = {name: value for name, value in vars(self).items() if name not in gone}
+        return kept | {"states": [shard["state"][0] for shard in self.index.shards]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._open()
+        self._open()  # a worker would else number other records
+        if [shard["state"][0] for shard in self.index.shards] != vars(self).pop("states"):
+            raise DataError(f"{self.path}: {CHANGED}")
 
     def __len__(self) -> int:
         """Return N, the number of records."""
@@ -167,28 +168,46 @@ class Records(Dataset[Any]):
         """Return a record as it is stored; DataError if its shard has changed since."""
         i = range(len(self))[i]
         (number, key), index = self.place(i), self.index
-        shard, offset, size = index.shards[number], int(index.offsets[i]), int(index.sizes[i])
-        path = self.paths[number]
+        offset, size = int(index.offsets[i]), int(index.sizes[i])
         record: Record = {"key": key}
-        if self.window and self.kind == ".tar":
-            self.asked(i // self.block)
         if self.kind == ".tar":
-            span = self.handles(path).read(size, offset)
-            for name, _, at, length in members(lambda a, n: span[a : a + n], path, size, False):
-                own, part = key_and_part(name)
+            if self.window:
+                self.asked(i // self.block)
+            file = self.files(number)
+            span = file.part(size, offset)
+            stretch = members(lambda a, n: span[a : a + n], file.name, size, False)
+            for own, part, _, at, length in stretch:
                 if own != key:
-                    raise DataError(f"{path}: it has changed since its index was made")
+                    raise DataError(f"{file.name!s}: {CHANGED}")
                 record[part] = span[at : at + length]
         elif self.kind == ".npy":
-            for part, (name, start, dtype, shape) in shard["arrays"].items():
-                row = np.dtype(dtype).itemsize * int(np.prod(shape))
-                content = self.handles(self.folder / name).read(row, start + offset * row)
+            for part, (name, start, dtype, shape) in index.shards[number]["arrays"].items():
+                row = np.dtype(dtype).itemsize * math.prod(shape)
+                content = self.files(number, name).part(row, start + offset * row)
                 record[part] = np.frombuffer(bytearray(content), dtype).reshape(shape)
         else:
-            record |= {name: column[size].as_py() for name, column in self.groups(path, offset)}
+            record |= {name: column[size].as_py() for name, column in self.groups(number, offset)}
         if len(index.labels):
             record["label"] = int(index.labels[i])
         return record
+
+    def _file(self, number: int, name: str = "") -> _File:
+        """Open a shard, or another file of it; DataError if it is not what the index is of."""
+        path = self.paths[number]
+        file = _File(path.with_name(name) if name else path)
+        if shard_state(path)[0] != self.index.shards[number]["state"][0]:
+            raise DataError(f"{path}: {CHANGED}")
+        return file
+
+    def _row_group(self, number: int, group: int) -> list[tuple[str, Any]]:
+        """Return the columns of a row group by name."""
+        pyarrow, parquet = parquet_library()
+        with self._file(number) as shard:
+            try:
+                table = parquet.ParquetFile(shard).read_row_group(group)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise DataError(f"{shard.name!s}, row group {group}: {error}") from None
+        return list(zip(table.column_names, table.columns, strict=True))
 
     def _ask_for(self, block: int) -> None:
         """Let the kernel read a block of a tar as a whole, while its first record is decoded."""
@@ -197,9 +216,9 @@ class Records(Dataset[Any]):
         while first < last and hasattr(os, "posix_fadvise"):
             shard = bisect_right(self.ends, first)  # a block may end in the next one
             end = min(last, self.ends[shard])
-            handle = self.handles(self.paths[shard])
+            file = self.files(shard).fileno()
             for at in range(int(offsets[first]), int(offsets[end - 1] + sizes[end - 1]), AHEAD):
-                os.posix_fadvise(handle.number, at, AHEAD, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(file, at, AHEAD, os.POSIX_FADV_WILLNEED)
             first = end
 
     def _order(self, seed: int, epoch: int) -> Tensor:
@@ -209,21 +228,9 @@ class Records(Dataset[Any]):
 
     def order_told(self, batch_size: int) -> str:
         """Say how records are shuffled, and how far that is from a full shuffle."""
-        told = "shuffled every epoch"
         if not self.window:
-            return told
+            return "shuffled every epoch"
         orders = self.epoch_order(0, 0), epoch_order(len(self), 0, 0)
         ours, full = (round(blocks_of_a_batch(x, self.starts, batch_size)) for x in orders)
-        told += f" in windows of {self.window} of {len(self.starts)} blocks"
+        told = f"shuffled every epoch in windows of {self.window} of {len(self.starts)} blocks"
         return f"{told}: a batch comes from {ours} blocks, of a full shuffle from {full}"
-
-
-def _row_group(path: Path, number: int) -> list[tuple[str, Any]]:
-    """Return the columns of a row group by name."""
-    pyarrow, parquet = parquet_library()
-    try:
-        with parquet.ParquetFile(path) as file:
-            table = file.read_row_group(number)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}, row group {number}: {error}") from None
-    return list(zip(table.column_names, table.columns, strict=True))

@@ -3,23 +3,25 @@
 import hashlib
 import json
 import logging
+import mmap
 import os
 from array import array
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from threading import Timer
 from typing import IO, Any, NamedTuple
-from zipfile import ZipFile
 
 import numpy as np
 
 from core.base.errors import DataError
 from core.data.caches import file_state, read_cache, write_cache
-from core.data.records_tar import key_and_part, members
+from core.data.records_tar import members
 from core.data.workers import on_all_cores
 
 MANY = 64 * 2**20  # bytes of shards that are worth starting processes for
-SLOW = 1.0  # seconds after which building an index is said
 LABELS = ".labels.npy"  # how the name of the file ends that belongs to a shard NAME.npy
+CHANGED = "it has been cut off or changed since its index was made"
+PACKER, PLAN = "data/records.py", "records.json"  # who packs, and what it notes in the folder
 
 
 class Index(NamedTuple):
@@ -30,7 +32,6 @@ class Index(NamedTuple):
     `offset`, of size bytes; that of a Parquet file in the row group `offset`, as its row `size`.
     """
 
-    path: Path  # the folder, or the one shard
     shards: list[dict[str, Any]]
     offsets: np.ndarray  # (N,) int64
     sizes: np.ndarray  # (N,) int64
@@ -38,16 +39,11 @@ class Index(NamedTuple):
     key_ends: np.ndarray  # (N,) int64 into keys, or (0,) where keys are numbers of rows
     keys: np.ndarray  # uint8: all keys, one after the other
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays, which the system maps from the file as they are used."""
-        return sum(part.nbytes for part in self[2:])
-
     def digest(self) -> str:
         """Return a SHA-256 of all that the index tells, but for the states of the files."""
         facts = [[shard["name"], shard["count"]] for shard in self.shards]
         digest = hashlib.sha256(json.dumps(facts).encode())
-        for part in self[2:]:
+        for part in self[1:]:
             digest.update(part.data)
         return digest.hexdigest()
 
@@ -59,144 +55,141 @@ def open_index(path: Path) -> Index:
     shards do. Processes that build it at once each put a whole one in place.
 
     Raises:
-        DataError: there are no shards, of several kinds, or one is damaged.
+        DataError: there are no shards, of several kinds, one is damaged, or some are missing.
     """
     files = _shards(path)
     home = path if path.is_dir() else path.parent
-    name = f"records-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:20]}.npz"
-    states = [list(file_state(file)) for file in files]
+    name = f"records-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:20]}.index"
+    states = [shard_state(file) for file in files]
 
     def load(file: IO[bytes]) -> Index:
-        found = _mapped(path, Path(file.name))
+        found = _mapped(file)
         if [shard["state"] for shard in found.shards] != states:
             raise ValueError("the shards have changed")
         return found
 
-    index = read_cache(home, name, load)
+    index: Index | None = read_cache(home, name, load)
     if index is None:
-        timer = Timer(SLOW, logging.info, [f"{path}: building the index of {len(files)} shards"])
-        timer.start()
-        try:
-            arrays = _build(files, states)
-        finally:
-            timer.cancel()
-        write_cache(home, name, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-        # From memory where it can be written nowhere.
-        index = read_cache(home, name, load) or _index(path, arrays)
-    assert isinstance(index, Index)
+        logging.info("%s: building the index of %d shards", path, len(files))
+        built = _build(files, states)
+        write_cache(home, name, lambda file: _save(built, file))
+        index = read_cache(home, name, load) or built  # in memory where it can be written nowhere
+    count = sum(shard["count"] for shard in index.shards)
+    if (promised := read_plan(path).get("records", count)) != count:
+        told = f"{count} records in the shards, {PLAN} promises {promised}: pack again"
+        raise DataError(f"{path}: {told}")
     return index
 
 
+def shard_state(path: Path) -> list[list[int]]:
+    """Return sizes and times of a shard's files, of a .npy its labels' too; and what else tells.
+
+    That are inodes and times of change, which on a network disk may differ from mount to mount.
+    """
+    paths = [path, *([path.with_name(path.stem + LABELS)] if path.suffix == ".npy" else [])]
+    found = [file_state(each) for each in paths if each.exists()]
+    return [[n for each in found for n in each[1:3]], [n for each in found for n in each[::3]]]
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return what data/records.py noted of a folder; {} if it did not pack it."""
+    try:
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        return dict(plan) if plan["made_by"] == PACKER else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
 def _shards(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if not path.exists():
         raise DataError(f"{path}: no such folder of shards")
-    names = sorted(n for n in os.listdir(path) if not n.startswith(".") and not n.endswith(LABELS))
-    files = [path / name for name in names if Path(name).suffix in READERS]
-    kinds = sorted({file.suffix for file in files})
-    if len(kinds) != 1:
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    names = [n for n in (p.name for p in files) if not n.startswith(".") and not n.endswith(LABELS)]
+    shards = [file for file in files if file.name in names and file.suffix in READERS]
+    if len(kinds := sorted({file.suffix for file in shards})) != 1:
         found = f"shards of several kinds, {', '.join(kinds)}" if kinds else "no shards"
         near = [name for name in names if ".tar." in name or name.endswith(".tgz")]
         hint = f"; {near[0]} is compressed: decompress it" if near else ""
         raise DataError(f"{path}: {found}, want .tar, .npy or .parquet files{hint}")
-    return files
+    return shards
 
 
-def _mapped(path: Path, file: Path) -> Index:
-    """Map the arrays of an .npz file, which are stored in it as they are."""
-    arrays = {}
-    with ZipFile(file) as archive, file.open("rb") as content:
-        for info in archive.infolist():
-            content.seek(info.header_offset + 26)
-            lengths = np.frombuffer(content.read(4), "<u2")  # of the name, and of what follows it
-            content.seek(int(lengths.sum()), os.SEEK_CUR)
-            np.lib.format.read_magic(content)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(content)
-            place = content.tell()
-            # Copy on write: torch warns of arrays that cannot be written.
-            mapped = np.memmap(file, dtype, "c", place, shape) if shape[0] else np.zeros(0, dtype)
-            arrays[info.filename.removesuffix(".npy")] = mapped.view(np.ndarray)
-    return _index(path, arrays)
+def _save(index: Index, file: IO[bytes]) -> None:
+    facts = np.frombuffer(json.dumps(index.shards).encode(), np.uint8)
+    for part in (*index[1:], facts):
+        np.save(file, part)
 
 
-def _index(path: Path, arrays: dict[str, np.ndarray]) -> Index:
-    shards = json.loads(arrays["shards"].tobytes())
-    return Index(path, shards, *(arrays[name] for name in Index._fields[2:]))
+def _mapped(file: IO[bytes]) -> Index:
+    memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch wants to be able to write
+    parts = []
+    for _ in Index._fields:
+        np.lib.format.read_magic(file)
+        (count,), _, dtype = np.lib.format.read_array_header_1_0(file)
+        begin = file.tell()
+        parts.append(np.frombuffer(memory, dtype, count, begin) if count else np.zeros(0, dtype))
+        file.seek(begin + parts[-1].nbytes)
+    return Index(json.loads(parts[-1].tobytes()), *parts[:-1])
 
 
-def _build(files: list[Path], states: list[list[int]]) -> dict[str, np.ndarray]:
-    """Read all shards on all cores; returns the arrays of the index."""
+def _build(files: list[Path], states: list[list[list[int]]]) -> Index:
+    """Read all shards on all cores."""
+    many = len(files) > 1 and sum(each[0][0] for each in states) > MANY
     read = READERS[files[0].suffix]
-    many = len(files) > 1 and sum(state[1] for state in states) > MANY
     parts = list(on_all_cores(lambda number: read(files[number]), len(files), many))
     shards, ends = [], 0
-    for file, state, (facts, arrays) in zip(files, states, parts, strict=True):
-        shards.append({"name": file.name, "count": len(arrays["offsets"]), "state": state} | facts)
-        arrays["key_ends"] += ends
-        ends += len(arrays["keys"])
-    labelled = all(len(arrays["labels"]) == len(arrays["offsets"]) for _, arrays in parts)
-    joined = {n: np.concatenate([arrays[n] for _, arrays in parts]) for n in Index._fields[2:]}
-    joined["labels"] = joined["labels"] if labelled else np.zeros(0, np.int64)
-    return joined | {"shards": np.frombuffer(json.dumps(shards).encode(), np.uint8)}
+    for file, state, part in zip(files, states, parts, strict=True):
+        about = {"name": file.name, "count": len(part.offsets), "state": state}
+        shards.append(about | part.shards[0])
+        part.key_ends[:] += ends
+        ends += len(part.keys)
+    if any(len(part.labels) < len(part.offsets) for part in parts):
+        parts = [part._replace(labels=part.labels[:0]) for part in parts]
+    return Index(shards, *map(np.concatenate, list(zip(*parts, strict=True))[1:]))
 
 
-Shard = tuple[dict[str, Any], dict[str, np.ndarray]]  # facts, and arrays of the index
+def _of_shard(
+    facts: dict[str, Any], offsets: Any, sizes: Any, labels: Any, ends: Any = (), keys: bytes = b""
+) -> Index:
+    numbers = [np.array(values, np.int64) for values in (offsets, sizes, labels, ends)]
+    return Index([facts], *numbers, np.frombuffer(keys, np.uint8))  # type: ignore[call-arg]
 
 
-def _shard(
-    facts: Any, offsets: Any, sizes: Any, labels: Any, ends: Any = (), keys: Any = b""
-) -> Shard:
-    values = zip(Index._fields[2:], (offsets, sizes, labels, ends), strict=False)
-    numbers = {name: np.array(value, np.int64) for name, value in values}
-    return facts, numbers | {"keys": np.frombuffer(keys, np.uint8)}
-
-
-def _read_tar(path: Path) -> Shard:
+def _read_tar(path: Path) -> Index:
     """Read the headers of an archive: files that share a name up to its first dot are a record."""
     offsets, sizes, labels, ends = (array("q") for _ in range(4))
     keys, seen, kinds = bytearray(), set[str](), dict[str, list[Any]]()
-    last, parts = "", list[str]()
-
-    def close() -> None:
-        kinds.setdefault(",".join(sorted(parts)), [0, last])[0] += 1
-
     with path.open("rb", buffering=2**17) as file:
 
         def read(place: int, size: int) -> bytes:
             file.seek(place)
             return file.read(size)
 
-        for name, begin, start, length in members(read, path, path.stat().st_size, True):
-            key, part = key_and_part(name)
-            if not part:
-                continue  # as WebDataset does
-            if not parts or key != last:
-                if parts:
-                    close()
-                if key in seen:
-                    raise DataError(f"{path}: the key {key} comes twice")
-                seen.add(key)
-                last, parts = key, []
-                keys += key.encode("utf-8", "surrogateescape")
-                for column, value in ((offsets, begin), (sizes, 0), (ends, len(keys))):
-                    column.append(value)
-            if part in parts:
-                raise DataError(f"{path}: the key {key} has two files .{part}")
-            parts.append(part)
-            sizes[-1] = start + length - offsets[-1]
-            if part == "cls":
-                try:
-                    labels.append(int(content := read(start, length)))
-                except ValueError:
-                    told = f"{path}: {key}.cls is {content[:20]!r}, want a whole number"
-                    raise DataError(told) from None
-        if parts:
-            close()
-    return _shard({"parts": kinds}, offsets, sizes, labels, ends, bytes(keys))
+        found = members(read, path, path.stat().st_size, True)
+        for key, group in groupby(found, itemgetter(0)):
+            if key in seen:
+                raise DataError(f"{path}: the key {key} comes twice")
+            seen.add(key)
+            parts, files = list[str](), list(group)
+            for _, part, _, start, length in files:
+                if part in parts:
+                    raise DataError(f"{path}: the key {key} has two files .{part}")
+                parts.append(part)
+                if part == "cls":
+                    try:
+                        labels.append(int(content := read(start, length)))
+                    except (ValueError, OverflowError):
+                        told = f"{path}: {key}.cls is {content[:20]!r}, want a whole number"
+                        raise DataError(told) from None
+            offsets.append(begin := files[0][2])
+            sizes.append(start + length - begin)
+            keys += key.encode("utf-8", "surrogateescape")
+            ends.append(len(keys))
+            kinds.setdefault(",".join(sorted(parts)), [0, key])[0] += 1
+    return _of_shard({"parts": kinds}, offsets, sizes, labels, ends, bytes(keys))
 
 
-def _read_npy(path: Path) -> Shard:
+def _read_npy(path: Path) -> Index:
     """Read the headers of NAME.npy (n, ...) and NAME.labels.npy (n, ...)."""
     facts, found = {}, []
     for part, file in {"inputs": path, "label": path.with_name(path.stem + LABELS)}.items():
@@ -204,8 +197,9 @@ def _read_npy(path: Path) -> Shard:
             found.append(rows := np.load(file, mmap_mode="r"))
         except (ValueError, OSError, EOFError) as error:
             raise DataError(f"{file}: missing, cut off, or no .npy of numbers: {error}") from None
-        if not rows.ndim or not rows.flags.c_contiguous:
-            raise DataError(f"{file}: the array is {rows.shape}, want rows, in C order")
+        if not rows.ndim or not rows.flags.c_contiguous or rows.dtype.names:
+            shown = f"{rows.dtype} {rows.shape}"
+            raise DataError(f"{file}: the array is {shown}, want rows of numbers, in C order")
         facts[part] = [file.name, rows.offset, rows.dtype.str, list(rows.shape[1:])]
     inputs, labels = found
     if (count := len(inputs)) != len(labels):
@@ -213,10 +207,10 @@ def _read_npy(path: Path) -> Shard:
     integer = labels.ndim == 1 and labels.dtype.kind in "iu"
     told = {"parts": {"inputs,label": [count, "0"]}, "arrays": facts}
     sizes = np.full(count, inputs.nbytes // max(count, 1))
-    return _shard(told, np.arange(count), sizes, labels if integer else ())
+    return _of_shard(told, np.arange(count), sizes, labels if integer else ())
 
 
-def _read_parquet(path: Path) -> Shard:
+def _read_parquet(path: Path) -> Index:
     """Read where the row groups of a Parquet file begin, and its column `label` if it has one."""
     pyarrow, parquet = parquet_library()
     try:
@@ -230,7 +224,7 @@ def _read_parquet(path: Path) -> Shard:
         raise DataError(f"{path}: no Parquet file, or damaged: {error}") from None
     told = {"parts": {",".join(columns.names): [sum(counts), "0"]}}
     rows = np.concatenate([np.arange(count) for count in [0, *counts]])
-    return _shard(told, np.repeat(np.arange(len(counts)), counts), rows, labels)
+    return _of_shard(told, np.repeat(np.arange(len(counts)), counts), rows, labels)
 
 
 def parquet_library() -> Any:

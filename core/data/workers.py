@@ -1,5 +1,6 @@
 """Worker processes: how they begin, and how they end with the process that started them."""
 
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -42,9 +43,9 @@ def on_all_cores(work: Callable[[int], Any], count: int, many: bool) -> Iterator
     """Yield work(0) to work(count - 1), done by a process for each core if there is `many` to do.
 
     Threads would wait for Python most of the time. The processes are forked, so they share memory
-    with this one; where the system forks none, the work is done here.
+    with this one; where the system forks none, or in a worker, the work is done here.
     """
-    forks = sys.platform == "linux" and many
+    forks = sys.platform == "linux" and many and not multiprocessing.current_process().daemon
     calls: DataLoader[Any] = DataLoader(
         range(count),  # type: ignore[arg-type]
         batch_size=None,

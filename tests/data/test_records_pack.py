@@ -21,6 +21,7 @@ from core.check.subject import FaultError
 from core.data.fetching import exact
 from core.data.records_hashes import kept_hashes
 from data.records import main
+from tests.data.conftest import archive
 from tests.helpers import ROOT
 from tests.helpers.preparing import hashes
 from utils import Records
@@ -71,6 +72,43 @@ def test_a_table_with_files_and_labels_is_packed(tmp_path: Path) -> None:
     found = {record["key"]: record["label"] for record in map(records.record, range(6))}
     assert found == {file.removesuffix(".png"): i + 5 for i, file in enumerate(files)}
     assert pack(source / "t.csv", "--output", tmp_path / "b") == 0  # nothing is left to do
+
+
+def test_splits_may_number_their_classes_alike(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "a", 6)
+    assert pack(source, "--output", tmp_path / "train") == 0
+    (source / "t.csv").write_text("file,label\nowl/002.png,owl\n")
+    command = (source / "t.csv", "--output", tmp_path / "val", "--classes_of", tmp_path / "train")
+    assert pack(*command) == 0
+    assert Records(tmp_path / "val")[0]["label"] == 2
+    (source / "t.csv").write_text("file,label\nowl/002.png,owls\n")
+    assert pack(*command[:2], tmp_path / "b", *command[3:]) == 1
+
+
+def test_names_of_any_bytes_and_labels_below_zero_are_packed(tmp_path: Path) -> None:
+    source, name = tmp_path / "a", os.fsdecode(b"\xfc.txt")
+    source.mkdir()
+    (source / "ü.txt").write_bytes(b"")
+    (source / name).write_bytes(b"x")
+    lines = os.fsencode(f"file,label\n{name},-1\nü.txt,0\n")
+    (source / "t.csv").write_bytes(lines)
+    assert pack(source / "t.csv", "--output", tmp_path / "b") == 0
+    assert main(["verify", str(tmp_path / "b")]) == 0
+    assert main(["unpack", str(tmp_path / "b"), "--output", str(tmp_path / "c")]) == 0
+    assert sorted((tmp_path / "c/labels.csv").read_bytes().splitlines()) == sorted(
+        lines.splitlines()
+    )
+
+
+def test_a_key_of_two_shards_is_unpacked_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "s").mkdir(exist_ok=True)
+        archive(tmp_path / f"s/{name}.tar", ("1.txt", name.encode()))
+    assert main(["unpack", str(tmp_path / "s"), "--output", str(tmp_path / "c")]) == 1
+    assert "File exists" in capsys.readouterr().err
+    assert (tmp_path / "c/1.txt").read_bytes() == b"a"
 
 
 @pytest.mark.slow
@@ -134,6 +172,13 @@ def test_a_byte_that_changed_is_found_and_its_record_named(
         (lambda source, output: output.mkdir() or (output / "x").touch(), "holds other files"),
         (lambda source, output: pack(source, "--output", output, "--seed", 1), "or options"),
         (lambda source, output: (source / "t.csv").write_text("file,label\nx.png\n"), "line 2"),
+        (lambda source, output: (source / "t.csv").write_text("file,label\n"), "no files"),
+        (
+            lambda source, output: (
+                (source / "x.cls").touch() or (source / "t.csv").write_text("f,l\nx.cls,1\n")
+            ),
+            "want an ending, other than .cls",
+        ),
         (
             lambda source, output: (source / "t.csv").write_text("f,l\n../x.png,1\n"),
             "in the folder",
