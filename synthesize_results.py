@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = gather(args.parent_dir, args.split)
     over = args.average_over.split(",") if args.average_over else []
     rows = group(runs, not args.no_group, over)
-    rows = tables.sort_rows(rows, tables.make_columns(rows, "all"), args.sort, args.reverse)
+    rows = tables.sort_rows(rows, args.sort, args.reverse)
     if args.diff:
         print(told := comparison.differences(*(find_run(rows, name) for name in args.diff)))
         return Outcome(0, args.parent_dir, {}, differences=told.splitlines())

@@ -48,6 +48,7 @@ class Result:
     weights: int | None = None
     test_looks: int = 0
     is_run: bool = True
+    monitored: tuple[str, bool] | None = None  # what rows.monitor has found
 
 
 def gather(parent_dir: Path, split: str) -> list[Result]:

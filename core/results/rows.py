@@ -121,6 +121,12 @@ def main_metric(rows: Sequence[Row]) -> str | None:
 
 def monitor(run: Result) -> tuple[str, bool]:
     """Return the metric that picked the best epoch, and whether more is better: as recorded."""
+    if run.monitored is None:
+        run.monitored = _monitor(run)
+    return run.monitored
+
+
+def _monitor(run: Result) -> tuple[str, bool]:
     if {"monitor", "monitor_mode"} <= run.recorded.keys():
         return run.recorded["monitor"], run.recorded["monitor_mode"] == "max"
     names = [*run.metrics, *run.stale, *run.val]

@@ -176,14 +176,15 @@ def in_common(values: Sequence[Any]) -> Any:
     return values[0] if same else ", ".join(map(digits, values))
 
 
-def sort_rows(rows: list[Row], columns: list[Column], by: str | None, reverse: bool) -> list[Row]:
+def sort_rows(rows: list[Row], by: str | None, reverse: bool) -> list[Row]:
     """Return the rows in the order of a column, by default the main metric.
 
     Metrics begin with the best value, other columns with the least. Rows without a value follow,
     and then what is not a run.
     """
     by = by or main_metric(rows) or "run"
-    known = {column.name: column for column in columns}
+    names = [name for row in rows for run in row.members for name in run.params]
+    known = {column.name: column for column in make_columns(rows, by if by in names else "differ")}
     if by not in known:
         raise UsageError(f"--sort: no column {by!r}{did_you_mean(by, known)}")
     column = known[by]
