@@ -117,7 +117,7 @@ def add_intervals(
             continue
         why = ""
         if row.over and len(row.members) > 1:
-            why = f"no interval of a mean over {' and '.join(row.over)}"
+            why = f"it is a mean over {' and '.join(row.over)}"
         elif not all((run.folder / file).exists() for run in row.members):
             why = f"no {file}"
         elif time.monotonic() > end:

@@ -98,7 +98,9 @@ def group(runs: Sequence[Result], together: bool = True, over: Sequence[str] = (
 
 def same_code(a: Result, b: Result) -> bool:
     """Tell whether the files of code that both runs have recorded are the same."""
-    one, other = (run.recorded.get("code") or {} for run in (a, b))
+    one, other = (run.recorded.get("code") for run in (a, b))
+    if not (isinstance(one, dict) and isinstance(other, dict)):  # damaged, or of before it was
+        return one == other
     return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
