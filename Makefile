@@ -5,8 +5,6 @@ SIGNS := data/64x64_SIGNS
 # The packages that the tests last passed with; `make setup CONSTRAINTS=` takes the newest instead.
 CONSTRAINTS ?= -c constraints.txt
 ENGINE := core tests bench data/prepared.py data/records.py docs/notebook.py model/__init__.py $(wildcard *.py)
-# One more than there are cores, at most 8: some tests wait.
-WORKERS := $(shell $(PYTHON) -c "import os; print(min(8, (os.cpu_count() or 1) + 1))")
 TIMED = began=$$(date +%s) && $(1) && echo "make $@ took $$(( $$(date +%s) - began )) s"
 
 NAME ?=
@@ -58,7 +56,7 @@ check-all: .venv/.ready
 
 # Everything but the tests that take minutes, on all cores.
 test: .venv/.ready
-	@$(call TIMED,$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile)
+	@$(call TIMED,$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile)
 
 # The long kill tests: 200 kills at random times, and one before every operation of a run.
 test-long: .venv/.ready
