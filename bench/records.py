@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
-from bench.common import ROOT, parser
+from bench.common import ROOT, parser, seconds
 from utils import Records, read_image
 
 SIZE = 110_000  # bytes of a photograph
@@ -56,13 +56,6 @@ def drop(folder: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long some work takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def read_raw(folder: Path) -> None:

@@ -63,10 +63,8 @@ def write_evaluation(
         logging.warning("Note: %s cannot be written; nothing else is kept", folder)
         return {"metrics": values}
     shown, source = names_of(folder, restored.path)
-    facts, checkpoint = (
-        facts_of(folder, restored, split),
-        (shown, restored.content, restored.sha256),
-    )
+    facts = facts_of(folder, restored, split)
+    checkpoint = shown, restored.content, restored.sha256
     tell_changed_code(folder, facts)
     told: dict[str, Any] = {}
     if holdout:

@@ -1,9 +1,13 @@
 """Processes that tests wait for and look at."""
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.helpers import ROOT
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60, every: float = 0.001) -> None:
@@ -33,3 +37,23 @@ def descendants(number: int) -> list[int]:
     for child in below:
         below += parents.get(child, [])
     return below
+
+
+@contextmanager
+def in_progress(folder: Path) -> Iterator[None]:
+    """Let another process hold a run's folder, as one that trains does."""
+    code = f"""if True:
+        from pathlib import Path
+        from core.machine.locks import one_writer
+        with one_writer(Path({str(folder)!r})):
+            print(flush=True)
+            input()
+    """
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.communicate("\n")

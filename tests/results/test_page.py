@@ -1,8 +1,6 @@
 """The page of results, in a real headless Chromium without network: every control is used."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,8 @@ from PIL import Image
 import synthesize_results
 from core.results.page import data
 from tests.conftest import Folder
-from tests.helpers import ROOT
 from tests.helpers.browser import CHROMIUM, Browser
-from tests.helpers.processes import wait_for
+from tests.helpers.processes import in_progress, wait_for
 from tests.helpers.runs import rows, run
 
 ODD = '</script><script>throw 1</script> "x" & <b>'
@@ -480,21 +477,8 @@ def test_without_plotly_the_rest_of_the_page_is_there(
 def test_a_running_run_is_read_again_or_a_button_reloads(tmp_path: Path, allowed: bool) -> None:
     write_run(tmp_path / "run", 1, 3)
     (tmp_path / "run" / "status.json").write_text('{"state": "running", "epoch": 3}')
-    code = f"""if True:
-        from pathlib import Path
-        from core.machine.locks import one_writer
-        with one_writer(Path({str(tmp_path / "run")!r})):
-            print(flush=True)
-            input()
-    """
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+    with in_progress(tmp_path / "run"):
         assert synthesize_results.main(["--parent_dir", str(tmp_path)]) == 0
-        holder.communicate("\n")
     lines = rows(tmp_path / "run")
     more = json.dumps(lines[-1] | {"epoch": 4, "step": 120}) + "\n"
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:

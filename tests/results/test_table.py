@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from core.machine.locks import has_writer, one_writer
 from core.results.tables import Column
 from core.results.writing import terminal
 from tests.conftest import SMALL
-from tests.helpers import ROOT
-from tests.helpers.processes import wait_for
+from tests.helpers.processes import in_progress, wait_for
 from tests.helpers.runs import begin, results, rows, run, score
 from tests.helpers.warm import Warm
 
@@ -162,22 +160,9 @@ def test_the_same_seed_twice_is_not_two_seeds(zoo: Path, tmp_path: Path) -> None
 
 def test_a_run_in_progress_is_said_to_be_running_and_is_not_disturbed(zoo: Path) -> None:
     folder = zoo / "seed_2"
-    code = f"""if True:
-        from pathlib import Path
-        from core.machine.locks import one_writer
-        with one_writer(Path({str(folder)!r})):
-            print(flush=True)
-            input()
-    """
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+    with in_progress(folder):
         assert has_writer(folder)
         assert table(zoo)["seed_2"]["status"] == "running"
-        holder.communicate("\n")
     assert not has_writer(folder)
     with one_writer(folder):
         pass
