@@ -4,14 +4,14 @@
 
 `parent_dir` holds the base `params.json` and a `search.yaml` such as
 
-    method: random            # grid, random, qmc, tpe or cmaes
+    method: random            # or grid, qmc, tpe, gp, asha ...
     trials: 20
     space:
       learning_rate: {low: 1e-4, high: 1e-1, log: true}
       batch_size: [16, 32, 64]
 
-The same command resumes a search that was stopped or killed, and adds what is new in the
-space. Started twice at once, the two share the trials; docs/search.md tells more.
+The same command resumes a search that was stopped or killed, and adds what is new in the space.
+Started twice at once, the two share the trials; docs/search.md tells more.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns 1 if a trial failed."""
     args = get_args(argv)
     one_process_only("search_hyperparams.py")
-    from core.search.settings import read_settings  # imports Optuna, which no trial needs
+    from core.search.settings import read_goals, read_settings  # imports Optuna: no trial needs it
 
     path = find_params_file(args.parent_dir)
     params, _ = load_params(path, {})
@@ -104,16 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics = import_task(params).metrics
     with naming_source(path, ()):
         check_monitor(params.dict, metrics)
-        metric, more = monitored(params.dict, metrics)
-    with study.open_study(args.parent_dir, args.storage, settings, more) as opened:
+        goals = read_goals(settings, *monitored(params.dict, metrics), metrics)
+    with study.open_study(args.parent_dir, args.storage, settings, goals) as opened:
         if launcher is not None:
             if args.retry_failed:
                 opened.try_again()
-            loop.Search(args, opened, metric, launcher).run()
-        print(report.report(opened, metric, args.parent_dir))
-        best = opened.best()
-        failed = any(trial.state.name == "FAIL" for trial in opened.trials())
-        return Outcome(failed, args.parent_dir, {} if best is None else {metric: best})
+            loop.Search(args, opened, launcher).run()
+        print(report.report(opened, args.parent_dir))
+        return Outcome(opened.has_failed(), args.parent_dir, opened.best())
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def play(method: str, seed: int, curves: Curves, most: int) -> Track:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         settings, locks = settings_of(method, seed, folder), Locks(folder / "lock")
-        study = Study(InMemoryStorage(), "search", locks, settings, more_is_better=True)
+        study = Study(InMemoryStorage(), "search", locks, settings, {"accuracy": True})
         done: dict[int, int] = {}
         while track[-1][0] < most and (claim := study.claim()) is not None:
             values, pruned = curves[key(claim.point)], False
@@ -125,7 +125,7 @@ def play(method: str, seed: int, curves: Curves, most: int) -> Track:
             if done[claim.number] < len(values):
                 study.pause(claim)
             else:
-                study.end(claim, TrialState.COMPLETE, max(values), values=[max(values)])
+                study.end(claim, TrialState.COMPLETE, [max(values)])
     return track
 
 

@@ -35,12 +35,12 @@ FRUITLESS = 3  # kills in a row without a new checkpoint, after which a trial is
 class Search:
     """The trials that this process runs, `--jobs` of them at once, each in a slot of its own."""
 
-    def __init__(self, args: Namespace, study: Study, metric: str, launcher: Launcher) -> None:
-        self.args, self.study, self.metric, self.launcher = args, study, metric, launcher
+    def __init__(self, args: Namespace, study: Study, launcher: Launcher) -> None:
+        self.args, self.study, self.launcher = args, study, launcher
         self.jobs: dict[int, Generator[None, None, None]] = {}  # by slot
         self.processes: dict[int, Any] = {}  # by slot
         self.failed = 0  # trials of this process
-        self.progress = Progress(metric, study.more_is_better)
+        self.progress = Progress(study.metric, study.goals[study.metric])
 
     def run(self) -> None:
         """Run trials until none is left; Stopped, after they have saved, if a signal comes."""
@@ -80,70 +80,73 @@ class Search:
             self.progress.show(**self.counts())
         if self.jobs:
             wait([process.sentinel for process in self.processes.values()], timeout=0.5)
-        elif claim is None and "running" not in map(state_of, self.study.trials()):
+        elif claim is None and not self.study.others_at_work():
             return False
         else:
             time.sleep(1)  # the last trials are in the hands of another search
         return True
 
     def job(self, claim: Claim, slot: int) -> Generator[None, None, None]:
-        """Train a trial, one run for every seed; yields while there is nothing to do but wait."""
-        values, began = list[float](), time.monotonic()
-        runs = self.runs(claim)
+        """Train a run of a trial; yields while there is nothing to do but wait."""
+        began, (folder, params) = time.monotonic(), self.run_of(claim)
         try:
-            for folder, params in runs.items():
-                make_folder(folder, Params.of(params, folder))
-            for folder, params in runs.items():
-                # The first seed alone decides whether the trial is pruned or paused.
-                first = None if values else claim
-                value = yield from self.train(folder, params, slot, first)
-                if value is None:
-                    break
-                values.append(value)
-            words = self.end(claim, next(iter(runs)), values, paused=value is None)
+            make_folder(folder, Params.of(params, folder))
+            values = yield from self.train(folder, params, slot, claim)
+            words = self.end(claim, folder, values)
         except TrialPruned:
             stop_all([self.processes[slot]])
             self.study.end(claim, TrialState.PRUNED)
             words = "pruned"
         except UserError as error:
-            self.study.end(claim, TrialState.FAIL, why=str(error))
+            if claim.seed:
+                self.study.note_seed(claim, None)
+            else:
+                self.study.end(claim, TrialState.FAIL, why=str(error))
             self.failed += 1
             words = f"failed\n{folder / CONSOLE}\n{error}"
         self.progress.trained += self.progress.parts.pop(slot, 0)
         self.progress.ended += 1
         self.processes.pop(slot, None)
         took = time.monotonic() - began
-        self.progress.tell(claim.number, claim.point, words, took, **self.counts())
+        seed = params["seed"] if claim.seed else None
+        self.progress.tell(claim.number, claim.point, words, took, seed, **self.counts())
 
-    def end(self, claim: Claim, folder: Path, values: list[float], paused: bool) -> str:
-        """Note in the record how a trial has ended, or that it pauses; returns the words for it."""
-        seen = [row.get(f"val_{self.metric}") for row in _rows(folder)]
+    def end(self, claim: Claim, folder: Path, values: list[float] | None) -> str:
+        """Note in the record how a run has ended, or that it pauses; returns the words for it."""
+        if claim.seed and values is not None:
+            self.study.note_seed(claim, values)
+            return f"{values[0]:.4g}"
+        seen = self.seen(folder)
         self.study.note(claim, seen)
-        if paused:
+        if values is None:
             self.study.pause(claim)
-            best = max((self.study.sign * v for v in seen if v is not None), default=-math.inf)
-            return f"{best * self.study.sign:.4g} @{claim.goal}"
-        mean = sum(values) / len(values)
-        self.study.end(claim, TrialState.COMPLETE, mean, values=values)
-        return f"{mean:.4g}"
+            sign = self.study.signs[0]
+            best = max((sign * v for v in seen if v is not None), default=-math.inf)
+            return f"{best * sign:.4g} @{claim.goal}"
+        self.study.end(claim, TrialState.COMPLETE, values)
+        return f"{values[0]:.4g}"
 
-    def runs(self, claim: Claim) -> dict[Path, dict[str, Any]]:
-        """Return the folders of a trial's runs, one for every seed, with their params."""
+    def seen(self, folder: Path) -> list[Any]:
+        """Return the values of the metric after each epoch that a run has finished."""
+        return [row.get(f"val_{self.study.metric}") for row in _rows(folder / "metrics.jsonl")]
+
+    def run_of(self, claim: Claim) -> tuple[Path, dict[str, Any]]:
+        """Return the folder of a trial's run, and its params."""
         base, repeats = self.study.settings.base, self.study.settings.repeats
         folder = self.args.parent_dir / claim.name
         threads = base.get("num_threads") or max(1, usable_cores() // self.args.jobs)
         params = laid_over(base | {"num_threads": threads}, claim.point)
         if repeats == 1:
-            return {folder: params}
-        seeds = [base.get("seed", DEFAULTS["seed"]) + i for i in range(repeats)]
-        return {Path(f"{folder}-seed_{seed}"): params | {"seed": seed} for seed in seeds}
+            return folder, params
+        seed = base.get("seed", DEFAULTS["seed"]) + claim.seed
+        return Path(f"{folder}-seed_{seed}"), params | {"seed": seed}
 
     def train(
-        self, folder: Path, params: dict[str, Any], slot: int, claim: Claim | None
-    ) -> Generator[None, None, float | None]:
-        """Train one run; returns its best value, or None if it stopped at the claim's goal.
+        self, folder: Path, params: dict[str, Any], slot: int, claim: Claim
+    ) -> Generator[None, None, list[float] | None]:
+        """Train one run; returns its best values, or None if it stopped at the claim's goal.
 
-        It goes on if it is killed. `claim` is None for further seeds of a trial.
+        It goes on if it is killed.
 
         Raises:
             TrialPruned: the trial is worse than others.
@@ -151,9 +154,8 @@ class Search:
         """
         gpu = self.args.gpus[slot % len(self.args.gpus)] if self.args.gpus else None
         epochs = params.get("num_epochs", DEFAULTS["num_epochs"])
-        goal = None if claim is None else claim.goal
-        prune = self.study.settings.prune is not None
-        kills, saved, path, before = 0, 0, folder / "last.pt", len(_rows(folder))
+        goal, prune = claim.goal, self.study.settings.prune is not None and not claim.seed
+        kills, saved, path, before = 0, 0, folder / "last.pt", len(self.seen(folder))
         trained = self.progress.parts.get(slot, 0)
         with _bar(folder.name, unit="epoch", total=epochs, initial=before) as bar:
             while kills < FRUITLESS:
@@ -162,13 +164,13 @@ class Search:
                 while code is None:
                     yield
                     code = process.exitcode
-                    values = [row.get(f"val_{self.metric}") for row in _rows(folder)]
+                    values = self.seen(folder)
                     # After the last epoch there is nothing to save.
-                    if claim and prune and self.study.note(claim, values[: epochs - 1], True):
+                    if prune and self.study.note(claim, values[: epochs - 1], True):
                         raise TrialPruned(f"stopped after epoch {len(values)}, pruned")
                     self.progress.parts[slot] = trained + max(0, len(values) - before)
                     bar.n, value = len(values), values[-1] if values else None
-                    bar.set_postfix_str("" if value is None else f"{self.metric} {value:.4f}")
+                    bar.set_postfix_str("" if value is None else f"{self.study.metric} {value:.4f}")
                 if 0 <= code <= 2:
                     return self.result(folder, code)
                 if code == PAUSED and goal is not None and len(values) >= goal:
@@ -178,16 +180,21 @@ class Search:
                 kills = kills + 1 if saved == last else 1
         raise UserError(f"killed {kills} times without progress, last exit code {code}")
 
-    def result(self, folder: Path, code: int) -> float:
-        """Return the best value of a run that has ended; UserError says why there is none."""
+    def result(self, folder: Path, code: int) -> list[float]:
+        """Return what a run that has ended is judged by; UserError says why there is nothing."""
         console, best = folder / CONSOLE, folder / "metrics_val_best_weights.json"
         if code:
             said = console.read_text("utf-8", "replace").splitlines() if console.exists() else []
             raise UserError("\n".join(said[-5:]) or f"exit code {code}")
-        value = parsing.read_mapping(best).get(self.metric) if best.exists() else None
-        if value is None:
-            raise UserError(f"no epoch had a validation {self.metric} that is a finite number")
-        return float(value)
+        found = parsing.read_mapping(best) if best.exists() else {}
+        if len(self.study.goals) > 1:  # a metric may have such a name
+            seconds = math.fsum(row["seconds"] for row in _rows(folder / "times.jsonl"))
+            status = parsing.read_mapping(folder / "status.json")
+            found = {"seconds": seconds, "parameters": status["parameters"]} | found
+        for name in self.study.goals:
+            if found.get(name) is None:
+                raise UserError(f"no epoch had a validation {name} that is a finite number")
+        return [float(found[name]) for name in self.study.goals]
 
     def counts(self) -> dict[str, int]:
         """Return how many trials there are, how many are over and paused, and the epochs left."""
@@ -204,7 +211,6 @@ def _bar(name: str, **more: Any) -> tqdm:
     return tqdm(desc=name[:60], leave=False, disable=None, file=sys.stdout, **more)
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    """Read the epochs that a run has finished."""
-    path = folder / "metrics.jsonl"
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Read what a run has noted of the epochs that it has finished."""
     return files.parse_rows(path.read_bytes())[0] if path.exists() else []

@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from core.search.settings import PLANNED, Settings
@@ -44,11 +45,16 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 
 @dataclass(frozen=True)
 class Tried:
-    """What is known of an earlier trial: its point, value if it has one, and sampler's notes."""
+    """What is known of an earlier trial: its point, values if it has some, and sampler's notes."""
 
     point: Point
-    value: float | None
+    values: Sequence[float] | None
     notes: dict[str, Any]
+
+
+def directions_of(more: Iterable[bool]) -> list[StudyDirection]:
+    """Return Optuna's directions of objectives: whether more is better, of each."""
+    return [StudyDirection.MAXIMIZE if each else StudyDirection.MINIMIZE for each in more]
 
 
 def planned_points(settings: Settings) -> list[Point] | None:
@@ -64,7 +70,7 @@ def planned_points(settings: Settings) -> list[Point] | None:
         return [*{point_key(point): point for point in reduced}.values()]
     if settings.points not in PLANNED:
         return None
-    study, points = study_of(settings, [], False, settings.seed), dict[str, Point]()
+    study, points = study_of(settings, [], [False], settings.seed), dict[str, Point]()
     for _ in range(20 * settings.trials):
         trial = study.ask(settings.space)
         study.tell(trial, 0.0)
@@ -76,10 +82,11 @@ def planned_points(settings: Settings) -> list[Point] | None:
 
 
 def next_point(
-    settings: Settings, history: Sequence[Tried], more_is_better: bool
+    settings: Settings, history: Sequence[Tried], more: Sequence[bool]
 ) -> tuple[Point, dict[str, Any]]:
     """Return what a method that learns from results tries next, and its notes for later calls.
 
+    `more` says of each objective whether more of it is better.
     A pure function of its arguments, so that a search that was killed goes on with the points that
     it would have had. A point that has been tried is asked for again up to 20 times.
     """
@@ -88,7 +95,7 @@ def next_point(
     tried = [earlier.point for earlier in history]
     for attempt in range(20):
         seed = mixed_seed(settings.seed, len(history), attempt)
-        study = study_of(settings, history, more_is_better, seed)
+        study = study_of(settings, history, more, seed)
         point = _point_of(study.ask(settings.space), settings)
         if point not in tried:
             break
@@ -96,20 +103,18 @@ def next_point(
 
 
 def study_of(
-    settings: Settings, history: Sequence[Tried], more_is_better: bool, seed: int = 0
+    settings: Settings, history: Sequence[Tried], more: Sequence[bool], seed: int = 0
 ) -> optuna.Study:
     """Return a study in memory that knows of the earlier trials whose points lie in the space."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of some samplers
         sampler = SAMPLERS[settings.points](seed) if settings.points in SAMPLERS else None
-    study = optuna.create_study(
-        sampler=sampler, direction="maximize" if more_is_better else "minimize"
-    )
+    study = optuna.create_study(sampler=sampler, directions=directions_of(more))
     for earlier in (tried for tried in history if settings.holds(tried.point)):
         point = settings.reduced(earlier.point)
         trial = create_trial(
-            state=TrialState.RUNNING if earlier.value is None else TrialState.COMPLETE,
-            value=earlier.value,
+            state=TrialState.RUNNING if earlier.values is None else TrialState.COMPLETE,
+            values=earlier.values,
             params={n: to_optuna(d, point[n]) for n, d in settings.space.items() if n in point},
             distributions={n: d for n, d in settings.space.items() if n in point},
             system_attrs=earlier.notes,

@@ -13,11 +13,11 @@ WIDTH = 38  # letters of a trial's name
 BAR = "{n} of {total} trials  {percentage:3.0f}%{told}"  # ...  25%  best 0.926  4:10 left
 
 
-def label(number: int, point: Mapping[str, Any]) -> str:
-    """Return a trial's name for people: `#17 lr=5e-3 dropout=.05`."""
+def label(number: int, point: Mapping[str, Any], seed: int | None = None) -> str:
+    """Return a trial's name for people: `#17 lr=5e-3 dropout=.05`, of a seed `#17 seed=231 ...`."""
     keys = short_keys(point).items()
     parts = [f"{key}={compact(point[name])}" for name, key in keys]
-    text = " ".join([f"#{number}", *parts])
+    text = " ".join([f"#{number}", *([] if seed is None else [f"seed={seed}"]), *parts])
     return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
 
 
@@ -59,16 +59,24 @@ class Progress:
         return clock(each * max(0, left - parts))
 
     def tell(
-        self, number: int, point: Mapping[str, Any], words: str, took: float, **of: int
+        self,
+        number: int,
+        point: Mapping[str, Any],
+        words: str,
+        took: float,
+        seed: int | None = None,
+        **of: int,
     ) -> None:
         """Print the line of a trial that has ended or pauses; `of` holds what `show` takes.
 
-        `words` are its value, or how else it ended, and in further lines why.
+        `words` are its value, or how else it ended, and in further lines why. A further `seed` of a
+        trial has a line of its own, and is no new best.
         """
         value = words.partition("\n")[0]
         try:
             worth = self.sign * float(value.partition(" @")[0])
-            star, self.best = ("*" if worth > self.best else ""), max(worth, self.best)
+            star = "*" if worth > self.best and seed is None else ""
+            self.best = self.best if seed is not None else max(worth, self.best)
         except ValueError:
             star = ""
         shown = self.left(of["left"])
@@ -76,7 +84,7 @@ class Progress:
             if not self.headed:
                 print(row("trial", self.metric, "time", "time left"))
             self.headed = True
-            print(row(label(number, point), value, clock(took), shown, star), flush=True)
+            print(row(label(number, point, seed), value, clock(took), shown, star), flush=True)
             if why := words.partition("\n")[2]:
                 print("    " + why.replace("\n", "\n    "), flush=True)
 

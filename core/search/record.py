@@ -3,13 +3,14 @@
 Optuna keeps the record, in a file or in PostgreSQL: a study for each space that the search has had,
 because Optuna's plots and dashboard want one space a study. Who runs a trial is told by a lock. A
 trial has Optuna's parameters, and its values by epoch; its `user_attrs` hold its "number" in the
-search, its "point", the "name" of its folder, and in the end its "values", one for every seed, or
-"why" it failed. Of a method that pauses trials, "decisions" lists the number of each decision to
-train it and the epoch until which, and "reached" is the epoch after which it has stopped.
+search, its "point", the "name" of its folder, and "why" it failed. Of a method that pauses trials,
+"decisions" lists the number of each decision to train it and the epoch until which, and "reached"
+is the epoch after which it has stopped. A trial's values are those of its first seed; those of the
+others, as lists, are the first study's "seeds N" for trial N (null: the seed failed).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from core.base import files, keys
 from core.base.errors import DataError, UsageError
 from core.search.locks import CONNECTION, Locks
-from core.search.points import folder_of
+from core.search.points import directions_of, folder_of
 from core.search.settings import Settings
 from core.search.space import Point, to_optuna
 
@@ -52,12 +53,14 @@ class Claim:
     point: Point
     goal: int | None
     noted: set[int]  # epochs whose values the record has
+    seed: int = 0  # which of `repeats`
 
 
 class Record:
     """What all processes know of a search's trials; `study.open_study` makes it.
 
-    `more_is_better` is the direction of the metric that trials are judged by.
+    `goals` are what trials are judged by: a metric, or several objectives, each with whether more
+    of it is better.
     """
 
     def __init__(
@@ -66,12 +69,13 @@ class Record:
         name: str,
         locks: Locks,
         settings: Settings,
-        more_is_better: bool,
+        goals: Mapping[str, bool],
         parent_dir: Path | None = None,
     ) -> None:
         self.parent_dir = parent_dir  # of the trials' folders
         self.storage, self.name, self.locks, self.settings = storage, name, locks, settings
-        self.more_is_better, self.sign = more_is_better, 1 if more_is_better else -1
+        self.goals, self.metric = goals, next(iter(goals))
+        self.signs = [1 if more else -1 for more in goals.values()]
         self.home: dict[int, optuna.Study] = {}  # by trials' ids
         self.records: list[optuna.Study] = []  # one a space
         space = {n: distribution_to_json(d) for n, d in settings.space.items()}
@@ -90,7 +94,7 @@ class Record:
             study_name=self.name if number == 0 else f"{self.name} {number + 1}",
             sampler=optuna.samplers.RandomSampler(),  # not asked for points
             pruner=self.settings.prune and pruners.SuccessiveHalvingPruner(*self.settings.prune),
-            direction="maximize" if self.more_is_better else "minimize",
+            directions=directions_of(self.goals.values()),
             load_if_exists=True,
         )
 
@@ -113,6 +117,32 @@ class Record:
                 f"{parent_dir}: {', '.join(map(repr, changed))} changed since the search began.\n"
                 "Its trials would not be comparable: put the old value back, or use a new folder."
             )
+
+    def results(self, trials: Sequence[FrozenTrial]) -> dict[int, list[list[float]]]:
+        """Return the values of complete trials by their numbers: for each seed, of each goal.
+
+        Of a trial with a seed that failed, they end before it.
+        """
+        seeds, found = self.shared.user_attrs, {}
+        for trial in trials:
+            if trial.state == TrialState.COMPLETE:
+                # Before seeds were raced, all of them stood here.
+                earlier = [[value] for value in trial.user_attrs.get("values", [])]
+                further = seeds.get(f"seeds {number_of(trial)}", [])
+                found[number_of(trial)] = [*(earlier or [trial.values]), *filter(None, further)]
+        return found
+
+    def failed_seeds(self) -> set[int]:
+        """Return the numbers of trials of which a further seed has failed."""
+        seeds = self.shared.user_attrs.items()
+        return {int(n.split()[1]) for n, v in seeds if n.startswith("seeds ") and None in v}
+
+    def note_seed(self, claim: Claim, values: list[float] | None) -> None:
+        """Note the values of a further seed, None if it failed, and let the trial go."""
+        with self.locks:
+            name = f"seeds {claim.number}"
+            self.shared.set_user_attr(name, [*self.shared.user_attrs.get(name, []), values])
+            self.locks.give_back(claim.number)
 
     def trials(self) -> list[FrozenTrial]:
         """Return Optuna's records of all trials, without failed ones that were tried again."""
@@ -166,10 +196,14 @@ class Record:
             failed = [number_of(t) for t in self.trials() if t.state == TrialState.FAIL]
             before = self.shared.user_attrs.get("again", [])
             self.shared.set_user_attr("again", before + failed)
+            for number in self.failed_seeds():
+                name = f"seeds {number}"
+                kept = [values for values in self.shared.user_attrs[name] if values is not None]
+                self.shared.set_user_attr(name, kept)
 
     def note(self, claim: Claim, values: Sequence[float | None], prune: bool = False) -> bool:
         """Note the values of the epochs so far (None: not finite); tell whether to prune here."""
-        for epoch, value in enumerate(values, start=1):
+        for epoch, value in enumerate(values if len(self.goals) == 1 else [], start=1):
             if value is not None and epoch not in claim.noted:
                 claim.trial.report(value, epoch)
                 claim.noted.add(epoch)
@@ -183,12 +217,14 @@ class Record:
             claim.trial.set_user_attr("reached", claim.goal)
             self.locks.give_back(claim.number)
 
-    def end(self, claim: Claim, state: TrialState, value: float | None = None, **more: Any) -> None:
-        """Note how a trial ended: its value if it is complete, and more attributes."""
-        for name, content in more.items():
-            claim.trial.set_user_attr(name, content)
+    def end(
+        self, claim: Claim, state: TrialState, values: list[float] | None = None, why: str = ""
+    ) -> None:
+        """Note how a trial ended: its values if it is complete, or why it failed."""
+        if why:
+            claim.trial.set_user_attr("why", why)
         with self.locks:  # nobody may see the trial running and find its lock free
-            claim.trial.study.tell(claim.trial, value, state)
+            claim.trial.study.tell(claim.trial, values, state)
             self.locks.give_back(claim.number)
 
 

@@ -3,10 +3,10 @@
 import json
 import math
 import random
-import statistics
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from optuna.distributions import CategoricalDistribution
 from core.base.keys import KEYS
 from core.base.pictures import LIGHT, save, spans_decades
 from core.search.points import Tried, study_of
-from core.search.record import state_of
+from core.search.racing import front, least_difference, means, pooled
+from core.search.record import number_of, state_of
 from core.search.space import Point, grid_values, holds
 from core.search.study import Study
 
@@ -23,11 +24,29 @@ SHOWN = 5  # points of the list of best ones
 NEAR = 0.05  # fraction of a range that counts as its edge
 
 
-def report(study: Study, metric: str, parent_dir: Path) -> str:
+@dataclass(frozen=True)
+class Found:
+    """A complete trial: its point, and its values, by seed and goal."""
+
+    number: int
+    point: Point
+    values: list[list[float]]
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds of what is judged first."""
+        return means(self.values)[0]
+
+    @property
+    def first(self) -> list[float]:
+        """The values of what is judged first, one for every seed."""
+        return [values[0] for values in self.values]
+
+
+def report(study: Study, parent_dir: Path) -> str:
     """Return the report of a search as text, and draw `search.png` into its folder."""
-    trials = study.trials()
-    complete: list[Any] = [t for t in trials if t.state.name == "COMPLETE"]
-    complete.sort(key=lambda t: t.value, reverse=study.more_is_better)
+    trials, metric = study.trials(), study.metric
+    complete = [Found(number_of(t), t.user_attrs["point"], v) for t, v in study.ranked()]
     counts = Counter(map(state_of, trials))
     kinds = ("paused", "pruned", "failed", "running")
     others = [f"{counts[kind]} {kind}" for kind in kinds if counts[kind]]
@@ -37,19 +56,61 @@ def report(study: Study, metric: str, parent_dir: Path) -> str:
     for failed in (t for t in trials if t.state.name == "FAIL"):
         lines.append(f"Failed: {failed.user_attrs['name']} (--retry_failed runs it again)")
         lines.append(textwrap.indent(failed.user_attrs.get("why", ""), "    "))
+    broken = study.failed_seeds()
+    for name in (t.user_attrs["name"] for t in trials if number_of(t) in broken):
+        lines.append(f"Failed: a further seed of {name} (--retry_failed runs it again)")
     if not complete:
         return "\n".join(lines)
     lines += ["", f"Best by {metric} on the validation split:"]
-    for trial in complete[:SHOWN]:
-        values, point = trial.user_attrs["values"], trial.user_attrs["point"]
-        spread = f" ± {statistics.stdev(values):.4f} over {len(values)} seeds" if values[1:] else ""
-        words = ", ".join(f"{name} {json.dumps(value)}" for name, value in point.items())
-        lines.append(f"  {trial.value:.4f}{spread}  {words}")
-    worse = [trial for trial in complete if trial.value != complete[0].value]
-    lines += ["", *(_edges(study, complete[0].user_attrs["point"]) if worse else ())]
-    lines += [*_importance(study, complete), *_noise(study, complete)]
+    lines += [f"  {_told(trial.first)}  {_words(trial.point)}" for trial in complete[:SHOWN]]
+    worse = [trial for trial in complete if trial.mean != complete[0].mean]
+    lines += ["", *(_edges(study, complete[0].point) if worse else ())]
+    lines += [*_importance(study, complete), *_noise(complete)]
     picture = _draw(study, complete, metric, parent_dir / "search.png")
-    return "\n".join([*lines, f"Each key's values against {metric}: {picture}"])
+    lines.append(f"Each key's values against {metric}: {picture}")
+    if len(study.goals) > 1:
+        lines += _trade_offs(study, complete, parent_dir / "pareto.png")
+    return "\n".join(lines)
+
+
+def _words(point: Point) -> str:
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in point.items())
+
+
+def _told(values: Sequence[float]) -> str:
+    """Return a mean with its standard deviation over seeds."""
+    spread, freedom = pooled([values])
+    told = f" ± {spread:.4f} over {len(values)} seeds" if freedom else ""
+    return f"{sum(values) / len(values):.4f}{told}"
+
+
+def _trade_offs(study: Study, complete: Sequence[Found], path: Path) -> Iterator[str]:
+    """Name the points on the Pareto front, and draw it: nothing is better in all goals."""
+    from matplotlib.figure import Figure
+
+    names, signs = [*study.goals], study.signs
+    signed = {
+        t.number: [s * v for s, v in zip(signs, means(t.values), strict=True)] for t in complete
+    }
+    best = [trial for trial in complete if trial.number in front(signed)]
+    yield f"\nPareto front, {len(best)} of {len(complete)} points ({', '.join(names)}):"
+    for trial in best:
+        values = ", ".join(f"{value:.6g}" for value in means(trial.values))
+        yield f"  {values}  {_words(trial.point)}"
+    figure = Figure(figsize=(4 * (len(names) - 1) + 0.8, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(names) - 1, squeeze=False)[0]
+    for i, axis in enumerate(axes, start=1):
+        for group, colour in ((complete, LIGHT[0]), (best, LIGHT[1])):
+            places = [(means(t.values)[i], t.mean) for t in group]
+            axis.scatter(*zip(*places, strict=True), s=24, color=colour)
+        if spans_decades([means(t.values)[i] for t in complete]):
+            axis.set_xscale("log")
+        axis.set_xlabel(names[i])
+        axis.set_ylabel(f"validation {names[0]}")
+        axis.grid(alpha=0.3)
+    figure.suptitle("orange: on the Pareto front", fontsize=9)
+    save(figure, path)
+    yield f"{names[0]} against {' and '.join(names[1:])}: {path}"
 
 
 def _edges(study: Study, best: Point) -> Iterator[str]:
@@ -72,12 +133,12 @@ def _edges(study: Study, best: Point) -> Iterator[str]:
                 yield f"{edge}: extend {name} {word} {end:g}."
 
 
-def _importance(study: Study, complete: Sequence[Any]) -> Iterator[str]:
+def _importance(study: Study, complete: Sequence[Found]) -> Iterator[str]:
     """Tell how much of the difference between good and other points each key explains."""
     if len(study.settings.space) < 2:
         return
-    points = [Tried(t.user_attrs["point"], t.value, {}) for t in complete]
-    searched = study_of(study.settings, points, study.more_is_better)
+    points = [Tried(t.point, [t.mean], {}) for t in complete]
+    searched = study_of(study.settings, points, [study.goals[study.metric]])
     if len(searched.trials) < 10:
         yield "Importance of the keys: needs 10 complete trials in the space."
         return
@@ -88,34 +149,36 @@ def _importance(study: Study, complete: Sequence[Any]) -> Iterator[str]:
     yield f"Importance of the keys (PED-ANOVA, Watanabe et al. 2023): {words}."
 
 
-def _noise(study: Study, complete: Sequence[Any]) -> Iterator[str]:
+def _noise(complete: Sequence[Found]) -> Iterator[str]:
     """Tell which points differ from the best by less than seeds make them differ.
 
-    With s the standard deviation over seeds, pooled over all points, two means over r seeds differ
-    at the 5% level if they are t * s * sqrt(2 / r) apart (Student's t, pooled variance).
+    With s the standard deviation over seeds, pooled over all points, two means over q and r seeds
+    differ at the 5% level if they are t * s * sqrt(1 / q + 1 / r) apart (Student's t).
     """
-    repeats = study.settings.repeats
     if len(complete) < 2:
         return
-    if repeats < 2:
+    spread, freedom = pooled([trial.first for trial in complete])
+    if not freedom:
         yield "One seed a point: seed noise is not known; `repeats: 3` in search.yaml measures it."
         return
-    from scipy import stats
+    best, others = complete[0], complete[1:]
 
-    variances = [statistics.variance(t.user_attrs["values"]) for t in complete]
-    spread = math.sqrt(statistics.fmean(variances))
-    threshold = stats.t.ppf(0.975, len(complete) * (repeats - 1)) * spread * math.sqrt(2 / repeats)
-    others, best = complete[1:], complete[0].value
-    near = sum(abs(t.value - best) <= threshold for t in others)
+    def same(trial: Found) -> bool:
+        seeds = len(best.values), len(trial.values)
+        return abs(trial.mean - best.mean) <= least_difference(spread, freedom, seeds)
+
     yield f"Seed noise: standard deviation {spread:.4f} over seeds, pooled over all points."
-    apart = complete[1].value - best
-    words = "cannot be told apart" if abs(apart) <= threshold else "differ"
-    yield f"The best point and the runner-up {words}: {abs(apart):.4f} between their means."
-    basis = f"within {threshold:.4f}, 5% level, {repeats} seeds"
-    yield f"{near} of the other {len(others)} points cannot be told from the best ({basis})."
+    words = "cannot be told apart" if same(others[0]) else "differ"
+    apart = abs(others[0].mean - best.mean)
+    yield f"The best point and the runner-up {words}: {apart:.4f} between their means (5% level)."
+    near = sum(map(same, others))
+    yield f"{near} of the other {len(others)} points cannot be told from the best."
+    seeds = Counter(len(trial.values) for trial in complete)
+    counts = ", ".join(f"{count} with {n}" for n, count in sorted(seeds.items()))
+    yield f"Seeds of the points: {counts}." if len(seeds) > 1 else f"Seeds of each: {max(seeds)}."
 
 
-def _draw(study: Study, complete: Sequence[Any], metric: str, path: Path) -> Path:
+def _draw(study: Study, complete: Sequence[Found], metric: str, path: Path) -> Path:
     """Draw the metric over the values of each key."""
     from matplotlib.figure import Figure
 
@@ -127,18 +190,18 @@ def _draw(study: Study, complete: Sequence[Any], metric: str, path: Path) -> Pat
     for axis, (name, dimension) in zip(axes, space.items(), strict=True):
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
-        shown = [t for t in complete if name in t.user_attrs["point"]]  # the space may have grown
+        shown = [t for t in complete if name in t.point]  # the space may have grown
         if not shown:
             continue
-        values = [t.user_attrs["point"][name] for t in shown]
+        values = [t.point[name] for t in shown]
         numbers = all(type(value) in (int, float) for value in values)
         places, kinds = values, sorted({json.dumps(value) for value in values})
         if not numbers:  # beside one another, so that equal ones are seen
             rng = random.Random(0)
             places = [kinds.index(json.dumps(v)) + rng.uniform(-0.15, 0.15) for v in values]
             axis.set_xticks(range(len(kinds)), kinds)
-        axis.scatter(places, [t.value for t in shown], s=18, color=LIGHT[0], alpha=0.8)
-        best = [axis.scatter(places[0], shown[0].value, **star)]
+        axis.scatter(places, [t.mean for t in shown], s=18, color=LIGHT[0], alpha=0.8)
+        best = [axis.scatter(places[0], shown[0].mean, **star)]
         if spans_decades(values) or getattr(dimension, "log", False):  # choices have no scale
             axis.set_xscale("log")
     axes[0].set_ylabel(f"validation {metric}")

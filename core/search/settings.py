@@ -1,7 +1,7 @@
 """What a search.yaml says: the method, its space, and what else it may set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from core.base import params, parsing
 from core.base.errors import UsageError, did_you_mean, spelled
 from core.base.keys import DEFAULTS, KEYS, Key
+from core.base.monitor import more_is_better
 from core.search.space import (
     Dimension,
     Point,
@@ -31,7 +32,9 @@ MOST_OF_GP = 250  # trials of method auto, beyond which tpe is taken
 # Keys that only some methods have.
 OWN = {"rungs": ("asha",), "thaw": ("freeze_thaw",), "points": PAUSING, "start_from": LEARNING}
 OWN |= {"prune": tuple(name for name in METHODS if name not in PAUSING)}
-KNOWN = ("method", "space", "trials", "seed", "repeats", *OWN)
+OWN |= {"objectives": tuple(name for name in METHODS if name not in (*PAUSING, "cmaes"))}
+KNOWN = ("method", "space", "trials", "seed", "repeats", "race", *OWN)
+COSTS = ("seconds", "parameters")  # objectives that are no metric; less is better
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Settings:
     trials: int
     seed: int
     repeats: int
+    race: bool  # whether only contenders get further seeds
+    objectives: tuple[str, ...]  # (): the monitored metric
     prune: tuple[int, int] | None  # epochs before the first comparison, one of how many goes on
     points: str  # the method that gives points: `method`, or of one of PAUSING its `points`
     epochs: int  # of a trial, if the space does not say
@@ -122,6 +127,8 @@ def read_settings(path: Path, base: dict[str, Any]) -> Settings:
         trials=trials,
         seed=KEYS["seed"].check(written.get("seed", KEYS["seed"].default), where),
         repeats=repeats,
+        race=Key("race", bool, True, "").check(written.get("race", True), where),
+        objectives=_read_objectives(written, where),
         prune=_read_rungs(written, "prune", where) if written.get("prune") is not None else None,
         points=points,
         epochs=epochs,
@@ -149,6 +156,44 @@ def _read_space(
             values = values["choices"] if [*values] == ["choices"] else values
         space[name] = read_dimension(where, name, values, base)
     return space, when
+
+
+def read_goals(
+    settings: Settings, main: str, more: bool, metrics: Collection[str]
+) -> dict[str, bool]:
+    """Return what trials are judged by, each with whether more of it is better.
+
+    `main` is the monitored metric, with its direction. UsageError: the task has no such metric, or
+    its name does not say the direction.
+    """
+    goals, where = dict[str, bool](), "search.yaml: 'objectives'"
+    known = {name: more_is_better(name) for name in metrics} | {"loss": False, main: more}
+    for name in settings.objectives:
+        if name in COSTS and name not in metrics:
+            goals[name] = False
+        elif known.get(name) is None:
+            hint = "" if name in known else did_you_mean(name, known)
+            wanted = f"want {', '.join(n for n, d in known.items() if d is not None)}"
+            wanted += f" or {' or '.join(COSTS)}"
+            unclear = ", whose direction is not known (monitor it)" if name in known else ""
+            raise UsageError(f"{where} holds {spelled(name)}{unclear}{hint}, {wanted}")
+        else:
+            goals[name] = known[name] is True
+    if settings.objectives[:1] and settings.objectives[0] not in known:
+        raise UsageError(f"{where}: the first is {spelled(settings.objectives[0])}, want a metric")
+    return goals or {main: more}
+
+
+def _read_objectives(written: dict[str, Any], where: str) -> tuple[str, ...]:
+    """Return what trials are judged by if not by one metric; that they exist is checked later."""
+    names = written.get("objectives", [])
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if "objectives" in written and not (texts and len({*names}) == len(names) in (2, 3)):
+        wanted = f"want a list of two or three: metrics, {' or '.join(COSTS)}"
+        raise UsageError(f"{where}: 'objectives' is {spelled(names)}, {wanted}")
+    if names and written.get("prune") is not None:
+        raise UsageError(f"{where}: 'prune' does not go with several objectives")
+    return tuple(names)
 
 
 def _one_of(

@@ -340,6 +340,15 @@ def test_values_are_drawn_against_any_key_and_all_keys_at_once(
     assert line["y"] == list(
         np.minimum.accumulate([points["y"][points["x"].index(x)] for x in line["x"]])
     )
+    choose(browser, "scatter-x", "accuracy")
+    line, points = traces(browser, "scatter")
+    pairs = [*zip(points["x"], points["y"], strict=True)]
+    front = [
+        (x, y) for x, y in pairs if all(y < b for a, b in pairs if a >= x and (a, b) != (x, y))
+    ]
+    corners = [*zip(line["x"], line["y"], strict=True)]
+    assert corners[:-1] == sorted(front, reverse=True)  # less of the loss is better
+    choose(browser, "scatter-x", "order of start")
     choose(browser, "scatter-colour", "learning_rate")
     parallel = traces(browser, "parallel")
     assert sum(trace["y"].count(None) for trace in parallel) == 5  # a line each

@@ -58,7 +58,7 @@ def test_a_range_from_0_to_1_beside_a_fraction_is_not_two_points(
 ) -> None:
     text = f"method: {method}\ntrials: 8\nspace: {{dropout_rate: {{low: 0, high: 1}}}}"
     settings = settings_of(tmp_path, text)
-    points = planned_points(settings) or [next_point(settings, [], more_is_better=True)[0]]
+    points = planned_points(settings) or [next_point(settings, [], [True])[0]]
     for point in points:
         assert type(point["dropout_rate"]) is float
         assert 0 < point["dropout_rate"] < 1

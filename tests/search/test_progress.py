@@ -65,7 +65,9 @@ def test_the_time_left_counts_the_epochs_of_trials_in_progress(
     ("text", "epochs"),
     [
         ("space: {learning_rate: [0.1, 0.2]}", [10, 5]),
-        ("repeats: 3\nspace: {learning_rate: [0.1, 0.2]}", [30, 15]),
+        ("repeats: 3\nrace: false\nspace: {learning_rate: [0.1, 0.2]}", [30, 25]),
+        # Half of them get further seeds, as far as is known; at least two do in the end.
+        ("repeats: 3\nspace: {learning_rate: [0.1, 0.2, 0.3, 0.4]}", [40, 35]),
         # Four for an epoch, one of them to the end, which is five.
         (
             "method: asha\npoints: grid\nrungs: {after: 1, keep: 0.25}\nrepeats: 3\n"
@@ -78,13 +80,13 @@ def test_the_epochs_left_count_every_seed(tmp_path: Path, text: str, epochs: lis
     (tmp_path / "search.yaml").write_text(text)
     settings = read_settings(tmp_path / "search.yaml", {"num_epochs": 5})
     with closing(Locks(tmp_path / "lock")) as locks:
-        study = Study(InMemoryStorage(), "search", locks, settings, True)
+        study = Study(InMemoryStorage(), "search", locks, settings, {"accuracy": True})
         assert study.epochs_left([]) == epochs[0]
         claim = study.claim()
         assert claim is not None
         study.note(claim, [0.5] * (claim.goal or 5))
         if claim.goal is None:
-            study.end(claim, TrialState.COMPLETE, 0.5)
+            study.end(claim, TrialState.COMPLETE, [0.5])
         else:
             study.pause(claim)
         assert study.epochs_left(study.trials()) == epochs[1]

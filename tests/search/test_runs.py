@@ -67,7 +67,7 @@ def test_a_trial_is_a_run_that_train_goes_on_with_and_ends_as_a_cold_start_does(
 def test_every_point_is_trained_with_several_seeds_and_the_mean_is_judged(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_search(tmp_path / "s", f"repeats: 3\n{GRID}", seed=7, num_epochs=2)
+    folder = write_search(tmp_path / "s", f"repeats: 3\nrace: false\n{GRID}", seed=7, num_epochs=2)
     assert search(folder, data, "--jobs", "2") == 0
     names = [f"lr={rate}-seed_{s}" for rate in ("1e-3", "1e-4") for s in (7, 8, 9)]
     assert trials(folder) == names

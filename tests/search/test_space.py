@@ -1,18 +1,21 @@
 """The space of a search, the points of each method, and what the report says of them."""
 
 import json
+from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from core.base.errors import UsageError
 from core.base.params import laid_over
 from core.search import report as search_report
+from core.search.locks import Locks
 from core.search.points import Tried, next_point, planned_points, trial_name
 from core.search.settings import Settings, read_settings
+from core.search.study import Study
 from tests.helpers.searching import search, write_search
 
 SPACE = """space:
@@ -33,9 +36,9 @@ def points_of(settings: Settings, count: int) -> list[dict[str, Any]]:
         return planned
     history: list[Tried] = []
     for _ in range(count):
-        point, notes = next_point(settings, history, more_is_better=True)
+        point, notes = next_point(settings, history, [True])
         value = -abs(point["batch_size"] - 30) - 1000 * abs(point["learning_rate"] - 1e-3)
-        history.append(Tried(point, value, notes))
+        history.append(Tried(point, [value], notes))
     return [tried.point for tried in history]
 
 
@@ -86,8 +89,8 @@ def test_a_key_with_a_condition_stands_only_in_points_that_meet_it(
     settings = settings_of(tmp_path, text)
     history: list[Tried] = []
     for point in planned_points(settings) or [{}] * 10:
-        point, notes = (point, {}) if point else next_point(settings, history, True)
-        history.append(Tried(point, float(len(point)), notes))
+        point, notes = (point, {}) if point else next_point(settings, history, [True])
+        history.append(Tried(point, [float(len(point))], notes))
         assert settings.holds(point)
         assert ("optimizer_args.momentum" in point) == (point["optimizer"] == "SGD")
         assert ("optimizer_args.weight_decay" in point) == (point["optimizer"] != "Adam")
@@ -132,7 +135,7 @@ def test_a_space_that_changed_leaves_out_the_trials_that_it_does_not_hold(
     tmp_path: Path, before: dict[str, Any], space: str
 ) -> None:
     settings = settings_of(tmp_path, f"method: tpe\ntrials: 3\nspace: {{{space}}}")
-    point, _ = next_point(settings, [Tried(before, 1.0, {})], more_is_better=True)
+    point, _ = next_point(settings, [Tried(before, [1.0], {})], [True])
     assert settings.holds(point)
     assert not settings.holds(before)
 
@@ -143,8 +146,8 @@ def test_steps_that_begin_anywhere_and_end_below_the_range_do_not_leave_it(tmp_p
     settings = settings_of(tmp_path, f"method: tpe\ntrials: 9\n{space}")
     history: list[Tried] = []
     for _ in range(9):
-        point, notes = next_point(settings, history, more_is_better=True)
-        history.append(Tried(point, point["dropout_rate"], notes))
+        point, notes = next_point(settings, history, [True])
+        history.append(Tried(point, [point["dropout_rate"]], notes))
     assert grid is not None
     assert sorted(tried.point["dropout_rate"] for tried in history) == [
         point["dropout_rate"] for point in grid
@@ -207,18 +210,14 @@ def test_a_wrong_space_stops_before_anything_is_made(
 def played(values: list[list[float]], space: str, points: list[dict[str, Any]], path: Path) -> str:
     """Return the report of a search whose points had these values, one for every seed."""
     settings = settings_of(path, f"repeats: {len(values[0])}\n{space}")
-    records = [
-        SimpleNamespace(
-            state=TrialState.COMPLETE,
-            value=sum(v) / len(v),
-            user_attrs={"point": point, "values": v, "name": trial_name(point)},
-        )
-        for v, point in zip(values, points, strict=True)
-    ]
-    study: Any = SimpleNamespace(
-        settings=settings, more_is_better=True, trials=lambda: records, size=len
-    )
-    return search_report.report(study, "accuracy", path)
+    with closing(Locks(path / "lock")) as locks:
+        study = Study(InMemoryStorage(), "search", locks, settings, {"accuracy": True})
+        for number, (seeds, point) in enumerate(zip(values, points, strict=True)):
+            claim = study._write(number, point, {})
+            study.end(claim, TrialState.COMPLETE, seeds[:1])
+            for value in seeds[1:]:
+                study.note_seed(claim, [value])
+        return search_report.report(study, path)
 
 
 def test_the_report_names_the_edge_the_important_key_and_what_seeds_could_have_done(

@@ -1,5 +1,5 @@
 // The charts, drawn by plotly: what is drawn, in which colours, on which axes.
-const STARTED = "order of start", MANY = 400;
+const STARTED = "order of start", COSTS = ["time", "weights"], MANY = 400;
 const isDark = () => (document.documentElement.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 const palette = () => data.colours[isDark() ? "dark" : "light"];
 const colourOf = row => lit.includes(row) ? palette()[lit.indexOf(row)] : null;
@@ -145,10 +145,12 @@ function drawScatter(rows) {
     tickvals: shade.ticks.map(([v]) => v), ticktext: shade.ticks.map(([, text]) => text)}});
   const traces = rows.length ? [{x: across.places, y, mode: "markers", marker, customdata: rows.map(row => row.number), text: labels(rows).map(text => wrapped(text, 40)),
     hovertemplate: "%{y:.4~g}<br>%{text}<extra></extra>"}] : [];
-  if (xName === STARTED && rows.length) {  // the best so far
-    const places = range(rows.length).sort((a, b) => across.places[a] - across.places[b]), better = data.less.includes(yName) ? Math.min : Math.max, best = [];
-    for (const i of places) best.push(best.length ? better(best.at(-1), y[i]) : y[i]);
-    traces.unshift({x: places.map(i => across.places[i]), y: best, mode: "lines", line: {shape: "hv", color: palette()[1], width: 2}, hoverinfo: "skip"});
+  if ([STARTED, ...COSTS, ...metrics].includes(xName) && [...COSTS, ...metrics].includes(yName) && xName !== yName && rows.length) {  // the best so far, the Pareto front
+    const [side, up] = [xName, yName].map(name => metrics.includes(name) && !data.less.includes(name) ? -1 : 1), best = [];
+    const places = range(rows.length).filter(i => isNumber(across.places[i])).sort((a, b) => side * (across.places[a] - across.places[b]) || up * (y[a] - y[b]));
+    for (const i of places) if (!best.length || up * y[i] < up * y[best.at(-1)]) best.push(i);
+    const x = [...best.map(i => across.places[i]), across.places[places.at(-1)]], height = [...best, best.at(-1)].map(i => y[i]);
+    traces.unshift({x, y: height, mode: "lines", line: {shape: "hv", color: palette()[1], width: 2}, hoverinfo: "skip"});
   }
   draw("scatter", traces, 400, {x: across.axis, y: {title: `${metrics.includes(yName) ? `${data.split} ` : ""}${yName}`}});
   if (at("scatter").on) at("scatter").on("plotly_click", ({points}) => {
