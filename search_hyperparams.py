@@ -86,17 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns 1 if a trial failed."""
     args = get_args(argv)
     one_process_only("search_hyperparams.py")
-    from core.search.settings import read_goals, read_settings  # imports Optuna: no trial needs it
 
     path = find_params_file(args.parent_dir)
     params, _ = load_params(path, {})
     base = json.loads(json.dumps(read_mapping(path)))  # YAML may have numbers for keys
+    modules = ["train", "numpy.random", f"{params.task}.net", f"{params.task}.data_loader"]
+    launcher = None if args.report else Launcher(train_trial, modules)  # it imports torch meanwhile
+    from core.search.settings import read_goals, read_settings  # imports Optuna: no trial needs it
+
     settings = read_settings(args.parent_dir / "search.yaml", base)
     check_values({"data_dir": args.data_dir}, "--data_dir")
     if args.data_dir is not None and "data_dir" in settings.space:
         raise UsageError("--data_dir: the space has a 'data_dir' of its own")
-    modules = ["train", f"{params.task}.net", f"{params.task}.data_loader"]
-    launcher = None if args.report else Launcher(train_trial, modules)
 
     from core.run.code import import_task  # imports torch, as the launcher does
     from core.search import loop, report, study

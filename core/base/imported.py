@@ -5,6 +5,7 @@ Packages of tasks can be imported anew; core, and the scripts beside it, cannot 
 
 import hashlib
 import importlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,10 +23,11 @@ def imported() -> Iterator[tuple[str, Path]]:
     """Yield the modules of the project that are imported, and their files."""
     tops = {path.stem for path in ROOT.iterdir()}
     for name in [name for name in sys.modules if name.partition(".")[0] in tops]:
-        file, stem = getattr(sys.modules[name], "__file__", None), ROOT.joinpath(*name.split("."))
-        for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
-            if file is not None and path.is_file() and path.samefile(file):
-                yield name, path
+        file, stem = getattr(sys.modules[name], "__file__", None), name.replace(".", "/")
+        for path in (f"{ROOT}/{stem}.py", f"{ROOT}/{stem}/__init__.py"):
+            if file and (path == file or (os.path.isfile(path) and os.path.samefile(path, file))):
+                yield name, Path(path)
+                break
 
 
 def hash_of(path: Path) -> str:

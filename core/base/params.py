@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,15 +134,11 @@ def task_folder(task: str, where: str) -> Path:
     return folder
 
 
-@lru_cache(maxsize=2)  # every start of a run asks twice, a search for every trial
-def _names_in(code: str) -> tuple[set[str], set[str], set[str]]:
-    """Return the words of Python code, those read of `params`, and those read of anything."""
-    # "name", and x.name of any object but self; not x.name().
-    patterns = r"[\"'](\w+)[\"']", r"\b(?!self\b)\w+\.(\w+)\b(?!\()"
-    words, of_params, *read = (
-        set(re.findall(each, code)) for each in (r"\w+", r"\bparams\.(\w+)", *patterns)
-    )
-    return words, of_params, set().union(*read)
+def _reads(code: str, name: str) -> bool:
+    """Tell whether Python code holds "name", or x.name of any object but self; not x.name()."""
+    word = re.escape(name)
+    read = rf"[\"']{word}[\"']|(?<=\w)(?<!\bself)\.{word}\b(?!\()"
+    return re.search(read, code) is not None
 
 
 def check_names(
@@ -160,8 +155,6 @@ def check_names(
     """
     top = ROOT / task.split(".")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(top.rglob("*.py")))
-    words, of_params, read = _names_in(code)
-    wanted = {*of_params, *beside} - set(values)
     warnings = []
     own = {n: v for n, v in values.items() if n not in KEYS or isinstance(v, dict)}
     for name, text in scalars(own):
@@ -171,11 +164,12 @@ def check_names(
                 raise UsageError(f"{found}, which code takes for true; write it without quotes")
             warnings.append(f"{found}; if {other} is meant, write it as such")
     for name in (name for name in values if name not in KEYS):
-        known = name in read or name in beside or "**params" in code
+        known = _reads(code, name) or name in beside or "**params" in code
+        wanted = set() if known else {*re.findall(r"\bparams\.(\w+)", code), *beside} - set(values)
         longer = [key for key in sorted(wanted) if not known and f"_{name}_" in f"_{key}_"]
         if name in MISTAKEN and not known:
             raise UsageError(f"{where}: nothing reads {name!r}: set {MISTAKEN[name]!r}")
-        if name in words and not longer:
+        if not longer and re.search(rf"\b{re.escape(name)}\b", code):
             continue
         absent = wanted | (KEYS.keys() - set(values))
         if hint := did_you_mean(name, longer or sorted(absent), 0.0 if longer else 0.75):

@@ -10,12 +10,12 @@ from typing import IO, Any
 from core.base.files import replacing
 
 
-def file_state(path: Path) -> tuple[int, ...]:
+def file_state(path: Path | str) -> tuple[int, ...]:
     """Return (inode, size, mtime_ns, ctime_ns) of a file, which change with its contents.
 
     Size and mtime alone do not: two files of equal size and time may have changed places.
     """
-    found = path.stat()
+    found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

@@ -96,7 +96,7 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
         names = list(_files(data_dir, {run_folder.resolve()})) if data_dir.is_dir() else [""]
         if left_out := set(_left_out(data_dir)):
             names = [name for name in names if name not in left_out]
-        states = {name: file_state(data_dir / name) for name in names}
+        states = {name: file_state(os.path.join(data_dir, name)) for name in names}
         total = sum(state[1] for state in states.values())
         digests = _digests(data_dir, states, total <= WHOLE)
     finally:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from core.base.errors import DataError, UsageError
 from core.base.keys import DEFAULTS
-from core.search import halving, thawing
+from core.search import halving
 from core.search.halving import Curve, Step
 from core.search.locks import open_locks
 from core.search.points import Tried, next_point, planned_points
@@ -185,7 +185,9 @@ class Study(Record):
         parallel = self.settings.parallel or self.shared.user_attrs.get("parallel")
         if parallel is None:
             self.shared.set_user_attr("parallel", parallel := jobs)
-        return thawing.next_step(self.settings, curves, pool, parallel)
+        from core.search.thawing import next_step  # imports SciPy
+
+        return next_step(self.settings, curves, pool, parallel)
 
     def _next_point(
         self, trials: Sequence[FrozenTrial], again: Sequence[FrozenTrial]

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
-from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.special import logsumexp, ndtr
 
 from core.search.halving import Curve, Step
 from core.search.settings import Settings
@@ -70,7 +69,7 @@ def _known(curve: Curve, last: int) -> Curve | None:
 def improvement(mean: Array, deviation: Array, reached: float) -> Array:
     """Return the expected improvement over the value `reached` (Jones et al. 1998, equation 15)."""
     z = (mean - reached) / deviation
-    return deviation * (z * norm.cdf(z) + norm.pdf(z))
+    return deviation * (z * ndtr(z) + np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi))
 
 
 @dataclass(frozen=True)
