@@ -15,7 +15,7 @@ from core.machine.random_states import seeded
 from core.reading.misfits import CONTRAST
 from core.reading.outputs import LossProbe
 from core.run.baseline import chance_loss
-from core.task import Batch, counted, is_integer
+from core.task import Batch, is_integer
 from core.training.state import State
 
 LOW, FALLS = 0.3, 0.8  # a first loss of a net that has learned; the last one, of another's first
@@ -198,8 +198,7 @@ def steps_update_once(subject: Subject) -> str:
 
 def accuracy(subject: Subject, state: State, batch: Batch) -> float | None:
     """Return the fraction of right answers in eval mode; None if outputs are not class scores."""
-    reading, (outputs, labels) = subject.reading, subject.forward(state, batch)
-    if reading.class_axis is None or reading.num_classes is None:
+    if subject.reading.num_classes is None:
         return None
-    found = outputs.argmax(reading.class_axis).reshape(labels.shape)
-    return float((found == labels)[counted(labels, reading.ignored)].float().mean())
+    found, labels = subject.classes(*subject.forward(state, batch))
+    return float((found == labels).float().mean())

@@ -15,7 +15,7 @@ from core.check.subject import DoubtError, FaultError, NotApplicableError, Short
 from core.machine.nested import first_difference as difference
 from core.machine.nested import tensors
 from core.reading.outputs import LossProbe
-from core.task import Loader, counted, is_integer
+from core.task import Loader
 from core.training.state import State
 
 HINT = (
@@ -172,16 +172,10 @@ def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool
     pairs = [(_answer(x, y), y) for x, y in pairs]
     if not pairs or not all(isinstance(part, Tensor) for pair in pairs for part in pair):
         return "", None
-    if (
-        subject.reading.outputs != "other"
-        and subject.reading.class_axis in (-1, 1)
-        and all(is_integer(y) for _, y in pairs)
-    ):
-        axis = subject.reading.class_axis
-        labels = torch.cat([y.flatten().cpu() for _, y in pairs])
-        found = torch.cat([x.argmax(axis).flatten().cpu() for x, _ in pairs])
-        kept = counted(labels, subject.reading.ignored)
-        labels, right = labels[kept], float((found == labels)[kept].double().mean())
+    if subject.reading.num_classes is not None:
+        parts = [subject.classes(*pair) for pair in pairs]
+        found, labels = map(torch.cat, zip(*parts, strict=True))
+        right = float((found == labels).double().mean())
         chance = float(labels.bincount().max()) / len(labels)
         better = right > chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
         return f"{right:.0%} of val right; the most frequent class alone gives {chance:.0%}", better

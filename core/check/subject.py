@@ -21,7 +21,7 @@ from core.machine.random_states import seed_cpu, seeded
 from core.reading.misfits import misfits
 from core.reading.outputs import read_batch
 from core.run.opening import open_run
-from core.task import Batch, IndexBatch, Loader
+from core.task import Batch, IndexBatch, Loader, counted
 from core.training.state import State, initialize, make_state
 
 SMALL = 32  # examples a batch, so that the checks are quick
@@ -182,6 +182,13 @@ class Subject:
         if self.reading.num_classes is None:
             raise NotApplicableError("outputs are not scores of classes that integer labels name")
         return self.reading.num_classes
+
+    def classes(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the classes (M,) that outputs name and those of labels, but for ignored ones."""
+        found = outputs.argmax(self.reading.class_axis).flatten().cpu()
+        labels = labels.flatten().cpu()
+        kept = counted(labels, self.reading.ignored)
+        return found[kept], labels[kept]
 
     def check_time(self) -> None:
         """Raise NotApplicableError if the check in progress has had its time."""
