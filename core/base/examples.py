@@ -31,6 +31,12 @@ def subset(predictions: Predictions, examples: np.ndarray) -> Predictions:
     return replace(predictions, **kept, ids=ids, starts=starts)
 
 
+def in_order(predictions: Predictions) -> Predictions:
+    """Return predictions in the order of their ids; without ids they are numbered."""
+    ids = np.arange(len(predictions)) if predictions.ids is None else predictions.ids
+    return subset(replace(predictions, ids=ids), np.argsort(ids, kind="stable"))
+
+
 def score(predictions: Predictions, metric: Metric) -> float:
     """Return a metric of all examples."""
     return float(metric(predictions.outputs, predictions.labels))

@@ -185,8 +185,7 @@ def table() -> str:
     """Return the Markdown table of all keys."""
     rows = ["| key | default | what is allowed | meaning |", "|---|---|---|---|"]
     for key in KEYS.values():
-        default = "null" if key.default is None else str(key.default).lower()
-        default = key.default if isinstance(key.default, str) else default
+        default = key.default if isinstance(key.default, str) else json.dumps(key.default)
         name = f"`{key.name}`" + (" \\*" if key.machine else "")
         rows.append(f"| {name} | {default} | {key.wanted()} | {key.meaning} |")
     return "\n".join(rows)
@@ -221,6 +220,4 @@ def schema() -> str:
 
 
 if __name__ == "__main__":
-    print(
-        schema() if "--schema" in sys.argv else table(), end="" if "--schema" in sys.argv else "\n"
-    )
+    print(schema() if "--schema" in sys.argv else f"{table()}\n", end="")

@@ -4,34 +4,28 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 import torch
 
-from core.base.errors import DataError, UserError, plural
-from core.check.subject import (
-    DoubtError,
-    FaultError,
-    NotApplicableError,
-    Short,
-    Subject,
-)
-from core.data.batches import Batches
+from core.base.errors import plural
+from core.check.examples import bytes_of, inputs_of, length_of, own_numbers
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Short, Subject
 from core.data.dataloaders import ExactLoader
 from core.data.known import known_ids
 from core.data.records import Records
 from core.data.records_hashes import read_all
 from core.machine.devices import peak_memory_mb
-from core.machine.nested import apply, first_difference, tensors
+from core.machine.nested import first_difference, tensors
 from core.task import Loader
 
-MOST = 50_000  # examples of a split that are looked at one by one
+MOST, FEWER = 50_000, 3000  # examples of a split that are looked at one by one; their lengths
 FEW = 0.05  # of the smaller split: so many sequences of words may be equal by chance
+LONGER = 100  # times the median length
 SECONDS, READING = 3.0, 20.0  # of training that are timed; of reading a split at most
 
 
@@ -77,36 +71,6 @@ def workers_change_nothing(subject: Subject) -> str:
     return ", ".join(told)
 
 
-def _own_numbers(loader: ExactLoader) -> Sequence[int]:
-    """Return the numbers of a split's examples, which may be a part of its dataset's."""
-    if not loader.own_order:
-        return range(len(loader.names))
-    return sorted({int(i) for planned in loader.plan(0) for i in planned.index})
-
-
-def inputs_of(loader: Loader) -> Iterator[tuple[Any, Any]]:
-    """Yield name and inputs of the examples, as far as a loader shows them one by one."""
-    if isinstance(loader, Batches):
-        lengths = loader.lengths
-        for i, name in enumerate(loader.names or range(loader.num_examples)):
-            length = None if lengths is None else int(lengths[i])
-            rows = partial(loader.rows, index=slice(i, i + 1), length=length)
-            yield name, apply(rows, loader.inputs)
-    elif isinstance(loader, ExactLoader):
-        names = known_ids(loader.loader.dataset)
-        for i in _own_numbers(loader):
-            name = names[i]
-            try:
-                item = loader.examples[0, i]
-            except UserError:
-                raise
-            except Exception as error:
-                raise DataError(f"{name}: {type(error).__name__}: {error}") from error
-            yield name, item[0] if isinstance(item, tuple | list) and len(item) == 2 else item
-    else:
-        raise NotApplicableError("a stream does not show its examples one by one")
-
-
 def every_example_can_be_read(subject: Subject) -> str:
     """Examples of training and validation are read one by one, and their numbers are finite."""
     told = []
@@ -132,20 +96,37 @@ def _every_byte(records: Records) -> str:
     return f"every byte of {len(records)} records, {hashed} with the hash of when they were packed"
 
 
+def lengths_are_alike(subject: Subject) -> str:
+    """No example is a hundred times longer than most: its whole batch would be padded to it."""
+    told = []
+    for split, loader in subject.own_loaders.items():
+        shown = islice(inputs_of(loader), FEWER)
+        lengths = {name: length for name, inputs in shown if (length := length_of(inputs))}
+        if len(lengths) < 3:
+            continue
+        middle, name = median_high(lengths.values()), max(lengths, key=lambda each: lengths[each])
+        if lengths[name] > LONGER * middle:
+            raise FaultError(
+                f"{split}, example {name}: {lengths[name]:,} long, most are about {middle:,}. "
+                "Is a separator missing in the data? Cut it off or leave it out"
+            )
+        told.append(f"{split} up to {lengths[name]}")
+    if not told:
+        raise NotApplicableError("examples have no length")
+    return ", ".join(told)
+
+
 def names_by_hash(loader: Loader) -> dict[int, Any]:
     """Return the names of the examples by the hash of their files, or else of their inputs."""
     if isinstance(loader, ExactLoader):
         all_names = known_ids(loader.loader.dataset)
-        names = [all_names[i] for i in _own_numbers(loader)[:MOST]]
+        names = [all_names[i] for i in own_numbers(loader)[:MOST]]
         if all(isinstance(name, str | Path) and Path(name).is_file() for name in names):
             return {hash(Path(name).read_bytes()): name for name in names}
         if first_difference(loader.examples[0, 0], loader.examples[1, 0], "example"):
             raise NotApplicableError("training examples change at random and have no `filenames`")
-    found = {}
-    for name, inputs in islice(inputs_of(loader), MOST):
-        raw = [x.cpu().contiguous().flatten().view(torch.uint8) for x in tensors(inputs)]
-        found[hash(tuple(x.numpy().tobytes() for x in raw) or repr(inputs))] = name
-    return found
+    shown = islice(inputs_of(loader), MOST)
+    return {hash(bytes_of(inputs) or repr(inputs)): name for name, inputs in shown}
 
 
 def _are_words(loader: Loader) -> bool:

@@ -1,55 +1,45 @@
 """The checks of labels: their order, their classes, whether they go with the inputs."""
 
 import math
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from core.check.examples import class_numbers, is_pair, rows_of
 from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
-from core.machine.nested import tensors
 from core.reading.outputs import LossProbe
-from core.task import Loader, counted, is_integer
+from core.task import counted, is_integer
 
 Z = 6.0  # standard deviations from chance at which a check fails: once in a thousand million
 LOST = 0.15  # of the agreement within validation
 UNEVEN, SURE = 1.5, 3.0  # how often one is the other; a sure logit
-FEW, SOME = 20, 2000  # labels that are needed, and examples that a probe takes
-
-
-def labels_in_order(subject: Subject, split: str, most: int = 50_000) -> Tensor:
-    """Return labels of a split as they are trained on: class numbers, or numbers, (N,)."""
-    found, count = list[Tensor](), 0
-    for batch in subject.own_loaders[split].epoch(0):
-        if not (isinstance(batch, tuple | list) and len(batch) == 2 and torch.is_tensor(batch[1])):
-            break
-        labels = batch[1].detach().cpu()
-        if labels.ndim != 1:
-            break
-        found.append(labels)
-        if (count := count + len(labels)) >= most:
-            break
-    if count < FEW:
-        raise NotApplicableError("batches are not (inputs, one label an example), or they are few")
-    labels = torch.cat(found)
-    return labels[counted(labels, subject.reading.ignored)] if is_integer(labels) else labels
+FEW, SOME, MANY = 20, 2000, 50_000  # labels: needed; of a probe; looked at in their order
 
 
 def training_examples_are_mixed(subject: Subject) -> str:
     """Training labels come in no order: neighbours are not more alike than by chance."""
-    labels = labels_in_order(subject, "train").double()
-    n = len(labels)
-    if is_integer(labels_in_order(subject, "train")):
+    found, count = list[Tensor](), 0
+    for batch in subject.own_loaders["train"].epoch(0):
+        labels = batch[1] if is_pair(batch) else None
+        if not isinstance(labels, Tensor) or labels.ndim != 1 or count >= MANY:
+            break
+        found.append(labels.detach().cpu())
+        count += len(labels)
+    if count < FEW:
+        raise NotApplicableError("batches are not (inputs, one label an example), or they are few")
+    labels = torch.cat(found)
+    if is_integer(labels):
+        labels = labels[counted(labels, subject.reading.ignored)]
         _, counts = labels.unique(return_counts=True)
+        n, counts = len(labels), counts.double()
         expected = float((counts * (counts - 1)).sum()) / n  # pairs of equal neighbours
         alike = float((labels[1:] == labels[:-1]).sum())
         z = (alike - expected) / math.sqrt(max(1.0, expected * (1 - expected / n)))
     else:
-        a, b = labels[1:] - labels.mean(), labels[:-1] - labels.mean()
-        z = float((a * b).sum() / (a * a).sum().clamp(min=1e-12)) * math.sqrt(n)
+        n, away = len(labels), labels.double() - labels.double().mean()
+        z = float(away[1:] @ away[:-1] / away[1:].square().sum().clamp(min=1e-12)) * math.sqrt(n)
     if z > Z:
         raise FaultError(
             "training examples come sorted by their labels, so every batch shows few of them. "
@@ -61,12 +51,8 @@ def training_examples_are_mixed(subject: Subject) -> str:
 def every_class_has_examples(subject: Subject) -> str:
     """Labels count from 0, and the net has no score for a class that cannot occur."""
     classes = subject.num_classes()
-    seen = torch.zeros(classes, dtype=torch.long)
-    for labels in _integer_labels(subject, subject.own_loaders["train"]):
-        inside = labels[(labels >= 0) & (labels < classes)]
-        seen += inside.bincount(minlength=classes)
-    unseen = (seen == 0).nonzero().flatten().tolist()
-    missing = [k for k in unseen if k not in subject.reading.ignored]
+    seen = {*class_numbers(subject, "train").unique().tolist()}
+    missing = [k for k in range(classes) if k not in seen and k not in subject.reading.ignored]
     if missing == [0] and classes > 2:
         raise FaultError(
             f"class 0 has no training example, classes 1 to {classes - 1} have: do labels count "
@@ -76,35 +62,13 @@ def every_class_has_examples(subject: Subject) -> str:
     return f"{classes - len(missing)} of {classes} classes have training examples{named}"
 
 
-def _integer_labels(subject: Subject, loader: Loader) -> Iterator[Tensor]:
-    if is_integer(loader.labels):
-        batches: Any = [(None, loader.labels)]
-    else:
-        batches = islice(loader.epoch(0), 1000)
-    for batch in batches:
-        if isinstance(batch, tuple | list) and len(batch) == 2 and is_integer(batch[1]):
-            labels = batch[1].flatten().long().cpu()
-            yield labels[counted(labels, subject.reading.ignored)]
-
-
 def labels_are_of_one_kind(subject: Subject) -> str:
     """Labels are class numbers, about as frequent in validation as in training."""
     from scipy.stats import chi2_contingency
 
     classes, counts = subject.num_classes(), []
     for split in ("train", "val"):
-        loader = subject.own_loaders[split]
-        known = is_integer(loader.labels)
-        batches = [(None, loader.labels)] if known else islice(loader.epoch(0), 1000)
-        parts = [
-            batch[1].flatten().long().cpu()
-            for batch in batches
-            if isinstance(batch, tuple | list) and len(batch) == 2 and is_integer(batch[1])
-        ]
-        if not parts:
-            raise NotApplicableError("batches are not (inputs, integer labels)")
-        labels = torch.cat(parts)
-        labels = labels[counted(labels, subject.reading.ignored)]
+        labels = class_numbers(subject, split)
         if len(wrong := labels[(labels < 0) | (labels >= classes)]):
             raise FaultError(f"{split}: label {int(wrong[0])}, the net scores 0 to {classes - 1}")
         counts.append(labels.bincount(minlength=classes))
@@ -122,38 +86,30 @@ def labels_are_of_one_kind(subject: Subject) -> str:
     return f"{classes} classes; the largest difference is {told}"
 
 
-def _sample(subject: Subject, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _sample(subject: Subject, split: str) -> tuple[Tensor, np.ndarray]:
     """Return flat inputs (N, D), scaled, and class numbers (N,) of up to 2,000 examples."""
     rows, labels = list[Tensor](), list[Tensor]()
-    for batch in subject.own_loaders[split].epoch(0):
-        if not (isinstance(batch, tuple | list) and len(batch) == 2 and is_integer(batch[1])):
+    for x, numbers in rows_of(subject.own_loaders[split]):
+        if not is_integer(numbers) or sum(map(len, labels)) >= SOME:
             break
-        inputs = tensors(batch[0])
-        if batch[1].ndim != 1 or len(inputs) != 1 or not inputs[0].is_floating_point():
-            break
-        x = inputs[0].detach().float().cpu()
         if x.ndim == 4 and min(x.shape[2:]) > 16:
-            x = torch.nn.functional.adaptive_avg_pool2d(x, 16)
-        rows.append(x.flatten(1))
-        labels.append(batch[1].cpu())
-        if sum(map(len, labels)) >= SOME:
-            break
-    if not rows or len({row.shape[1] for row in rows}) > 1:
-        raise NotApplicableError(
-            "inputs are not one tensor of floats of one size, with a class each"
-        )
-    return torch.cat(rows).numpy(), torch.cat(labels).numpy()
+            x = torch.nn.functional.adaptive_avg_pool2d(x.float(), 16)
+        rows.append(x.float().reshape(len(x), -1))
+        labels.append(numbers)
+    if len({row.shape[1] for row in rows}) != 1:
+        told = "inputs are not one tensor of floats of one size, with a class each"
+        raise NotApplicableError(told)
+    return torch.cat(rows), torch.cat(labels).numpy()
 
 
-def _neighbours(x: np.ndarray, y: np.ndarray, of: np.ndarray, own: bool) -> np.ndarray:
-    """Return the label of the nearest example among (x, y) for each of `of`; not itself if own."""
-    centre, spread = x.mean(0), x.std(0) + 1e-6
-    a, b = (of - centre) / spread, (x - centre) / spread
-    apart = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    if own:
-        np.fill_diagonal(apart, np.inf)
-    found: np.ndarray = y[apart.argmin(1)]
-    return found
+def _nearest(x: Tensor, of: Tensor) -> np.ndarray:
+    """Return which of x (N, D) is nearest to each of `of` (M, D), as (M,); no one to itself."""
+    centre, spread = x.mean(0), x.std(0, correction=0) + 1e-6
+    apart = torch.cdist((of - centre) / spread, (x - centre) / spread)
+    if of is x:
+        apart.fill_diagonal_(math.inf)
+    nearest: np.ndarray = apart.argmin(1).numpy()
+    return nearest
 
 
 def labels_go_with_inputs(subject: Subject) -> str:
@@ -167,8 +123,8 @@ def labels_go_with_inputs(subject: Subject) -> str:
     (x, y), (u, v) = parts.values()
     if min(len(y), len(v)) < FEW or x.shape[1] != u.shape[1]:
         raise NotApplicableError("too few examples")
-    across = _Agreement(_neighbours(x, y, u, own=False), v)
-    own = {s: _Agreement(_neighbours(a, b, a, own=True), b) for s, (a, b) in parts.items()}
+    across = _Agreement(y[_nearest(x, u)], v)
+    own = {split: _Agreement(b[_nearest(a, a)], b) for split, (a, b) in parts.items()}
     told = f"the nearest training example has the label of {across.right:.0%} of val"
     lost = own["val"].right - across.right
     if lost > LOST and across.expected(own["val"]) - across.z > Z and own["train"].z > 3:
@@ -221,52 +177,54 @@ class _Agreement:
 
 def rare_labels_weigh_no_less(subject: Subject) -> str:
     """A wrong answer costs no less for a rare label than for a frequent one."""
-    state = subject.fresh()
-    outputs, labels = subject.forward(state, subject.loaders["val"].first_batch())
+    state, outputs, labels = subject.first_answers()
     if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
         raise NotApplicableError("outputs or labels are not one tensor")
     of_classes = subject.reading.outputs == "logits" and labels.ndim == 1 and outputs.ndim == 2
     compare = _two_classes if of_classes else _yes_and_no
-    names, shares, wanted, answers = compare(subject, outputs, labels)
-    if shares[1] == 0 or shares[0] < UNEVEN * shares[1]:
+    often, rare = compare(subject, outputs, labels)
+    if rare.share == 0 or often.share < UNEVEN * rare.share:
         raise NotApplicableError("labels are about as frequent as each other")
     probe = LossProbe(state.task)
-    pairs = zip(answers, wanted, strict=True)
-    costs = [probe(SURE * answer.to(outputs), each) for answer, each in pairs]
+    costs = [probe(SURE * each.answer.to(outputs), each.labels) for each in (often, rare)]
     if costs[0] is None or costs[1] is None:
         raise NotApplicableError("the loss takes no made-up outputs")
     if costs[0] > UNEVEN * costs[1]:
         raise FaultError(
-            f"to miss {names[0]}, {shares[0]:.0%} of the training labels, costs "
-            f"{costs[0] / max(costs[1], 1e-9):.1f} times as much as to miss {names[1]}, "
-            f"{shares[1]:.0%}. Are weight or pos_weight upside down?"
+            f"to miss {often.name}, {often.share:.0%} of the training labels, costs "
+            f"{costs[0] / max(costs[1], 1e-9):.1f} times as much as to miss {rare.name}, "
+            f"{rare.share:.0%}. Are weight or pos_weight upside down?"
         )
-    return f"{names[0]} {shares[0]:.0%}, {names[1]} {shares[1]:.0%}"
+    return f"{often.name} {often.share:.0%}, {rare.name} {rare.share:.0%}"
 
 
-Uneven = tuple[list[str], list[float], list[Tensor], list[Tensor]]
+class _Miss(NamedTuple):
+    """A label with its share of all, and an answer to the labels of two examples that misses it."""
+
+    name: str
+    share: float
+    labels: Tensor
+    answer: Tensor  # 1 and 0, or 1 and -1
 
 
-def _two_classes(subject: Subject, outputs: Tensor, labels: Tensor) -> Uneven:
-    """Return the most and least frequent class, their shares, and answers that miss one of them.
-
-    These are labels (2,) and scores (2, K), once for the frequent and once for the rare class.
-    """
-    classes = outputs.shape[1]
-    parts = [*_integer_labels(subject, subject.own_loaders["train"])]
-    if not parts:
-        raise NotApplicableError("training batches have no class for each example")
-    found = torch.cat(parts)
+def _two_classes(subject: Subject, outputs: Tensor, labels: Tensor) -> list[_Miss]:
+    """Return the most and the least frequent class: labels (2,) and answers (2, K)."""
+    classes, found = outputs.shape[1], class_numbers(subject, "train")
     shares = found.bincount(minlength=classes)[:classes] / len(found)
-    often, seldom = int(shares.argmax()), int(shares.masked_fill(shares == 0, 2.0).argmin())
-    names = [f"class {often}", f"class {seldom}"]
-    wanted = torch.tensor([often, seldom]).to(labels)
-    answers = [torch.nn.functional.one_hot(torch.tensor([k, k]), classes) for k in (seldom, often)]
-    return names, [float(shares[often]), float(shares[seldom])], [wanted, wanted], answers
+    pair = int(shares.argmax()), int(shares.masked_fill(shares == 0, 2.0).argmin())
+    return [
+        _Miss(
+            f"class {missed}",
+            float(shares[missed]),
+            torch.tensor(pair).to(labels),
+            torch.nn.functional.one_hot(torch.tensor([said, said]), classes),
+        )
+        for missed, said in (pair, pair[::-1])
+    ]
 
 
-def _yes_and_no(subject: Subject, outputs: Tensor, labels: Tensor) -> Uneven:
-    """Return the same for the label that is most often, or least often, yes: of shape (2, L)."""
+def _yes_and_no(subject: Subject, outputs: Tensor, labels: Tensor) -> list[_Miss]:
+    """Return the frequent and the rare answer to the most uneven label: all (2, L)."""
     known = subject.own_loaders["train"].labels
     yes = known if isinstance(known, Tensor) else labels
     fitting = outputs.shape == labels.shape and yes.is_floating_point() and yes.ndim == 2
@@ -274,11 +232,11 @@ def _yes_and_no(subject: Subject, outputs: Tensor, labels: Tensor) -> Uneven:
         raise NotApplicableError("labels are neither classes, nor yes or no")
     shares = yes.double().mean(0)
     column = int((shares - 0.5).abs().argmax())
-    share = float(shares[column])
-    order = [0, 1] if share < 0.5 else [1, 0]  # the frequent answer, and the rare one
-    wanted = [torch.zeros_like(labels[:2]).index_fill(1, torch.tensor(column), k) for k in order]
-    answers = [2 * each - 1 for each in wanted]
-    for answer in answers:
+    share, found = float(shares[column]), list[_Miss]()
+    for missed in (0, 1) if share < 0.5 else (1, 0):
+        wanted = torch.zeros_like(labels[:2]).index_fill(1, torch.tensor(column), missed)
+        answer = 2 * wanted - 1
         answer[0, column] *= -1
-    names = [f"{('no', 'yes')[k]!r} of label {column}" for k in order]
-    return names, [max(share, 1 - share), min(share, 1 - share)], wanted, answers
+        name = f"{('no', 'yes')[missed]!r} of label {column}"
+        found.append(_Miss(name, share if missed else 1 - share, wanted, answer))
+    return found

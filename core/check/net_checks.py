@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -9,20 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from core.base.errors import UserError
-from core.check.subject import (
-    DoubtError,
-    FaultError,
-    NotApplicableError,
-    Subject,
-)
-from core.machine.nested import example, first_difference, tensors
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from core.machine.random_states import seeded
 from core.reading.misfits import CONTRAST
 from core.reading.outputs import LossProbe
 from core.run.baseline import chance_loss
-from core.task import Batch, counted, is_integer
+from core.task import Batch, is_integer
 from core.training.state import State
-from core.training.tally import join
 
 LOW, FALLS = 0.3, 0.8  # a first loss of a net that has learned; the last one, of another's first
 MOST_IGNORED = 0.3  # of the labels
@@ -38,23 +32,21 @@ def outputs_fit_labels(subject: Subject) -> str:
         raise FaultError(". ".join(found))
     if subject.misfits:
         raise DoubtError(f"{CONTRAST}. It is so if pairs or triplets of a batch are meant")
-    told, ignored = subject.reading.told(subject.fresh().task), subject.reading.ignored
-    labels = subject.forward(subject.fresh(), subject.loaders["val"].first_batch())[1]
+    state, _, labels = subject.first_answers()
     if is_integer(labels) and labels.ndim in (1, 3):  # in sequences a label may mark padding
-        for each in (k for k in ignored if k >= 0):
+        for each in (k for k in subject.reading.ignored if k >= 0):
             if (share := float((labels == each).float().mean())) > MOST_IGNORED:
                 raise DoubtError(
                     f"{share:.0%} of the labels are {each}, which the loss ignores: the net never "
                     "learns it. Is ignore_index meant?"
                 )
-    return told.removeprefix("Outputs: ")
+    return subject.reading.told(state.task).removeprefix("Outputs: ")
 
 
 def first_loss_is_near_chance(subject: Subject) -> str:
     """A net that knows nothing yet answers at random: ln K for cross-entropy over K classes."""
     subject.num_classes()
-    state = subject.fresh()
-    outputs, labels = subject.forward(state, subject.loaders["val"].first_batch())
+    state, outputs, labels = subject.first_answers()
     loss = float(state.task.losses(outputs, labels)["loss"])
     chance = chance_loss(state.task, state.reading, outputs, labels)
     told = f"{loss:.3g}, chance is {chance:.3g}"
@@ -74,9 +66,7 @@ def gradient_reaches_every_weight(subject: Subject) -> str:
     for batch in islice(subject.batches(subject.loaders), 5):
         subject.step(state, batch)
         for name, w in weights.items():
-            found = (
-                w - before[name] if w.grad is None else w.grad
-            ).detach()  # the step may remove gradients
+            found = (w - before[name] if w.grad is None else w.grad).detach()  # some remove it
             if not found.isfinite().all():
                 raise FaultError(
                     f"the gradient of {name} is not finite. check.py --replay tells where"
@@ -132,23 +122,15 @@ def one_batch_is_learned(subject: Subject, split: str = "train") -> str:
                     "Lower learning_rate: try a tenth, or check.py --find_lr"
                 )
             return told
-    told += (
-        "" if floor is None else f"; the mean of the labels as answer costs {floor / LEARNED:.3g}"
-    )
-    if split == "train" and _learns_by_heart(subject, "val"):
-        raise FaultError(
-            f"{told}; but a batch of val is learned. Does augmentation change inputs and not their "
-            "labels?"
-        )
-    raise FaultError(f"{told}. Is learning_rate off, the net too small, or do labels not fit?")
-
-
-def _learns_by_heart(subject: Subject, split: str) -> bool:
-    try:
-        one_batch_is_learned(subject, split)
-    except UserError:
-        return False
-    return True
+    if floor is not None:
+        told += f"; the mean of the labels as answer costs {floor / LEARNED:.3g}"
+    why = ". Is learning_rate off, the net too small, or do labels not fit?"
+    if split == "train":
+        with suppress(UserError):
+            one_batch_is_learned(subject, "val")
+            why = "; but a batch of val is learned. Does augmentation change inputs and not their "
+            why += "labels?"
+    raise FaultError(told + why)
 
 
 def vectors_of_a_class_are_near(subject: Subject) -> str:
@@ -216,43 +198,7 @@ def steps_update_once(subject: Subject) -> str:
 
 def accuracy(subject: Subject, state: State, batch: Batch) -> float | None:
     """Return the fraction of right answers in eval mode; None if outputs are not class scores."""
-    reading, (outputs, labels) = subject.reading, subject.forward(state, batch)
-    if reading.class_axis is None or reading.num_classes is None:
+    if subject.reading.num_classes is None:
         return None
-    found = outputs.argmax(reading.class_axis).reshape(labels.shape)
-    return float((found == labels)[counted(labels, reading.ignored)].float().mean())
-
-
-def examples_do_not_meet(subject: Subject) -> str:
-    """In eval mode the outputs of an example are the same alone and among others."""
-    state, (batch, size) = subject.fresh(precision=subject.precise), subject.batch_of_several()
-    whole, _ = subject.forward(state, batch)
-    hint = "Is something normalised over the batch, or are rows mixed by a view or reshape? "
-    hint += "Is a position read along the wrong axis?"
-    for i in range(min(size, 8)):
-        try:
-            alone, _ = subject.forward(state, example(batch, i, size))
-        except (ValueError, RuntimeError) as error:
-            raise FaultError(f"example {i} cannot be evaluated alone: {error}. {hint}") from error
-        pair = alone, example(whole, i, size)
-        one, other = ([x for x in tensors(outputs) if x.ndim] for outputs in pair)
-        if first_difference(one, other, "outputs", subject.rounding):
-            raise FaultError(f"example {i}: outputs differ by more than rounding if alone. {hint}")
-    return f"{min(size, 8)} examples"
-
-
-def a_batch_of_one_is_evaluated(subject: Subject) -> None:
-    """The last batch of a split may hold one example: its outputs join those of the others."""
-    state, (batch, size) = subject.fresh(), subject.batch_of_several()
-    parts = [subject.forward(state, each) for each in (batch, example(batch, 0, size))]
-    for outputs, labels in parts:
-        if labels is not None or not subject.labelled:
-            loss = state.task.losses(outputs, labels)["loss"]
-            if not loss.isfinite() and state.task.loss_weight(outputs, labels) > 0:
-                raise FaultError(
-                    "its loss is not finite. Does it use a standard deviation over the batch?"
-                )
-    several, one = ([part.ndim for part in tensors(outputs)] for outputs, _ in parts)
-    if several != one:
-        raise FaultError(f"outputs have {one} dimensions, of several {several}. Is it squeeze()d?")
-    join([state.task.collect(*part) for part in parts])
+    found, labels = subject.classes(*subject.forward(state, batch))
+    return float((found == labels).float().mean())

@@ -4,12 +4,15 @@ import time
 from itertools import combinations, islice, product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity, interpolate, normalize
 
-from core.check.data_checks import inputs_of
+from core.base.classification import confusion_matrix
+from core.check.examples import inputs_of, is_pair, picture_of
 from core.check.subject import FaultError, NotApplicableError, Subject
-from core.machine.nested import tensors
+from core.machine.nested import as_array
 from core.task import Loader
 
 SIDE, MOST = 24, 3000  # pixels of a thumbnail's side; pictures of a split that are compared
@@ -21,37 +24,31 @@ ENOUGH = 10  # pictures of a class
 MOST_FLIPPED = 32  # pictures that are compared
 
 
-def _thumbnail(x: Tensor) -> Tensor | None:
+def _thumbnail(inputs: Any) -> Tensor | None:
     """Return a grey picture (24 * 24,) of mean 0 and length 1; None of what is no picture."""
-    x = x[0] if x.ndim == 4 and len(x) == 1 else x
-    if x.ndim != 3 or x.shape[0] not in (1, 3) or min(x.shape[1:]) < 8:
+    x = picture_of(inputs)
+    if x is None or min(x.shape[1:]) < 8:
         return None
     grey = x.float().mean(0, keepdim=True)[None]
-    small = torch.nn.functional.interpolate(grey, (SIDE, SIDE), mode="area")[0, 0]
+    small = interpolate(grey, (SIDE, SIDE), mode="area")[0, 0]
     if len(small.round(decimals=4).unique(dim=1)[0]) < DETAIL:  # too plain to tell
         return None
-    small = small - small.mean()
-    return (small / small.norm().clamp(min=1e-6)).flatten()
+    return normalize((small - small.mean()).flatten(), dim=0, eps=1e-6)
 
 
 def pictures_are_in_one_split(subject: Subject) -> str:
     """No picture of a split is found in another one, not even flipped or of another size."""
-    found: dict[str, tuple[Tensor, list[Any]]] = {}
+    found: dict[str, dict[Any, Tensor]] = {}  # of each split, thumbnails by name
     for split, loader in subject.splits().items():
-        thumbnails, names = [], []
-        for name, inputs in islice(inputs_of(loader), MOST):
-            parts = tensors(inputs)
-            small = _thumbnail(parts[0].cpu()) if len(parts) == 1 else None
-            if small is not None:
-                thumbnails.append(small)
-                names.append(name)
-        if thumbnails:
-            found[split] = torch.stack(thumbnails), names
+        examples = islice(inputs_of(loader), MOST)
+        small = {name: x for name, inputs in examples if (x := _thumbnail(inputs)) is not None}
+        found |= {split: small} if small else {}
     if len(found) < 2:
         raise NotApplicableError("inputs are no pictures")
     told = []
     for one, other in combinations(found, 2):
-        (a, names), (b, others) = found[one], found[other]
+        names, others = [*found[one]], [*found[other]]
+        a, b = (torch.stack([*found[split].values()]) for split in (one, other))
         flipped = b.reshape(-1, SIDE, SIDE).flip(2).flatten(1)
         likeness = torch.maximum(a @ b.T, a @ flipped.T)
         pairs = (likeness.max(dim=0).values > ALIKE).nonzero().flatten().tolist()
@@ -66,7 +63,18 @@ def pictures_are_in_one_split(subject: Subject) -> str:
                 f"{shown}. Split the data before you augment or copy"
             )
         told.append(f"{len(pairs)} of {other} may be those of {one}: {shown}")
-    return "; ".join(told) or ", ".join(f"{name} {len(each[1])}" for name, each in found.items())
+    return "; ".join(told) or ", ".join(f"{name} {len(each)}" for name, each in found.items())
+
+
+def _smoothness(inputs: Any) -> Tensor:
+    """Return how pixels correlate with the next (row 0) and the third next (1), down and right."""
+    x = picture_of(inputs)
+    if x is None or x.shape[0] != 3 or min(x.shape[1:]) < 12:
+        raise NotApplicableError("inputs are no pictures of three channels")
+    x = x.float() - x.float().mean()
+    both = x.mT, x  # down, right
+    found = [[(y[..., k:] * y[..., :-k]).mean() for y in both] for k in (1, 3)]
+    return torch.tensor(found) / x.var().clamp(1e-9)
 
 
 def pixels_are_in_place(subject: Subject) -> str:
@@ -74,21 +82,8 @@ def pixels_are_in_place(subject: Subject) -> str:
 
     After `reshape`, where `permute` should bring the channels to the front, they are not.
     """
-    near, far = torch.zeros(2), torch.zeros(2)
-    count = 0
-    for _, inputs in islice(inputs_of(subject.own_loaders["train"]), SOME):
-        parts = tensors(inputs)
-        x = parts[0].cpu().float() if len(parts) == 1 else torch.empty(0)
-        x = x[0] if x.ndim == 4 and len(x) == 1 else x
-        if x.ndim != 3 or x.shape[0] != 3 or min(x.shape[1:]) < 12:
-            raise NotApplicableError("inputs are no pictures of three channels")
-        x = x - x.mean()
-        for axis in (0, 1):
-            turned = x.movedim(axis + 1, -1)
-            for found, lag in ((near, 1), (far, 3)):
-                found[axis] += (turned[..., lag:] * turned[..., :-lag]).mean() / x.var().clamp(1e-9)
-        count += 1
-    near, far = near / count, far / count
+    shown = islice(inputs_of(subject.own_loaders["train"]), SOME)
+    near, far = torch.stack([_smoothness(inputs) for _, inputs in shown]).mean(0)
     if float((far - near).max()) > INTERLEAVED:
         raise FaultError(
             "a pixel is more like its third neighbour than its next one. Did reshape or view make "
@@ -103,21 +98,18 @@ def flips_keep_classes(subject: Subject) -> str:
     A net is trained for seconds on validation, which is not augmented, and asked about its flipped
     pictures.
     """
-    loader = subject.loaders["train"]
-    axis = _flipped_axis(loader)
-    classes = subject.num_classes()
+    axis, classes = _flipped_axis(subject.loaders["train"]), subject.num_classes()
     state, end = subject.fresh(constant_rate=True), time.monotonic() + LEARNING
-    batches = [batch for batch in islice(subject.loaders["val"].epoch(0), 64) if len(batch) == 2]
+    batches = [*filter(is_pair, islice(subject.loaders["val"].epoch(0), 64))]
     while time.monotonic() < end:
         for batch in batches:
             subject.step(state, batch)
-    counts = torch.zeros(2, classes, classes)  # plain or flipped; the label, and the answer
+    counts = np.zeros((2, classes, classes))  # plain or flipped; the label, and the answer
     for x, y in batches:
         for turned, each in enumerate((x, x.flip(axis))):
-            found = subject.forward(state, (each, y))[0].argmax(1)
-            for label, answer in zip(y.tolist(), found.tolist(), strict=True):
-                counts[turned, label, answer] += 1
-    plain, flipped = counts / counts.sum(2, keepdim=True).clamp(min=1)
+            answers = subject.forward(state, (each, y))[0].argmax(1)
+            counts[turned] += confusion_matrix(as_array(answers), as_array(y), classes)
+    plain, flipped = counts / counts.sum(2, keepdims=True).clip(1)
     enough = [k for k in range(classes) if counts[0, k].sum() >= ENOUGH]
     if len(enough) < 2:
         raise NotApplicableError("validation has too few pictures of each class")
@@ -138,8 +130,7 @@ def _flipped_axis(loader: Loader) -> int:
         raise NotApplicableError("a stream does not number its examples")
     epochs = [list(loader.load(epoch, plan)) for epoch in range(3)]
     first = epochs[0][0]
-    pair = isinstance(first, tuple | list) and len(first) == 2
-    if not (pair and all(isinstance(x, Tensor) for x in first) and first[0].ndim == 4):
+    if not (is_pair(first) and all(isinstance(x, Tensor) for x in first) and first[0].ndim == 4):
         raise NotApplicableError("batches are no pictures with labels")
     pictures = [torch.cat([x for x, _ in batches]).float().cpu() for batches in epochs]
     pictures = [x - x.mean((2, 3), keepdim=True) for x in pictures]
@@ -160,9 +151,8 @@ def _flipped_axis(loader: Loader) -> int:
 def _turned_with_their_masks(masks: list[Tensor], turned: list[Tensor], axis: int) -> None:
     """Raise FaultError if masks (N, H, W) stay as they are where their pictures are flipped."""
     kept = with_them = 0
-    for (a, b), chosen in zip(
-        combinations([m[:MOST_FLIPPED] for m in masks], 2), turned, strict=True
-    ):
+    pairs = combinations([m[:MOST_FLIPPED] for m in masks], 2)
+    for (a, b), chosen in zip(pairs, turned, strict=True):
         one, other = a[chosen], b[chosen]
         away = [(one != each).float().flatten(1).mean(1) for each in (other, other.flip(axis))]
         kept += int((away[0] < away[1]).sum())
@@ -177,8 +167,6 @@ def _turned_with_their_masks(masks: list[Tensor], turned: list[Tensor], axis: in
 
 def _likeness(a: Tensor, b: Tensor) -> Tensor:
     """Return the correlation (N,) of pictures, at the best of shifts by up to four pixels."""
-    found = []
-    for down, right in product(range(-4, 5), repeat=2):
-        one, other = a.flatten(1), b.roll((down, right), (2, 3)).flatten(1)
-        found.append((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1)).clamp(min=1e-9))
-    return torch.stack(found).amax(0)
+    shifts = product(range(-4, 5), repeat=2)
+    turned = (b.roll(shift, (2, 3)).flatten(1) for shift in shifts)
+    return torch.stack([cosine_similarity(a.flatten(1), each) for each in turned]).amax(0)

@@ -1,27 +1,40 @@
-"""The checks of what repeats itself: saved nets, evaluations, batch sizes, seeds, resumed runs."""
+"""The checks of what repeats itself: evaluations, batch sizes, seeds, other starts of a run."""
 
+import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from itertools import count
 from signal import SIGTERM
+from typing import Any
 
 import torch
 
 from core.base.errors import Stopped
-from core.base.params import find_params_file
-from core.check.subject import (
-    FaultError,
-    NotApplicableError,
-    Short,
-    Subject,
-)
+from core.base.params import ROOT, find_params_file
+from core.check.examples import bytes_of
+from core.check.subject import FaultError, NotApplicableError, Short, Subject
 from core.machine.nested import first_difference
 from core.reading.misfits import CONTRAST
 from core.run.opening import ending, open_run
 from core.task import Loader
 from core.training.checkpoint import read_checkpoint
+
+PATIENCE = 20.0  # seconds that another process may take
+CODE = """
+import json, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import train
+from core.check.run_checks import hashes
+from core.check.subject import Subject
+print(hashes(Subject(Path({folder!r}), Path({data!r}), json.loads({overrides!r}), train)))
+"""
 
 
 def saved_weights_are_the_whole_net(subject: Subject) -> None:
@@ -113,3 +126,29 @@ def a_resumed_run_ends_bit_equal(subject: Subject) -> str:
         hint = "Is there state that is no parameter, no buffer and not in state.extra?"
         raise subject.unequal(f"{where} differs, {at}. {hint}")
     return at
+
+
+def hashes(subject: Subject) -> str:
+    """Return hashes of the first batches of training and validation, as JSON."""
+    first = {split: bytes_of(loader.first_batch()) for split, loader in subject.loaders.items()}
+    return json.dumps({split: sha256(b"".join(each)).hexdigest() for split, each in first.items()})
+
+
+def another_process_reads_the_same(subject: Subject) -> str:
+    """Another start of Python reads the same batches: no order of a set or of a hash is in them."""
+    overrides = json.dumps(subject.overrides, default=str)
+    places = {"root": str(ROOT), "folder": str(subject.folder), "data": str(subject.data_dir)}
+    command = [sys.executable, "-c", CODE.format(**places, overrides=overrides)]
+    env = os.environ | {"PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"}
+    how: Any = {"env": env, "stderr": subprocess.DEVNULL, "timeout": PATIENCE}
+    try:
+        printed = subprocess.check_output(command, text=True, **how)
+    except subprocess.SubprocessError as error:
+        raise NotApplicableError("another process could not read them") from error
+    own, other = json.loads(hashes(subject)), json.loads(printed.splitlines()[-1])
+    if wrong := [split for split in own if own[split] != other.get(split)]:
+        raise FaultError(
+            f"another process reads another first batch of {wrong[0]}. Does a number, as of a word "
+            "or class, come from the order of a set or from hash()? Sort it"
+        )
+    return ", ".join(own)

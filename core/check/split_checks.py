@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from core.base.monitor import monitored
+from core.check.examples import is_pair, rows_of
 from core.check.subject import DoubtError, FaultError, NotApplicableError, Short, Subject
 from core.machine.nested import first_difference as difference
 from core.machine.nested import tensors
 from core.reading.outputs import LossProbe
-from core.task import Loader, counted, is_integer
+from core.task import Loader
 from core.training.state import State
 
 HINT = (
@@ -47,22 +49,21 @@ def validation_shows_each_example_once(subject: Subject) -> str:
 
 def class_names_agree(subject: Subject) -> str:
     """Datasets that name their classes, as ImageFolder does, number them alike in all splits."""
-    named = {}
-    for split, loader in subject.own_loaders.items():
+    named = []
+    for loader in subject.own_loaders.values():
         dataset = getattr(getattr(loader, "loader", None), "dataset", None)
         names = getattr(getattr(dataset, "dataset", dataset), "classes", None)
-        if isinstance(names, list | tuple):
-            named[split] = [*map(str, names)]
-    if len(named) < 2:
-        raise NotApplicableError("the datasets do not name their classes")
-    if named["train"] != named["val"]:
-        pairs = enumerate(zip_longest(*named.values(), fillvalue="none"))
-        k, (own, other) = next((k, pair) for k, pair in pairs if len({*pair}) > 1)
-        raise FaultError(
-            f"class {k} is {own} in train and {other} in val. Is a folder missing, or its name "
-            "another one?"
-        )
-    return f"{len(named['train'])} classes"
+        if not isinstance(names, list | tuple):
+            raise NotApplicableError("the datasets do not name their classes")
+        named.append(map(str, names))
+    pairs = [*zip_longest(*named, fillvalue="none")]
+    for k, (own, other) in enumerate(pairs):
+        if own != other:
+            raise FaultError(
+                f"class {k} is {own} in train and {other} in val. Is a folder missing, or its name "
+                "another one?"
+            )
+    return f"{len(pairs)} classes"
 
 
 def validation_is_not_augmented(subject: Subject) -> str:
@@ -82,7 +83,7 @@ def validation_is_not_augmented(subject: Subject) -> str:
 
 def _numbers(batch: Any) -> list[Tensor]:
     """Return the float tensors among the inputs of a batch, flat."""
-    inputs = batch[0] if isinstance(batch, tuple | list) and len(batch) == 2 else batch
+    inputs = batch[0] if is_pair(batch) else batch
     return [x.detach().float().cpu().flatten() for x in tensors(inputs) if x.is_floating_point()]
 
 
@@ -111,20 +112,16 @@ def splits_are_on_one_scale(subject: Subject) -> str:
 
 def no_input_is_the_label(subject: Subject) -> str:
     """No column of the inputs tells the label by itself: it would not be known for new examples."""
-    rows, labels = list[Tensor](), list[Tensor]()
-    for batch in Short(subject.own_loaders["train"], 100).epoch(0):
-        pair = isinstance(batch, tuple | list) and len(batch) == 2
-        if not (pair and all(isinstance(part, Tensor) and part.ndim for part in batch)):
-            break
-        x = batch[0].flatten(1) if batch[0].ndim > 1 else batch[0][:, None]
-        if batch[1].numel() == len(x) and x.is_floating_point() and x.shape[1] <= WIDEST:
-            rows.append(x.double().cpu())
-            labels.append(batch[1].flatten().double().cpu())
-    if sum(map(len, labels)) < FEW or len({x.shape[1] for x in rows}) > 1 or rows[0].shape[1] < 2:
+    found = [
+        (x.reshape(len(x), -1).double(), labels.double())
+        for x, labels in rows_of(subject.own_loaders["train"], 100)
+        if x[0].numel() <= WIDEST
+    ]
+    widths = {x.shape[1] for x, _ in found}
+    if len(widths) != 1 or widths == {1} or sum(len(y) for _, y in found) < FEW:
         raise NotApplicableError("inputs are no columns of numbers, with a label each")
-    x, y = torch.cat(rows), torch.cat(labels)
-    x, y = x - x.mean(0), y - y.mean()
-    likeness = (y @ x).abs() / (x.norm(dim=0) * y.norm()).clamp(min=1e-12)  # (D,)
+    x, y = map(torch.cat, zip(*found, strict=True))
+    likeness = cosine_similarity(x - x.mean(0), (y - y.mean())[:, None], dim=0).abs()
     if float(likeness.max()) > SAME:
         raise FaultError(
             f"column {int(likeness.argmax())} of the inputs is the label, but for its scale. "
@@ -175,16 +172,10 @@ def _compared(subject: Subject, state: State, loader: Loader) -> tuple[str, bool
     pairs = [(_answer(x, y), y) for x, y in pairs]
     if not pairs or not all(isinstance(part, Tensor) for pair in pairs for part in pair):
         return "", None
-    if (
-        subject.reading.outputs != "other"
-        and subject.reading.class_axis in (-1, 1)
-        and all(is_integer(y) for _, y in pairs)
-    ):
-        axis = subject.reading.class_axis
-        labels = torch.cat([y.flatten().cpu() for _, y in pairs])
-        found = torch.cat([x.argmax(axis).flatten().cpu() for x, _ in pairs])
-        kept = counted(labels, subject.reading.ignored)
-        labels, right = labels[kept], float((found == labels)[kept].double().mean())
+    if subject.reading.num_classes is not None:
+        parts = [subject.classes(*pair) for pair in pairs]
+        found, labels = map(torch.cat, zip(*parts, strict=True))
+        right = float((found == labels).double().mean())
         chance = float(labels.bincount().max()) / len(labels)
         better = right > chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
         return f"{right:.0%} of val right; the most frequent class alone gives {chance:.0%}", better

@@ -10,19 +10,18 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.base.errors import UserError
 from core.base.params import Params
 from core.data.batches import Batches
 from core.data.fetching import fetch_loaders
 from core.machine import devices
-from core.machine.nested import tensors
 from core.machine.random_states import seed_cpu, seeded
 from core.reading.misfits import misfits
 from core.reading.outputs import read_batch
 from core.run.opening import open_run
-from core.task import Batch, IndexBatch, Loader
+from core.task import Batch, IndexBatch, Loader, counted
 from core.training.state import State, initialize, make_state
 
 SMALL = 32  # examples a batch, so that the checks are quick
@@ -169,24 +168,27 @@ class Subject:
         with seeded(state.params.seed, device=state.device), state.autocast():
             return state.task.forward(state.model, batch, state.params)
 
+    def first_answers(self) -> tuple[State, Any, Any]:
+        """Return a state before the first step, and its outputs and labels of val's first batch."""
+        state = self.fresh()
+        return state, *self.forward(state, self.loaders["val"].first_batch())
+
     def evaluate(self, state: State, loader: Loader) -> dict[str, float]:
         """Return losses and metrics of what a loader yields."""
         return dict(self.train.evaluate(state.model, loader, state.task, state.params)[0])
-
-    def batch_of_several(self) -> tuple[Batch, int]:
-        """Return a batch of at least two examples, and their number."""
-        for split in ("val", "train"):
-            batch = self.loaders[split].first_batch()
-            parts = [part for part in tensors(batch) if part.ndim]
-            if parts and len(parts[0]) > 1 and not isinstance(batch, nn.utils.rnn.PackedSequence):
-                return batch, len(parts[0])
-        raise NotApplicableError("no batch of several examples that can be taken apart")
 
     def num_classes(self) -> int:
         """Return K, where outputs are scores of the classes of integer labels."""
         if self.reading.num_classes is None:
             raise NotApplicableError("outputs are not scores of classes that integer labels name")
         return self.reading.num_classes
+
+    def classes(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the classes (M,) that outputs name and those of labels, but for ignored ones."""
+        found = outputs.argmax(self.reading.class_axis).flatten().cpu()
+        labels = labels.flatten().cpu()
+        kept = counted(labels, self.reading.ignored)
+        return found[kept], labels[kept]
 
     def check_time(self) -> None:
         """Raise NotApplicableError if the check in progress has had its time."""

@@ -4,12 +4,13 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.overrides import TorchFunctionMode
 
 from core.base.errors import NumericError
-from core.check.subject import FaultError, NotApplicableError, Subject
+from core.check.subject import DoubtError, FaultError, NotApplicableError, Subject
 from core.training.schedule import make_schedule
 
 MOST_DROPPED = 0.8  # of a layer's units
@@ -103,3 +104,37 @@ def units_differ(subject: Subject) -> str:
                 "the same. Draw the first weights at random, as PyTorch does by default"
             )
     return f"{len(layers)} layers"
+
+
+def frozen_weights_are_loaded(subject: Subject) -> str:
+    """Frozen weights come from somewhere: they are not random, as before anything was loaded."""
+    one, other = subject.fresh(), subject.fresh(other_weights=True)
+    frozen = {n: w for n, w in one.model.named_parameters() if not w.requires_grad}
+    if not frozen:
+        raise NotApplicableError("no weights are frozen")
+    if one.task.initialize is not None:
+        one.task.initialize(other.model, other.params)
+    theirs = dict(other.model.named_parameters())
+    drawn = [name for name, w in frozen.items() if not torch.equal(w, theirs[name])]
+    if drawn:
+        raise DoubtError(
+            f"frozen, and random: {', '.join(drawn[:2])}. Nothing has loaded them. Do the names in "
+            "the file fit? load_state_dict(..., strict=False) skips those that do not"
+        )
+    return f"{len(frozen)} weights"
+
+
+def a_step_stays_in_train_mode(subject: Subject) -> str:
+    """A train_step of the task's own leaves the net in train mode, as the next step needs it."""
+    state = subject.fresh()
+    if state.task.train_step is None:
+        raise NotApplicableError("the default step is used")
+    resting = {name for name, m in state.model.train().named_modules() if not m.training}
+    subject.step(state, subject.loaders["train"].first_batch())
+    names = {name for name, m in state.model.named_modules() if not m.training}
+    if left := sorted(names - resting):
+        raise FaultError(
+            f"train_step leaves {left[0] or 'the net'} in eval mode, so dropout and batch norm are "
+            "off from then on. Call model.train() after model.eval()"
+        )
+    return "in train mode"

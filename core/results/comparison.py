@@ -11,7 +11,7 @@ import numpy as np
 from core.base.errors import DataError
 from core.results.gathering import Result
 from core.results.intervals import TOO_SLOW, scored
-from core.results.rows import Row, less_is_better, members, metric_names
+from core.results.rows import Row, leaves, less_is_better, members, metric_names
 from core.results.statistics import interval, over_both, over_seeds, resampled
 from core.results.tables import with_deviation
 
@@ -95,7 +95,10 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 def differences(a: Result, b: Result) -> str:
     """Return lines that name everything recorded in which two runs differ."""
-    one, other = (flat(run.recorded | {"params": run.params}) for run in (a, b))
+    one, other = (
+        {name: x if isinstance(x, str) else json.dumps(x) for name, x in leaves(each)}
+        for each in (run.recorded | {"params": run.params} for run in (a, b))
+    )
     lines = [
         f"{name}: {one.get(name, '(absent)')} -> {other.get(name, '(absent)')}"
         for name in one | other
@@ -105,14 +108,6 @@ def differences(a: Result, b: Result) -> str:
     if not lines:
         lines.append("Nothing that was recorded differs: params, versions, code, data, device.")
     return "\n".join([f"A: {a.name}", f"B: {b.name}", "", *lines, "", first_difference(a, b)])
-
-
-def flat(value: Any, name: str = "") -> dict[str, str]:
-    """Return {"versions.torch": "2.11"} for {"versions": {"torch": "2.11"}}."""
-    if not (isinstance(value, Mapping) and value):
-        return {name: value if isinstance(value, str) else json.dumps(value)}
-    parts = [flat(item, f"{name}.{key}".removeprefix(".")) for key, item in value.items()]
-    return {key: text for part in parts for key, text in part.items()}
 
 
 def first_difference(a: Result, b: Result) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -186,6 +186,15 @@ def differing_params(runs: Sequence[Result]) -> list[str]:
 
     names = dict.fromkeys(name for params in known for name in params if decides(name, False))
     return [name for name in names if any(differs(name, params) for params in known)]
+
+
+def leaves(params: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ("optimizer_args.weight_decay", 0.05) for nested params."""
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{name}{key}.")
+        else:
+            yield f"{name}{key}", value
 
 
 def find_run(rows: Sequence[Row], name: str) -> Result:

@@ -6,7 +6,6 @@ docs/statistics.md has formulas and sources. What is resampled are examples: who
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from core.base.errors import DataError
-from core.base.examples import BAR, Metric, score, subset, values_of_examples
+from core.base.examples import BAR, Metric, in_order, score, subset, values_of_examples
 from core.base.predictions import Predictions, first_array
 
 RESAMPLES = 1000  # Efron & Tibshirani 1993, p. 188: enough for percentiles
@@ -144,10 +143,7 @@ def luck(draws: np.ndarray, scores: np.ndarray) -> float:
 
 def aligned(all_predictions: Sequence[Predictions]) -> list[Predictions]:
     """Bring predictions into one order; DataError if their examples or labels are not the same."""
-    result = []
-    for old in all_predictions:
-        ids = np.arange(len(old)) if old.ids is None else old.ids
-        result.append(subset(replace(old, ids=ids), np.argsort(ids, kind="stable")))
+    result = [in_order(each) for each in all_predictions]
     pairs = [(first_array(one.ids), first_array(one.labels)) for one in result]
     for ids, labels in pairs:
         if not (np.array_equal(ids, pairs[0][0]) and np.array_equal(labels, pairs[0][1])):

@@ -130,21 +130,28 @@ def _git(*args: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def made_with(device: str) -> dict[str, Any]:
+    """Return what decides the last bits beside params, data and code: device, CPU, versions."""
+    found = pick_device(device)
+    gpu = torch.cuda.get_device_name(found) if found.type == "cuda" else None
+    versions = {"torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "device": gpu or found.type,
+        "processor": platform.processor() or platform.machine(),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
 def write_resolved(
     folder: Path, facts: dict[str, Any], task: str, data_dir: Path, data: dict[str, Any]
 ) -> None:
     """Write params.resolved.json: facts of the run, its code and data, and what it runs on."""
     dirty = _git("status", "--porcelain")
-    device = pick_device(facts["params"]["device"])
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
     content = facts | {
         "code": hash_code(task),
         "data": {"folder": str(data_dir), **data, "made_up": synthetic_note(data_dir)},
-        "device": gpu or device.type,
+        **made_with(facts["params"]["device"]),
         "processes": processes.world_size(),
-        "processor": platform.processor() or platform.machine(),
-        "versions": versions | {"numpy": np.__version__},
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": [line[3:] for line in dirty.splitlines()] if dirty else [],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

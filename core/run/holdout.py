@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from core.base.errors import DataError, UsageError
-from core.base.examples import BAR, subset, values_of_examples
+from core.base.examples import BAR, in_order, subset, values_of_examples
 from core.base.files import append_row, parse_rows, replacing
 from core.base.monitor import monitored
 from core.base.predictions import Predictions, read_predictions
@@ -92,7 +92,7 @@ def look_at(
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "predictions.npz"
         save_predictions(path, tally, loader, restored.reading, {})
-        found = read_predictions(path)
+        found = in_order(read_predictions(path))
     if callable(metric):
         values = values_of_examples(found, metric)
     if values is None:
@@ -102,12 +102,16 @@ def look_at(
             told = f"--holdout: neither {name} nor {part} is a mean over examples"
             raise DataError(f"{told}, so chance cannot be judged;\nset 'monitor' to one that is")
         name = part
-    ids = np.arange(len(found)) if found.ids is None else found.ids
-    order = np.argsort(ids, kind="stable")
-    values = (values if more else -values)[order]
     data, code = facts["data"]["sha256"], facts["code"].get(name, facts["code"]["loss"])
     return Look(
-        run.resolve().name, str(restored.sha256), data, name, code, more, values, ids[order]
+        run=run.resolve().name,
+        checkpoint=str(restored.sha256),
+        data=data,
+        metric=name,
+        code=code,
+        more=more,
+        values=values if more else -values,
+        ids=np.asarray(found.ids),
     )
 
 

@@ -8,10 +8,10 @@ import logging
 import os
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from core.base.errors import UsageError
 from core.base.files import write_text
@@ -22,110 +22,90 @@ SENT = "trackers.json"  # which rows a tracker has
 FACTS = ("epoch", "step")
 
 
-class Tracker(Protocol):
+class Place(NamedTuple):
+    """Where the rows of a run belong."""
+
+    folder: Path
+    params: dict[str, Any]  # those that are plain values
+    name: str  # of the run, the same after a restart
+    step: int  # that it starts from
+
+    @property
+    def parent(self) -> Path:
+        """The folder around the run's, whose name the trackers take for the project's."""
+        return self.folder.resolve().parent
+
+
+class Tracker(NamedTuple):
     """Where rows go."""
 
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """Send numbers that belong to a step."""
-
-    def close(self) -> None:
-        """Send what waits to be sent."""
+    add: Callable[[dict[str, float], int], object]  # sends numbers that belong to a step
+    close: Callable[[], object]  # sends what waits to be sent
+    add_histogram: Callable[..., object] | None = None
 
 
-class TensorBoard:
-    """Event files in the run's folder."""
+def tensorboard(place: Place) -> Tracker:
+    """Write event files into the run's folder; train_loss is shown as train/loss."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(self, folder: Path, params: Mapping[str, Any], name: str, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    writer = SummaryWriter(str(place.folder), purge_step=place.step + 1)
 
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
-
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """Send numbers: train_loss is shown as train/loss."""
+    def add(values: dict[str, float], step: int) -> None:
         for name, value in values.items():
-            self.writer.add_scalar(name.replace("_", "/", 1), value, step)
-        self.writer.flush()
+            writer.add_scalar(name.replace("_", "/", 1), value, step)
+        writer.flush()
 
-    def close(self) -> None:
-        """Close the file."""
-        self.writer.close()
+    return Tracker(add, writer.close, writer.add_histogram)
 
 
-class Wandb:
-    """Weights & Biases, in the folder `wandb` of the run; `wandb sync` uploads it."""
+def wandb(place: Place) -> Tracker:
+    """Write for Weights & Biases into the folder `wandb` of the run; `wandb sync` uploads it."""
+    import wandb
 
-    def __init__(self, folder: Path, params: Mapping[str, Any], name: str, step: int) -> None:
-        import wandb
-
-        mode: Any = os.environ.get("WANDB_MODE", "offline")
-        quiet = wandb.Settings(mode=mode, silent=True, console="off")
-        place: Any = {"project": folder.resolve().parent.name, "name": folder.name, "id": name}
-        place |= {"dir": str(folder), "resume": "allow", "config": dict(params)}
-        self.run = wandb.init(**place, settings=quiet)
-
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """Send numbers."""
-        self.run.log(dict(values), step=step)
-
-    def close(self) -> None:
-        """End the run."""
-        self.run.finish()
+    mode: Any = os.environ.get("WANDB_MODE", "offline")
+    names: Any = {"project": place.parent.name, "name": place.folder.name, "id": place.name}
+    run = wandb.init(
+        **names,
+        dir=str(place.folder),
+        resume="allow",
+        config=place.params,
+        settings=wandb.Settings(mode=mode, silent=True, console="off"),
+    )
+    return Tracker(run.log, run.finish)
 
 
-class MLflow:
-    """MLflow, in `mlflow.db` beside the run's folder, or at MLFLOW_TRACKING_URI."""
+def mlflow(place: Place) -> Tracker:
+    """Write for MLflow into `mlflow.db` beside the run's folder, or to MLFLOW_TRACKING_URI."""
+    from mlflow import MlflowClient
 
-    def __init__(self, folder: Path, params: Mapping[str, Any], name: str, step: int) -> None:
-        from mlflow import MlflowClient
+    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{place.parent / 'mlflow.db'}")
+    client = MlflowClient(store)
+    known = client.get_experiment_by_name(place.parent.name)
+    home = known.experiment_id if known else client.create_experiment(place.parent.name)
+    tags = {"run": place.name}
+    found = client.search_runs([home], f"tags.run = '{place.name}'")
+    run = (found or [client.create_run(home, None, tags, place.folder.name)])[0].info.run_id
+    for key, value in place.params.items() if not found else ():
+        client.log_param(run, key, value)
 
-        parent = folder.resolve().parent
-        store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{parent / 'mlflow.db'}")
-        self.client = MlflowClient(store)
-        known = self.client.get_experiment_by_name(parent.name)
-        home = known.experiment_id if known else self.client.create_experiment(parent.name)
-        found = self.client.search_runs([home], f"tags.run = '{name}'")
-        run = (found or [self.client.create_run(home, None, {"run": name}, folder.name)])[0]
-        self.id = run.info.run_id
-        for key, value in params.items() if not found else ():
-            self.client.log_param(self.id, key, value)
-
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """Send numbers."""
+    def add(values: dict[str, float], step: int) -> None:
         for name, value in values.items():
-            self.client.log_metric(self.id, name, value, step=step)
+            client.log_metric(run, name, value, step=step)
 
-    def close(self) -> None:
-        """Mark the run as ended."""
-        self.client.set_terminated(self.id)
+    return Tracker(add, lambda: client.set_terminated(run))
 
 
-class Trackio:
-    """Trackio, in the folder `trackio` beside the run's folder, or in TRACKIO_DIR."""
+def trackio(place: Place) -> Tracker:
+    """Write for Trackio into the folder `trackio` beside the run's folder, or TRACKIO_DIR."""
+    os.environ.setdefault("TRACKIO_DIR", str(place.parent / "trackio"))
+    import trackio
 
-    def __init__(self, folder: Path, params: Mapping[str, Any], name: str, step: int) -> None:
-        parent = folder.resolve().parent
-        os.environ.setdefault("TRACKIO_DIR", str(parent / "trackio"))
-        import trackio
-
-        title = f"{folder.name} {name}"
-        place: Any = {"project": parent.name, "name": title, "resume": "allow", "embed": False}
-        self.run = trackio.init(**place, config=dict(params))
-
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """Send numbers."""
-        self.run.log(dict(values), step=step)
-
-    def close(self) -> None:
-        """Wait until all is written."""
-        self.run.finish()
+    names: Any = {"project": place.parent.name, "name": f"{place.folder.name} {place.name}"}
+    run = trackio.init(**names, resume="allow", embed=False, config=place.params)
+    return Tracker(run.log, run.finish)
 
 
-KINDS: dict[str, type[Any]] = {
-    "tensorboard": TensorBoard,
-    "wandb": Wandb,
-    "mlflow": MLflow,
-    "trackio": Trackio,
-}
+KINDS = {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow, "trackio": trackio}
 
 
 def wanted(params: Params) -> list[str]:
@@ -147,10 +127,9 @@ class Trackers:
         self.sent = {"name": secrets.token_hex(4), "epochs": {}, "steps": {}} | sent
         plain = {n: v for n, v in params.dict.items() if isinstance(v, str | int | float | None)}
         self.histograms = bool(params.log_histograms)
-        self.trackers: dict[str, Tracker] = {}
+        place = Place(folder, plain, self.sent["name"], step)
         with warnings.catch_warnings(action="ignore"):  # of these packages among themselves
-            for name in names:
-                self.trackers[name] = KINDS[name](folder, plain, self.sent["name"], step)
+            self.trackers = {name: KINDS[name](place) for name in names}
 
     def add(self, values: Mapping[str, Any], step: int, kind: str = "epochs") -> None:
         """Send a row to each tracker that does not have it; `kind` is epochs or steps."""
@@ -179,9 +158,9 @@ class Trackers:
     def add_weights(self, state: State) -> None:
         """Send histograms of all weights to TensorBoard, if `log_histograms` asks for them."""
         board = self.trackers.get("tensorboard")
-        if self.histograms and isinstance(board, TensorBoard):
+        if self.histograms and board is not None and board.add_histogram is not None:
             for name, weight in state.model.named_parameters():
-                board.writer.add_histogram(name, weight.detach().float(), state.step)
+                board.add_histogram(name, weight.detach().float(), state.step)
 
     def close(self) -> None:
         """Send what waits to be sent."""

@@ -1,23 +1,18 @@
 """What a run's folder holds, and whether its parts fit one another; nothing is trained here."""
 
-import platform
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from core.base.errors import UsageError, spelled
 from core.base.files import checkpoint_hash, finite_or_none, parse_rows
 from core.base.keys import DEFAULTS, deciding
 from core.base.params import find_params_file, load_params, read_mapping
 from core.data.folder import find_data_dir, fingerprint
-from core.machine.devices import pick_device
 from core.machine.nested import first_difference
 from core.run.code import edited_since, import_task
-from core.run.folder import EVALUATIONS, RESOLVED, read_resolved
+from core.run.folder import EVALUATIONS, RESOLVED, made_with, read_resolved
 from core.training.chain import kept
 from core.training.checkpoint import CheckpointError, read_checkpoint
 
@@ -90,21 +85,19 @@ class Record:
     @cached_property
     def unlike(self) -> list[str]:
         """Why the same params may train to other bits here."""
-        then, reasons = self.resolved.get("versions", {}), list[str]()
-        here = {"torch": torch.__version__, "numpy": np.__version__}
-        here["processor"] = platform.processor() or platform.machine()
-        then = then | {"processor": self.resolved.get("processor")}
+        reasons = list[str]()
         try:
-            device = pick_device(self.machine["device"])
-            gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-            then, here = then | {"device": self.resolved.get("device")}, here | {"device": ""}
-            here["device"] = gpu or device.type
-            if device.type != "cpu" and not self.asked.get("deterministic"):
+            now = made_with(self.machine["device"])
+            if now["device"] != "cpu" and not self.asked.get("deterministic"):
                 reasons.append("a GPU without 'deterministic' does not repeat itself")
-        except UsageError as error:
+        except UsageError as error:  # there is no such device here
             reasons.append(str(error))
+            now = made_with("cpu") | {"device": self.resolved.get("device")}
+        then, here = (facts | facts.get("versions", {}) for facts in (self.resolved, now))
         reasons += [
-            f"{n} {then.get(n)} then, {v} here" for n, v in here.items() if then.get(n) != v
+            f"{name} {then.get(name)} then, {here[name]} here"
+            for name in ("torch", "numpy", "processor", "device")
+            if then.get(name) != here[name]
         ]
         if (count := self.resolved.get("processes", 1)) > 1:
             reasons.append(f"trained by {count} processes")

@@ -199,7 +199,10 @@ DOUBTS = {
 
 
 @pytest.mark.parametrize("fault", DOUBTS)
-def test_what_may_be_sound_is_a_warning(subject: Callable[..., Subject], fault: str) -> None:
+def test_what_may_be_sound_is_a_warning(
+    subject: Callable[..., Subject], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.check.split_checks.LEARNING", 2.0)
     what, told = DOUBTS[fault]
     with pytest.raises(DoubtError, match=told):
         CHECKS[what](subject(fault=fault))

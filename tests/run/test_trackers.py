@@ -145,7 +145,7 @@ def test_a_tracker_that_fails_does_not_end_the_run(
     def full(*args: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("core.run.trackers.TensorBoard.add", full)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
     folder = run_folder(**RECIPE, tensorboard=True)
     assert run(folder, signs) == 0
     assert len(rows(folder)) == 2

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from core.results.rows import (
     Row,
     best_setting,
     differing_params,
+    leaves,
     less_is_better,
     main_metric,
     members,
@@ -99,15 +100,6 @@ def compact(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value if isinstance(value, int | str | None) else json.dumps(value)
-
-
-def leaves(params: dict[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ("optimizer_args.weight_decay", 0.05) for nested params."""
-    for key, value in params.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{name}{key}.")
-        else:
-            yield f"{name}{key}", value
 
 
 def differing_values(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[Any]]]:

@@ -15,7 +15,7 @@ import numpy as np
 from core.base.classification import confusion_matrix, precision_recall_f1
 from core.base.entities import entity_scores
 from core.base.errors import UserError
-from core.base.examples import subset
+from core.base.examples import in_order, subset
 from core.base.predictions import Predictions
 from core.results.gathering import Result, fitting_predictions
 
@@ -114,7 +114,7 @@ def in_rows(found: Predictions) -> Predictions:
             outputs = np.moveaxis(outputs, 1, -1).reshape(-1, outputs.shape[1])
             found, labels = replace(found, starts=starts), labels.ravel()
         found = replace(found, outputs=outputs, labels=labels)
-    return found if found.ids is None else subset(found, np.argsort(found.ids, kind="stable"))
+    return in_order(found)
 
 
 def new_examples(run: Result, predictions: Predictions, losses: np.ndarray) -> Examples:
@@ -164,16 +164,17 @@ def short(value: float) -> float | None:
 
 def losses_of_rows(outputs: Any, labels: Any, ignored: Sequence[int]) -> np.ndarray:
     """Return how wrong every row is: cross-entropy of class scores (N, K), else squared error."""
+    from scipy.special import log_softmax  # needed here only
+
     arrays = isinstance(outputs, np.ndarray) and isinstance(labels, np.ndarray)
     if arrays and labels.ndim == 1 and outputs.ndim == 2 and labels.dtype.kind in "iu":
         scores, counted = outputs.astype(np.float64), ~np.isin(labels, ignored)
         if (labels[counted] < 0).any():
             raise ValueError("labels below 0")
         with np.errstate(invalid="ignore"):  # outputs that are not finite
-            top = scores.max(axis=1)
-            whole = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
-        own = scores[np.arange(len(labels)), np.where(counted, labels, 0)]
-        return np.where(counted, whole - own, 0.0)
+            chances = log_softmax(scores, axis=1)
+        own = chances[np.arange(len(labels)), np.where(counted, labels, 0)]
+        return np.where(counted, -own, 0.0)
     if arrays and outputs.shape == labels.shape and labels.dtype.kind == "f":
         return ((outputs - labels) ** 2).reshape(len(labels), -1).mean(axis=1)
     raise ValueError("neither class numbers nor outputs and labels of the same shape")
