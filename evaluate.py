@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import core  # isort: skip  # noqa: F401 - before torch: it says how threads wait
 import torch
 from torch import nn
 
@@ -75,8 +76,7 @@ def get_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--split", default="test", help="train, val, test (default) or the task's")
     add("--restore_file", default="best", help="best (default), last or a path")
     add("--holdout", action="store_true", help="tell the score only if it beats the best so far")
-    told = "write predictions_*.npz whatever their size"
-    add("--save_predictions", action="store_true", help=told)
+    add("--save_predictions", action="store_true", help="write them whatever their size")
     return parser.parse_args(argv)
 
 

@@ -7,6 +7,7 @@ import argparse
 import signal
 from collections.abc import Sequence
 
+import core  # isort: skip  # noqa: F401 - before torch: it says how threads wait
 from torch import Tensor
 
 from core.base.errors import Stopped

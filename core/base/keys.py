@@ -52,6 +52,7 @@ class Key:
     machine: bool = False
     optional: bool = False
     or_name: bool = False  # a string is allowed, too
+    or_auto: bool = False  # "auto" is allowed, too
 
     def wanted(self) -> str:
         """Say in words what is allowed."""
@@ -62,7 +63,7 @@ class Key:
             words = f"a list of {words}" if self.type is list else words
         limits = [f"{word} {bound}" for word, bound, _ in self._limits()]
         words = " ".join([words, " and ".join(limits)]) if limits else words
-        words += ", or a name" if self.or_name else ""
+        words += ", or a name" if self.or_name else ", or auto" if self.or_auto else ""
         return words + (", or null" if self.optional or self.default is None else "")
 
     def check(self, value: Any, where: str) -> Any:
@@ -79,6 +80,7 @@ class Key:
             allowed = type(value) is self.type and value != ""
             allowed = allowed and all(within(value, bound) for _, bound, within in self._limits())
             allowed = allowed or (self.or_name and isinstance(value, str) and value != "")
+            allowed = allowed or (self.or_auto and value == "auto")
         wanted = self.wanted()
         if allowed and type(value) is int and self.high is None and value > LARGEST:
             allowed, wanted = False, f"at most {LARGEST}"
@@ -98,7 +100,9 @@ def _choice(choices: tuple[Any, ...], name: str, meaning: str, machine: bool = F
 
 
 _INTERVAL = "when it steps; auto: per update for OneCycleLR and CyclicLR, else per epoch"
-_PRECISION = "bfloat16: autocast; auto: bfloat16 where the device has it, else float32"
+_PRECISION = "bfloat16: autocast; auto: float32 or bfloat16, what ten passes show to be faster"
+_FORMAT = "memory format of images and convolutions; auto: what ten passes show to be faster"
+_THREADS = "CPU threads; null: OMP_NUM_THREADS, else the cores it may use; auto: the fastest number"
 _MINUTES = "minutes between checkpoints inside an epoch; 0: after every step; null: none"
 _KEEP = "checkpoints, evenly spaced over the epochs, that stay, for `verify.py`; null: none"
 _MODE = "null: by its name, min for an error, max for a score"
@@ -131,7 +135,7 @@ _KEYS = [
     Key("monitor_mode", str, None, _MODE, choices=("max", "min")),
     Key("val_split", float, 0.0, _VAL_SPLIT, 0, below=1, or_name=True),
     _choice(("float32", "bfloat16", "float64", "auto"), "precision", _PRECISION),
-    Key("channels_last", bool, False, "memory format of images and convolutions"),
+    Key("channels_last", bool, False, _FORMAT, choices=(False, True, "auto")),
     Key("compile", bool, False, "`model.compile()`"),
     Key("deterministic", bool, False, "on a GPU: only kernels that repeat themselves to the bit"),
     Key("grad_clip", float, None, "largest norm of the gradient", above=0),
@@ -139,7 +143,7 @@ _KEYS = [
     Key("ema_decay", float, None, "averaged weights are validated and kept", 0, below=1),
     Key("sync_batchnorm", bool, False, "batch norm over all processes of torchrun, on GPUs"),
     Key("early_stopping_patience", int, None, "epochs without a new best before it stops", 1),
-    Key("num_threads", int, None, "CPU threads; null: the cores this process may use", 1, 1024),
+    Key("num_threads", int, None, _THREADS, 1, 1024, or_auto=True),
     _choice(("auto", "cpu", "cuda", "mps"), "device", "auto: the first of cuda, mps, cpu", True),
     Key("num_workers", int, 0, "processes of a task's own DataLoader", 0, 256, machine=True),
     Key("checkpoint_minutes", float, 10.0, _MINUTES, 0, machine=True, optional=True),
@@ -199,7 +203,7 @@ def schema() -> str:
     """Return a JSON Schema of all keys, with which editors complete and check params files."""
     found: dict[str, Any] = {"$schema": {"type": "string"}}
     for key in KEYS.values():
-        kinds = [TYPES[key.type], *(["string"] if key.or_name else [])]
+        kinds = [TYPES[key.type], *(["string"] if key.or_name or key.or_auto else [])]
         if key.choices:
             kinds = [TYPES[type(choice)] for choice in key.choices]
         kinds = ["array"] if key.type is list else kinds

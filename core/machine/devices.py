@@ -15,7 +15,7 @@ from torch import nn
 from core.base.errors import UsageError
 from core.base.params import Params
 from core.machine import processes
-from core.machine.environment import cores_per_process, local_world_size
+from core.machine.environment import default_threads, local_world_size
 from core.machine.random_states import seed_everything
 
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -54,13 +54,16 @@ def start(params: Params) -> torch.device:
     """Set up this process for a run (threads, memory, kernels, seeds), and return its device.
 
     Sets `params.device` to its name, and `params.cuda`, which code for the CS230 template reads.
+    What is auto is decided by the machine's kind; a new run measures instead (training/timing.py).
     """
     device = _own_device(pick_device(params.device))
     params.device, params.cuda = str(device), device.type == "cuda"
     if params.precision == "auto":
         params.precision = fastest_precision(device)
-    if params.num_threads is None:
-        params.num_threads = cores_per_process()
+    if params.num_threads in (None, "auto"):
+        params.num_threads = default_threads()
+    if params.channels_last == "auto":
+        params.channels_last = False
     torch.set_num_threads(params.num_threads)
     if device.type == "cpu":
         _keep_freed_memory()
@@ -104,7 +107,7 @@ def lacks_bfloat16(facts: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def fastest_precision(device: torch.device) -> str:
-    """Return what `precision: auto` stands for on a device."""
+    """Return what `precision: auto` stands for on a device, as far as its kind tells."""
     lacking = {"cpu": lacks_bfloat16, "cuda": lambda: not torch.cuda.is_bf16_supported(False)}
     return "float32" if lacking.get(device.type, lambda: True)() else "bfloat16"
 

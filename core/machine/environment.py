@@ -23,9 +23,16 @@ def usable_cores() -> int:
     return max(1, int(min([cores or 1, *quotas()])))
 
 
-def cores_per_process() -> int:
-    """Divide the usable cores among the processes that torchrun started on this machine."""
-    return max(1, usable_cores() // local_world_size())
+def default_threads(parts: int = 1) -> int:
+    """Return the number of CPU threads of a process: OMP_NUM_THREADS if it is set, else its cores.
+
+    Those are divided among the processes that torchrun started on this machine, for which torchrun
+    sets the variable to 1; or among `parts`.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdecimal() and int(asked) and not launched():
+        return min(int(asked), 1024)
+    return max(1, usable_cores() // (local_world_size() * parts))
 
 
 def quotas(root: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> list[float]:

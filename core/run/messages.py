@@ -11,7 +11,6 @@ from core.base.errors import plural, settings
 from core.base.monitor import monitored
 from core.data.folder import synthetic_note
 from core.machine import processes
-from core.machine.devices import lacks_bfloat16
 from core.run.baseline import FirstLook
 from core.run.log import format_metrics
 from core.task import Loader
@@ -31,9 +30,6 @@ def start(
     where = f"{state.device}, {params.num_threads} CPU threads, {params.precision}"
     where += f", {together} processes" if together > 1 else ""
     logging.info("Training %s (task %s) on %s", folder, params.task, where)
-    if params.precision == "bfloat16" and state.device.type == "cpu" and lacks_bfloat16():
-        told = "this processor has no bfloat16; with --set precision=float32 it is faster"
-        notes = [told, *notes]
     for note in notes:
         logging.warning("Note: %s", note)
     overrides(overridden)

@@ -13,8 +13,8 @@ from core.base.monitor import check_monitor
 from core.base.params import Params, find_params_file, load_params, parse_overrides
 from core.machine import processes
 from core.machine.compiler import import_when_compiling
-from core.machine.devices import fastest_precision, pick_device
-from core.machine.environment import cores_per_process
+from core.machine.devices import pick_device
+from core.machine.environment import default_threads
 from core.machine.locks import one_writer
 from core.machine.signals import Stop
 from core.run import trackers
@@ -204,10 +204,13 @@ def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
     trackers.wanted(params)
-    if params.num_threads is None:
-        params.num_threads = began_with["num_threads"] if same_processes else cores_per_process()
-    if params.precision == "auto":
-        params.precision = began_with.get("precision") or fastest_precision(device)
+    if params.num_threads in (None, "auto") and same_processes:
+        params.num_threads = began_with["num_threads"]
+    elif params.num_threads is None or (began_with and params.num_threads == "auto"):
+        params.num_threads = default_threads()
+    for name in ("precision", "channels_last"):  # of a new run it is measured
+        if params.dict[name] == "auto" and began_with:
+            params.dict[name] = began_with.get(name, DEFAULTS[name])
 
 
 def _changes(

@@ -119,7 +119,7 @@ def restore(
     task_folder(params.task, "--set" if "task" in overrides else str(path))
     for warning in check_names(overrides, params.task, "--set", beside=values):
         logging.warning("Note: %s", warning)
-    if params.num_threads is not None:
+    if isinstance(params.num_threads, int):
         params.num_threads = min(params.num_threads, usable_cores())
     then = values["data_dir"]
     if data_dir is not None:

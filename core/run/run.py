@@ -36,6 +36,7 @@ from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
 from core.training.state import State, initialize
 from core.training.tally import Tally
+from core.training.timing import choose
 
 
 @dataclass
@@ -93,8 +94,7 @@ class Run:
             changed = ", ".join(self.changed)
             logging.warning("Note: not trained with the new %s; --overwrite starts anew.", changed)
         if self.code_changed:
-            changed = ", ".join(self.code_changed)
-            logging.warning("Note: changed since it was trained: %s", changed)
+            logging.warning("Note: changed since it was trained: %s", ", ".join(self.code_changed))
             logging.warning("--overwrite trains anew, --resume --set num_epochs=N trains longer.")
         done = plural(self.before["epoch"], "epoch", "epochs")
         logging.info("%s: complete after %s, nothing to do.", self.folder, done)
@@ -146,6 +146,9 @@ class Run:
             self.log_bytes = self.before["log_bytes"]
         elif content is not None:
             snapshot.start_from(state, content, str(self.restore_file))
+        if self.before is None:
+            self.asked |= (chosen := choose(state, loaders, self.in_force))
+            self.in_force |= chosen
         first = look(state, loaders, known)
         self.task, self.reading, self.baseline = state.task, state.reading, first.baseline
         if self.is_main:

@@ -19,7 +19,7 @@ from core.base import files, parsing
 from core.base.errors import Stopped, UserError
 from core.base.keys import DEFAULTS
 from core.base.params import Params, laid_over
-from core.machine.environment import usable_cores
+from core.machine.environment import default_threads
 from core.machine.signals import Stop
 from core.search.progress import Progress
 from core.search.record import Claim, state_of
@@ -134,7 +134,7 @@ class Search:
         """Return the folder of a trial's run, and its params."""
         base, repeats = self.study.settings.base, self.study.settings.repeats
         folder = self.args.parent_dir / claim.name
-        threads = base.get("num_threads") or max(1, usable_cores() // self.args.jobs)
+        threads = base.get("num_threads") or default_threads(self.args.jobs)
         params = laid_over(base | {"num_threads": threads}, claim.point)
         if repeats == 1:
             return folder, params

@@ -116,7 +116,8 @@ class Record:
         for source, found in ((find_params_file(self.folder).name, of_file), (RESOLVED, of_record)):
             for name, own in (self.asked | found).items():
                 new, old = found.get(name, DEFAULTS.get(name)), self.asked.get(name)
-                left_open = source != RESOLVED and new == {"num_threads": None}.get(name, "auto")
+                decided = ("auto", None) if name == "num_threads" else ("auto",)
+                left_open = source != RESOLVED and new in decided
                 if new != old and not left_open and own is not None:
                     faults.append(f"{source}: {name} is {spelled(new)}, trained: {spelled(old)}")
         return faults

@@ -1,0 +1,138 @@
+"""What `auto` stands for in the params of a new run: what is fastest here on its first batch.
+
+A choice is timed by forward and backward passes on copies of the net, so that training begins as if
+nothing had been timed. A run that goes on keeps what it began with.
+"""
+
+import copy
+import logging
+import statistics
+import time
+from collections.abc import Collection, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.base.params import Params
+from core.machine.devices import autocast_for
+from core.machine.random_states import seeded
+from core.task import Batch, Loader
+from core.training.state import State
+
+PASSES = 10  # of each choice, fewer where one takes twice the time of another
+
+
+def choices_of(params: Params, device: torch.device) -> dict[str, list[Any]]:
+    """Return the keys that may be auto, in the order of being chosen, with what they may be."""
+    found: dict[str, list[Any]] = {"precision": ["float32", "bfloat16"]}
+    found["channels_last"] = [False, True]
+    if device.type == "cpu":
+        found["num_threads"] = sorted({1, max(1, params.num_threads // 2), params.num_threads})
+    return found
+
+
+def choose(state: State, loaders: Mapping[str, Loader], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Time the choices of keys that are auto in the params `asked`; takes and returns the fastest.
+
+    Where a pass cannot be timed, what the params hold by now stays, and the log says so. It also
+    says if bfloat16, which the params ask for, takes twice the time of float32.
+    """
+    params, timer = state.params, Timer(state, loaders["train"])
+    chosen = dict[str, Any]()
+    for name, values in choices_of(params, state.device).items():
+        pinned = asked[name] != "auto"
+        if pinned and not (name == "precision" and params.precision == "bfloat16"):
+            continue
+        times = timer.times(name, values)
+        fastest = min(times, key=lambda value: times[value], default=params.dict[name])
+        if pinned and times and times["bfloat16"] > 2 * times["float32"]:
+            ratio = times["bfloat16"] / times["float32"]
+            logging.warning("Note: bfloat16 takes %.3g times as long here as float32", ratio)
+        elif not pinned:
+            chosen[name] = params.dict[name] = fastest
+            figures = ", ".join(f"{value} {1000 * t:.3g} ms" for value, t in times.items())
+            reason = f"a pass takes: {figures}" if times else f"not measured: {timer.hindrance}"
+            logging.info("%s: auto is %s (%s)", name, fastest, reason)
+    take(state, loaders, chosen)
+    return chosen
+
+
+def take(state: State, loaders: Mapping[str, Loader], chosen: Mapping[str, Any]) -> None:
+    """Let the state and the loaders go by params that were chosen."""
+    params = state.params
+    state.autocast = autocast_for(params, state.device)
+    if chosen.get("channels_last"):
+        for net in (state.model, *([state.average.module] if state.average else [])):
+            net.to(memory_format=torch.channels_last)
+        for loader in loaders.values():
+            loader.put_on(state.device, params)
+    if "num_threads" in chosen:
+        torch.set_num_threads(params.num_threads)
+
+
+class Timer:
+    """Times passes of the first batch; `hindrance` says why it cannot."""
+
+    def __init__(self, state: State, loader: Loader) -> None:
+        self.state, self.loader, self.hindrance = state, loader, ""
+        if not state.alone:
+            self.hindrance = "several processes"
+        elif state.task.train_step is not None:
+            self.hindrance = "the task has a train_step of its own"
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The first batch of training."""
+        return self.loader.first_batch()
+
+    def times(self, name: str, values: Collection[Any]) -> dict[Any, float]:
+        """Return the seconds of a pass with each value of a key; {} if it cannot be timed."""
+        if self.hindrance:
+            return {}
+        try:
+            return seconds_of_passes(self.state, self.batch, name, values)
+        except Exception as error:  # a net that cannot be copied, an operation without bfloat16
+            self.hindrance = f"{type(error).__name__}: {error}".partition("\n")[0]
+            return {}
+
+
+def seconds_of_passes(
+    state: State, batch: Batch, name: str, values: Collection[Any]
+) -> dict[Any, float]:
+    """Return the median time of a forward and backward pass with each value of a key.
+
+    The choices take turns, after a pass each that does not count.
+    """
+    threads, times = torch.get_num_threads(), {value: list[float]() for value in values}
+    passes = {}
+    for value in values:
+        params = Params.of(state.params.dict | {name: value}, "params")
+        net = copy.deepcopy(state.model).train()
+        if params.channels_last:
+            net = net.to(memory_format=torch.channels_last)
+        passes[value] = partial(_pass, state, net, batch, params)
+    with seeded(state.params.seed, device=state.device):
+        for turn in range(PASSES + 1):
+            for value, run in passes.items():
+                if name == "num_threads":
+                    torch.set_num_threads(value)
+                began = time.perf_counter()
+                run()
+                times[value].append(time.perf_counter() - began)
+            if turn == 1 and max(t[1] for t in times.values()) > 2 * min(
+                t[1] for t in times.values()
+            ):
+                break
+    torch.set_num_threads(threads)
+    return {value: statistics.median(each[1:]) for value, each in times.items()}
+
+
+def _pass(state: State, net: nn.Module, batch: Batch, params: Params) -> None:
+    """Run a forward and a backward pass, and wait for the device."""
+    with autocast_for(params, state.device)():
+        losses = state.task.losses(*state.task.forward(net, batch, params))
+    losses["loss"].backward()
+    if state.device.type != "cpu":
+        torch.accelerator.synchronize()

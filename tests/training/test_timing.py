@@ -1,0 +1,63 @@
+"""What `auto` stands for is measured when a run begins, and nothing else changes by it."""
+
+from pathlib import Path
+
+import pytest
+
+from core.base.params import read_mapping
+from tests.conftest import Folder
+from tests.helpers.runs import run
+
+SLUGGISH = {"task": "tests.projects.sluggish", "num_epochs": 1, "num_threads": 1}
+
+
+def resolved(folder: Path) -> dict[str, object]:
+    """Return the params that were in force."""
+    return read_mapping(folder / "params.resolved.json")["params"]
+
+
+@pytest.mark.parametrize(("slow", "fast"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_auto_takes_the_faster_precision_and_trains_as_if_it_had_been_set(
+    run_folder: Folder, signs: Path, slow: str, fast: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder("auto", precision="auto", slow=slow, dropout_rate=0.3, **SLUGGISH)
+    assert run(folder, signs) == 0
+    assert resolved(folder)["precision"] == fast
+    assert f"precision: auto is {fast} (a pass takes: float32 " in caplog.text
+    pinned = run_folder("pinned", precision=fast, slow=slow, dropout_rate=0.3, **SLUGGISH)
+    assert run(pinned, signs) == 0
+    for name in ("last.pt", "best.pt", "metrics.jsonl"):
+        assert (folder / name).read_bytes() == (pinned / name).read_bytes()
+
+
+def test_a_run_that_goes_on_measures_nothing(
+    run_folder: Folder, signs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder(
+        precision="auto", channels_last="auto", slow="float32", **SLUGGISH | {"num_threads": "auto"}
+    )
+    assert run(folder, signs) == 0
+    assert caplog.text.count("auto is") == 3
+    chosen = resolved(folder)
+    assert type(chosen["num_threads"]) is int
+    assert type(chosen["channels_last"]) is bool
+    assert run(folder, signs, "--set", "num_epochs=2") == 0
+    assert caplog.text.count("auto is") == 3
+    assert resolved(folder) | {"num_epochs": 1} == chosen
+
+
+def test_bfloat16_that_takes_twice_as_long_is_told(
+    run_folder: Folder, signs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder(precision="bfloat16", slow="bfloat16", **SLUGGISH)
+    assert run(folder, signs) == 0
+    assert "times as long here as float32" in caplog.text
+
+
+def test_a_step_of_the_tasks_own_is_not_measured(
+    run_folder: Folder, signs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder(task="tests.projects.own_step", precision="auto", num_epochs=1)
+    assert run(folder, signs) == 0
+    assert "not measured: the task has a train_step of its own" in caplog.text
+    assert resolved(folder)["precision"] in ("float32", "bfloat16")
