@@ -55,9 +55,7 @@ def main() -> int:
             "usual, busy": lambda: way(USUAL, True),
             "own, busy": lambda: way(OWN, True),
         }
-        show(
-            f"hand signs, float32, {epochs} epochs", in_turn(ways, repeats), "usual, quiet", repeats
-        )
+        show(f"hand signs, float32, {epochs} epochs", in_turn(ways, repeats), "usual, quiet")
     return 0
 
 

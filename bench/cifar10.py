@@ -42,7 +42,7 @@ def main() -> int:
             "train.py": lambda: train(folder / "run", params, data_dir),
         }
         medians = in_turn(ways, repeats)
-    show(f"CIFAR-10, ConvNet, {epochs} epochs", medians, "by hand", repeats)
+    show(f"CIFAR-10, ConvNet, {epochs} epochs", medians, "by hand")
     return 0
 
 

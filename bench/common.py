@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 from typing import Any
 
 import torch
@@ -85,27 +87,76 @@ def figures(
     }
 
 
-def in_turn(ways: Mapping[str, Callable[[], Figures]], repeats: int) -> dict[str, Figures]:
-    """Run every way once, then all of them again, A B A B; return the medians of each figure."""
+class Medians(dict[str, Figures]):
+    """The medians of each way's figures; how far they can be believed stands beside them."""
+
+    turns = 0
+    moves = 0.0  # fraction by which the first median moves if one turn is left out, at most
+    others = 0.0  # cores that other processes used meanwhile
+
+
+def in_turn(ways: Mapping[str, Callable[[], Figures]], repeats: int) -> Medians:
+    """Run every way once, then all of them again, A B A B; return the medians of each figure.
+
+    More turns follow, at most twice as many again, while a median still moves by more than 3%.
+    """
     seen: dict[str, list[Figures]] = {name: [] for name in ways}
-    for i in range(repeats):
+    found, before = Medians(), used_by_others()
+    while found.turns < repeats or (
+        repeats > 1 and found.turns < 3 * repeats and found.moves > 0.03
+    ):
+        found.turns += 1
         for name, way in ways.items():
             seen[name].append(way())
-            print(f"  {i + 1}/{repeats} {name}", file=sys.stderr)
-    return {
-        name: {key: statistics.median(one[key] for one in found) for key in found[0]}
-        for name, found in seen.items()
-    }
+            print(f"  {found.turns}/{repeats} {name}", file=sys.stderr)
+        found.moves = max(map(moved, seen.values()))
+    after = used_by_others()
+    found.others = (after[0] - before[0]) / (after[1] - before[1])
+    for name, turns in seen.items():
+        found[name] = {key: statistics.median(one[key] for one in turns) for key in turns[0]}
+    return found
 
 
-def show(title: str, medians: Mapping[str, Figures], against: str, repeats: int) -> None:
-    """Print one line a figure: each way's median, and its ratio to the way `against`."""
-    print(f"\n{title}\nmedians of {repeats}; in brackets: ratio to {against}")
-    print(f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__}\n")
+def moved(turns: Sequence[Figures]) -> float:
+    """Return by what fraction the first figure's median moves if one turn is left out, at most."""
+    values = [next(iter(figures.values())) for figures in turns]
+    whole = statistics.median(values)
+    parts = [values[:i] + values[i + 1 :] or values for i in range(len(values))]
+    return max(abs(statistics.median(part) / whole - 1) for part in parts)
+
+
+def used_by_others() -> tuple[float, float]:
+    """Return the seconds of processors that other processes have used so far, and the time now.
+
+    What other systems have taken from this virtual machine counts, too. 0 but on Linux.
+    """
+    own = sum(sum(resource.getrusage(who)[:2]) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+    try:
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+    except OSError:
+        return 0.0, time.monotonic()
+    user, nice, system, _, _, irq, softirq, steal = map(int, line.split()[1:9])
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK") - own, time.monotonic()
+
+
+def show(title: str, medians: Medians, against: str) -> None:
+    """Print one line a figure: each way's median, and its ratio to the way `against`.
+
+    Ratios are left out if other processes used more than a tenth of a core: they would be luck.
+    """
+    quiet = medians.others <= 0.1
+    print(f"\n{title}\nmedians of {medians.turns}; in brackets: ratio to {against}")
+    print(f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__}")
+    steady = f"leaving a turn out moves the first median by {medians.moves:.1%}"
+    print(f"other processes used {medians.others:.2f} cores; {steady}")
+    print("" if quiet else "NOT QUIET: no ratios. Run it again when nothing else runs.\n")
     print(" " * 24 + "".join(f"{name:>22}" for name in medians))
     for key, reference in medians[against].items():
-        cells = [f"{way[key]:.4g} ({way[key] / reference:.2f})" for way in medians.values()]
-        print(f"{key:<24}" + "".join(f"{cell:>22}" for cell in cells))
+        cells = [f"{way[key]:.4g}" for way in medians.values()]
+        ratios = [f" ({way[key] / reference:.2f})" if quiet else "" for way in medians.values()]
+        both = zip(cells, ratios, strict=True)
+        print(f"{key:<24}" + "".join(f"{cell + ratio:>22}" for cell, ratio in both))
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

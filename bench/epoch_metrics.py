@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
 import train
-from bench.common import ROOT, Figures, in_turn, parser, run, show
+from bench.common import ROOT, Figures, Medians, in_turn, parser, run, show
 from core.run.opening import started
 from core.training.state import make_state
 from core.training.tally import Tally
@@ -37,11 +37,11 @@ def main() -> int:
         recipe |= {"num_epochs": 1000, "precision": "float32", "checkpoint_minutes": None}
         (folder / "params.json").write_text(json.dumps(recipe))
         medians = compare(folder, data, repeats, epochs)
-    show(f"hand signs, float32, {epochs} epochs a turn", medians, "without", repeats)
+    show(f"hand signs, float32, {epochs} epochs a turn", medians, "without")
     return 0
 
 
-def compare(folder: Path, data: Path, repeats: int, epochs: int) -> dict[str, Figures]:
+def compare(folder: Path, data: Path, repeats: int, epochs: int) -> Medians:
     """Train the same state by turns with metrics and without; returns medians."""
     argv = ["--model_dir", str(folder), "--data_dir", str(data)]
 

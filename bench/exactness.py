@@ -121,7 +121,7 @@ def blocking(weights: int, repeats: int) -> None:
         medians = in_turn(ways, repeats)
         started.writer.close()
     size = sum(tensor.nbytes for tensor in held) / 1e9
-    show(f"training waits for a checkpoint of {size:.1f} GB", medians, "copy", repeats)
+    show(f"training waits for a checkpoint of {size:.1f} GB", medians, "copy")
 
 
 def main() -> int:

@@ -74,7 +74,7 @@ def caching(folder: Path, count: int, repeats: int) -> None:
             "reading the cache": lambda: rate(count, lambda: read_images(paths, (64, 64))),
         }
         medians = in_turn(ways, repeats)
-    show(f"{count} images of 64x64 pixels", medians, "decoder alone", repeats)
+    show(f"{count} images of 64x64 pixels", medians, "decoder alone")
 
 
 def drain(batches: Iterator[Any]) -> int:
@@ -97,7 +97,7 @@ def from_folders(folder: Path, count: int, repeats: int) -> None:
     }
     medians = in_turn(ways, repeats)
     title = f"{count} photographs of 224x224 pixels, {usable_cores()} workers"
-    show(title, medians, "ImageFolder", repeats)
+    show(title, medians, "ImageFolder")
 
 
 def main() -> int:

@@ -48,7 +48,7 @@ def main() -> int:
         "keep 5": lambda: timed(steps, 5),
         "keep all 10": lambda: timed(steps, 10),
     }
-    show(f"ten epochs of {steps} steps", in_turn(ways, repeats), "without", repeats)
+    show(f"ten epochs of {steps} steps", in_turn(ways, repeats), "without")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
-from bench.common import Figures, in_turn, parser, run, show
+from bench.common import Figures, Medians, in_turn, parser, run, show
 
 PARAMS = {"task": "bench.noop", "num_steps": 3, "batch_size": 32, "num_epochs": 3, "num_threads": 1}
 
@@ -22,7 +22,7 @@ def peak(folder: Path, *more: str) -> Figures:
     return {"peak memory, MB": process.peak_mb}
 
 
-def measure(num_weights: int, repeats: int) -> dict[str, Figures]:
+def measure(num_weights: int, repeats: int) -> Medians:
     """Return the medians of a new run of three epochs, and of two epochs that follow on one."""
     with tempfile.TemporaryDirectory() as name:
         new, resumed = Path(name, "new"), Path(name, "resumed")
@@ -43,7 +43,7 @@ def main() -> int:
     args = parser(__doc__).parse_args()
     num_weights, repeats = (2**20, 1) if args.quick else (48 * 2**20, 3)
     title = f"Adam, {num_weights / 1e6:.0f} million parameters"
-    show(title, measure(num_weights, repeats), "new", repeats)
+    show(title, measure(num_weights, repeats), "new")
     return 0
 
 

@@ -64,7 +64,7 @@ def main() -> int:
             "train.py": lambda: train(folder / "run", params, data_dir),
         }
         medians = in_turn(ways, repeats)
-    show(f"named entities, {epochs} epochs", medians, "by hand", repeats)
+    show(f"named entities, {epochs} epochs", medians, "by hand")
     print(f"\npadding: {padding:.1%} of the tokens of an epoch")
     return 0
 

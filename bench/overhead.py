@@ -17,7 +17,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
 import train
-from bench.common import Figures, in_turn, parser, show
+from bench.common import Figures, Medians, in_turn, parser, show
 from bench.noop.data_loader import fetch_dataloader
 from bench.noop.net import Net
 from core.base.params import Params
@@ -72,7 +72,7 @@ def in_checkout(folder: Path, steps: int) -> Figures:
     return figures
 
 
-def measure(steps: int, repeats: int, against: Path | None = None) -> dict[str, Figures]:
+def measure(steps: int, repeats: int, against: Path | None = None) -> Medians:
     """Return the medians of all, measured in turn, on one thread."""
     torch.set_num_threads(1)
     ways = {"by hand": lambda: by_hand(steps), "train.py": lambda: template(steps)}
@@ -90,7 +90,7 @@ def main() -> int:
     args = arguments.parse_args()
     steps, repeats = (500, 1) if args.quick else (3000, 5)
     medians = measure(steps, repeats, args.against)
-    show(f"a net that does nothing, {steps} steps an epoch", medians, "by hand", repeats)
+    show(f"a net that does nothing, {steps} steps an epoch", medians, "by hand")
     return 0
 
 

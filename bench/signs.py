@@ -62,7 +62,7 @@ def main() -> int:
         medians = in_turn(ways, repeats)
     title = f"hand signs, {epochs} epochs, {args.precision}, batches of {args.batch_size}"
     device = torch.cuda.get_device_name() if args.device == "cuda" else args.device
-    show(f"{title}, {device}", medians, "by hand", repeats)
+    show(f"{title}, {device}", medians, "by hand")
     ours, other = medians["train.py"], medians["usual, float32"]
     print("\ntrain.py against the usual loop:")
     for key in ours:
