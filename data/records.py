@@ -186,7 +186,7 @@ def show(folder: Path) -> None:
     records = Records(folder)
     for shard in records.index.shards:
         parts = "; ".join(f"{count} of {kind}" for kind, (count, _) in shard["parts"].items())
-        size = f"{shard['state'][0][0]:,} bytes"
+        size = f"{shard['state'][0][1]:,} bytes"
         print(f"{shard['name']:<20}{shard['count']:>10} records{size:>22}  {printable(parts)}")
     index = sum(part.nbytes for part in records.index[1:])
     print(f"{len(records)} records, an index of {index:,} bytes")

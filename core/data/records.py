@@ -35,7 +35,7 @@ class _File(io.FileIO):
 
     def __init__(self, path: Path, state: Sequence[int]) -> None:
         super().__init__(path)
-        self.state = [*state]  # size and time
+        self.state = state  # size and time: inodes may differ from mount to mount of a network disk
         self.hold_against_index()
 
     def __del__(self) -> None:
@@ -52,11 +52,10 @@ class _File(io.FileIO):
         if time.monotonic() > self.looked + LOOK:
             self.hold_against_index()
         content = os.pread(self.fileno(), size, place)
-        if len(content) == size:
-            return content
-        if not content:
+        if size and not content:
             raise DataError(f"{self.name!s}: {CHANGED}")
-        return content + self.part(size - len(content), place + len(content))  # 2 GiB at once
+        rest = size - len(content)  # of more than 2 GiB a part comes at once
+        return content + self.part(rest, place + len(content)) if rest else content
 
 
 class Records(Dataset[Any]):
@@ -99,8 +98,8 @@ class Records(Dataset[Any]):
 
     def _open(self) -> None:
         self.index = index = open_index(self.path)
-        self.folder = self.path if self.path.is_dir() else self.path.parent
-        self.paths = [self.folder / shard["name"] for shard in index.shards]
+        folder = self.path if self.path.is_dir() else self.path.parent
+        self.paths = [folder / shard["name"] for shard in index.shards]
         self.ends = [*accumulate(shard["count"] for shard in index.shards)]
         self.kind = Path(index.shards[0]["name"]).suffix
         self._check_parts()
@@ -118,24 +117,25 @@ class Records(Dataset[Any]):
         """Raise DataError of the first record that lacks a part, or if there is none."""
         if not len(self):
             raise DataError(f"{self.path}: no records in the shards")
-        found = [(shard, *kind) for shard in self.index.shards for kind in shard["parts"].items()]
+        pairs = zip(self.paths, self.index.shards, strict=True)
+        found = [(path, *kind) for path, shard in pairs for kind in shard["parts"].items()]
         wanted = set(self.parts or found[0][1].split(","))
-        for shard, parts, (count, key) in found:
+        for path, parts, (count, key) in found:
             if missing := sorted(wanted - {*parts.split(",")}):
-                told = (
-                    f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only {parts}"
+                many = plural(count, "record is", "records are")
+                raise DataError(
+                    f"{path}: {key} has no part .{missing[0]}, only {parts} ({many} so)"
                 )
-                raise DataError(f"{told} ({plural(count, 'record is', 'records are')} so)")
 
     def __getstate__(self) -> dict[str, Any]:
         gone = ("index", "paths", "epoch_order", "files", "groups", "asked", "starts")
         kept = {name: value for name, value in vars(self).items() if name not in gone}
-        return kept | {"states": [shard["state"][0] for shard in self.index.shards]}
+        return kept | {"states": [shard["state"] for shard in self.index.shards]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()  # a worker would else number other records
-        if [shard["state"][0] for shard in self.index.shards] != vars(self).pop("states"):
+        if [shard["state"] for shard in self.index.shards] != vars(self).pop("states"):
             raise DataError(f"{self.path}: {CHANGED}")
 
     def __len__(self) -> int:
@@ -199,9 +199,9 @@ class Records(Dataset[Any]):
 
     def _file(self, number: int, ending: str = "") -> _File:
         """Open a shard, or what belongs to it; DataError if it is not what the index is of."""
-        path, state = self.paths[number], self.index.shards[number]["state"][0]
+        path, states = self.paths[number], self.index.shards[number]["state"]
         name = path.with_name(path.stem + (ending or path.suffix))
-        return _File(name, state[-2:] if ending == LABELS else state[:2])
+        return _File(name, states[ending == LABELS][1:3])
 
     def _row_group(self, number: int, group: int) -> list[tuple[str, Any]]:
         """Return the columns of a row group by name."""

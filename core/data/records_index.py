@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from array import array
-from itertools import groupby
+from itertools import groupby, product
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -15,13 +15,12 @@ import torch
 
 from core.base.errors import DataError
 from core.data.caches import file_state, read_cache, write_cache
-from core.data.records_tar import members
+from core.data.records_tar import COMPRESSED, members
 from core.data.workers import on_all_cores
 
 MANY = 64 * 2**20  # bytes of shards that are worth starting processes for
 LABELS = ".labels.npy"  # how the name of the file ends that belongs to a shard NAME.npy
-BESIDE = {LABELS: ".npy"} | {f".tar.{end}": ".tar" for end in ("gz", "zst", "bz2", "xz")}
-BESIDE |= {".tgz": ".tar"}  # endings of files that are no shards, and of the shard each belongs to
+BESIDE = {f".tar.{name}": ".tar" for name in COMPRESSED} | {".tgz": ".tar", LABELS: ".npy"}
 LARGEST = 2**63 - 1  # of labels
 CHANGED = "it has been cut off or changed since its index was made"
 PACKER, PLAN = "data/records.py", "records.json"  # who packs, and what it notes in the folder
@@ -86,13 +85,9 @@ def open_index(path: Path) -> Index:
 
 
 def shard_state(path: Path) -> list[list[int]]:
-    """Return size and time of a shard, of a .npy its labels' too; and what else tells of a change.
-
-    That are inodes and times of change, which on a network disk may differ from mount to mount.
-    """
+    """Return inode, size and times of a shard, and of the labels beside a .npy."""
     paths = [path, *([path.with_name(path.stem + LABELS)] if path.suffix == ".npy" else [])]
-    found = [file_state(each) for each in paths if each.exists()]
-    return [[n for each in found for n in each[1:3]], [n for each in found for n in each[::3]]]
+    return [[*file_state(each)] for each in paths if each.exists()]
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -108,17 +103,15 @@ def _shards(path: Path) -> list[Path]:
     """Return the shards of a folder; DataError if another file shows that some are missing."""
     if not path.exists():
         raise DataError(f"{path}: no such folder of shards")
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    names = [file.name for file in files if not file.name.startswith(".")]
-    shards = [f for f in files if f.name in names and f.suffix in READERS]
-    shards = [file for file in shards if not file.name.endswith(LABELS)]
+    files = {file.name: file for file in (sorted(path.iterdir()) if path.is_dir() else [path])}
+    names = [name for name in files if not name.startswith(".")]
+    shards = [files[n] for n in names if files[n].suffix in READERS and not n.endswith(LABELS)]
     kinds = sorted({file.suffix for file in shards})
-    for name in names:
-        for ending, kind in BESIDE.items():
-            shard = name.removesuffix(ending) + kind
-            if name.endswith(ending) and shard not in names and kinds in ([], [kind]):
-                advice = "want both" if kind == ".npy" else "decompress it"
-                raise DataError(f"{path}: {name} without {shard}: {advice}, or move it away")
+    for name, (ending, kind) in product(names, BESIDE.items()):
+        shard = name.removesuffix(ending) + kind
+        if name.endswith(ending) and shard not in names and kinds in ([], [kind]):
+            advice = "want both" if kind == ".npy" else "decompress it"
+            raise DataError(f"{path}: {name} without {shard}: {advice}, or move it away")
     if len(kinds) != 1:
         found = f"shards of several kinds, {', '.join(kinds)}" if kinds else "no shards"
         raise DataError(f"{path}: {found}, want .tar, .npy or .parquet files")
@@ -130,7 +123,7 @@ def _shards(path: Path) -> list[Path]:
 
 def _build(files: list[Path], states: list[list[list[int]]]) -> Index:
     """Read all shards on all cores."""
-    many = len(files) > 1 and sum(each[0][0] for each in states) > MANY
+    many = len(files) > 1 and sum(each[0][1] for each in states) > MANY
     read = READERS[files[0].suffix]
     parts = list(on_all_cores(lambda number: read(files[number]), len(files), many))
     shards, ends = [], 0
@@ -145,8 +138,10 @@ def _build(files: list[Path], states: list[list[list[int]]]) -> Index:
 
 
 def _of_shard(
-    facts: dict[str, Any], offsets: Any, sizes: Any, labels: Any, ends: Any = (), keys: bytes = b""
+    path: Path, facts: Any, offsets: Any, sizes: Any, labels: Any, ends: Any = (), keys: bytes = b""
 ) -> Index:
+    if getattr(labels, "dtype", None) == np.uint64 and labels.max(initial=0) > LARGEST:
+        raise DataError(f"{path}: the label {labels.max()} is too large, want at most {LARGEST}")
     numbers = [np.array(values, np.int64) for values in (offsets, sizes, labels, ends)]
     return Index([facts], *numbers, np.frombuffer(keys, np.uint8))  # type: ignore[call-arg]
 
@@ -166,26 +161,25 @@ def _read_tar(path: Path) -> Index:
             if key in seen:
                 raise DataError(f"{path}: the key {key} comes twice")
             seen.add(key)
-            parts, files = list[str](), list(group)
+            files, taken = list(group), {"key"}
             for _, part, _, start, length in files:
-                if part in parts:
-                    raise DataError(f"{path}: the key {key} has two files .{part}")
-                parts.append(part)
+                names = {part, "label"} if part == "cls" else {part}
+                if names & taken:
+                    told = f"two files .{part}, or one whose name is taken, .key or .label"
+                    raise DataError(f"{path}: the key {key} has {told}")
+                taken |= names
                 if part == "cls":
                     try:
                         labels.append(int(content := read(start, length)))
                     except (ValueError, OverflowError):
                         told = f"{path}: {key}.cls is {content[:20]!r}, want a whole number"
                         raise DataError(told) from None
-            if "key" in parts or {"label", "cls"} <= {*parts}:
-                told = "a file .key, or .label beside .cls, has no place in a record"
-                raise DataError(f"{path}: {key}: {told}")
+            kinds.setdefault(",".join(sorted(file[1] for file in files)), [0, key])[0] += 1
             offsets.append(begin := files[0][2])
             sizes.append(start + length - begin)
             keys += key.encode("utf-8", "surrogateescape")
             ends.append(len(keys))
-            kinds.setdefault(",".join(sorted(parts)), [0, key])[0] += 1
-    return _of_shard({"parts": kinds}, offsets, sizes, labels, ends, bytes(keys))
+    return _of_shard(path, {"parts": kinds}, offsets, sizes, labels, ends, bytes(keys))
 
 
 def _read_npy(path: Path) -> Index:
@@ -208,7 +202,7 @@ def _read_npy(path: Path) -> Index:
     told = {"parts": {"inputs,label": [count, "0"]}, "arrays": facts}
     size = inputs.nbytes // max(count, 1)
     offsets, sizes = inputs.offset + size * np.arange(count), np.full(count, size)
-    return _of_shard(told, offsets, sizes, _checked(labels, path) if integer else ())
+    return _of_shard(path, told, offsets, sizes, labels if integer else ())
 
 
 def _read_parquet(path: Path) -> Index:
@@ -221,19 +215,12 @@ def _read_parquet(path: Path) -> Index:
             columns = file.schema_arrow
             if "label" in columns.names and pyarrow.types.is_integer(columns.field("label").type):
                 column = file.read(["label"])["label"]
-                labels = () if column.null_count else _checked(column.to_numpy(), path)
+                labels = () if column.null_count else column.to_numpy()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: no Parquet file, or damaged: {error}") from None
     told = {"parts": {",".join(columns.names): [sum(counts), "0"]}}
     rows = np.concatenate([np.arange(count) for count in [0, *counts]])
-    return _of_shard(told, np.repeat(np.arange(len(counts)), counts), rows, labels)
-
-
-def _checked(labels: np.ndarray, path: Path) -> np.ndarray:
-    """Return whole numbers (n,); DataError if one would become another as int64."""
-    if len(labels) and (most := labels.max()) > LARGEST:
-        raise DataError(f"{path}: the label {most} is too large, want at most {LARGEST}")
-    return labels
+    return _of_shard(path, told, np.repeat(np.arange(len(counts)), counts), rows, labels)
 
 
 def parquet_library() -> Any:

@@ -7,7 +7,7 @@ from core.base.errors import DataError
 
 BLOCK = 512  # bytes: headers begin at multiples of it
 END = bytes(BLOCK)
-COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+COMPRESSED = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ"}
 
 Member = tuple[str, str, int, int, int]  # key, part, where its headers begin, its content, length
 
@@ -97,7 +97,7 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
 
 
 def _no_header(header: bytes, path: object, place: int) -> str:
-    if found := [name for magic, name in COMPRESSED.items() if header.startswith(magic)]:
-        told = f"{path}: compressed by {found[0]}, so nothing in it has a place."
+    if found := [name for name, magic in COMPRESSED.items() if header.startswith(magic)]:
+        told = f"{path}: compressed ({found[0]}), so nothing in it has a place."
         return f"{told} Decompress it: pictures hardly shrink by it"
     return f"{path}: no tar archive, damaged, or cut off: no header at byte {place}"
