@@ -118,7 +118,7 @@ def small_pictures(folder: Path, quick: bool) -> Iterator[Row]:
 
 def capped(folder: Path, quick: bool) -> Iterator[Row]:
     """Train on data ten times as large as the memory of the run's cgroup, page cache included."""
-    total = 8_000_000_000 // (2 if quick else 1)
+    total = 4_000_000_000 if quick else 6_000_000_000
     data, place = folder / "data", folder / "run"
     write_shards(data / "train", total, SIZE, 8, copies=8)
     write_shards(data / "val", total // 100, SIZE, 1)

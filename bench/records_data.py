@@ -82,8 +82,8 @@ def _members(names: list[str], contents: list[bytes]) -> np.ndarray:
 
 def drop(folder: Path) -> None:
     """Drop the files of a folder from the page cache; what the disk itself keeps stays warm."""
+    os.sync()  # what is not yet written would stay
     for path in folder.rglob("*.*"):
         if path.is_file():
             with path.open("rb") as file:
-                os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -22,7 +22,7 @@ class Names(Sequence[Any]):
 
     def __getitem__(self, i: Any) -> Any:
         numbers = self.numbers[i]
-        return Names(self.name, numbers) if isinstance(i, slice) else self.name(numbers)
+        return [*map(self.name, numbers)] if isinstance(i, slice) else self.name(numbers)
 
 
 def whole(dataset: Any) -> Any:
