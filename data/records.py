@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository's root
 
-from core.base.errors import DataError, UsageError, listed, plural
+from core.base.errors import DataError, UsageError, listed, plural, printable
 from core.base.files import replacing, write_json
 from core.data.images import PICTURES
 from core.data.records import Records
@@ -70,7 +70,7 @@ def find_files(source: Path, classes: list[str] | None) -> tuple[list[File], lis
         raise DataError(f"{source}: no files; want a table's lines, or {kinds} in class folders")
     labels = sorted({label for _, label in found})
     if classes is None:  # whole numbers stay what they are
-        classes = [] if all(re.fullmatch(r"-?\d+", label) for label in labels) else labels
+        classes = [] if all(re.fullmatch(r"-?\d{1,18}", label) for label in labels) else labels
     elif new := sorted({*labels} - {*classes}):
         raise DataError(f"{source}: the class {new[0]} is not among {', '.join(classes)}")
     home, files = source if source.is_dir() else source.parent, dict[str, File]()
@@ -185,9 +185,9 @@ def show(folder: Path) -> None:
     """Print what lies in the shards of a folder."""
     records = Records(folder)
     for shard in records.index.shards:
-        parts = "; ".join(f"{count} of {parts}" for parts, (count, _) in shard["parts"].items())
-        size = f"{shard['state'][0][0]:,} bytes"
-        print(f"{shard['name']:<20}{shard['count']:>10} records{size:>22}  {parts}")
+        parts = "; ".join(f"{count} of {kind}" for kind, (count, _) in shard["parts"].items())
+        size = f"{shard['state'][0][1]:,} bytes"
+        print(f"{shard['name']:<20}{shard['count']:>10} records{size:>22}  {printable(parts)}")
     index = sum(part.nbytes for part in records.index[1:])
     print(f"{len(records)} records, an index of {index:,} bytes")
     if records.labels is not None:

@@ -73,7 +73,7 @@ def workers_change_nothing(subject: Subject) -> str:
 
 def every_example_can_be_read(subject: Subject) -> str:
     """Examples of training and validation are read one by one, and their numbers are finite."""
-    told = []
+    told, shards = [], dict[Path, Records]()
     for split, loader in subject.own_loaders.items():
         count, end = 0, time.perf_counter() + READING
         for name, inputs in islice(inputs_of(loader), MOST):
@@ -84,8 +84,8 @@ def every_example_can_be_read(subject: Subject) -> str:
                 break
         told.append(f"{split} {count} of {loader.num_examples} examples")
         if isinstance(loader, ExactLoader) and isinstance(loader.whole, Records):
-            told.append(_every_byte(loader.whole))
-    return ", ".join(told)
+            shards[loader.whole.path] = loader.whole  # of both splits, where val is a part of train
+    return ", ".join([*told, *map(_every_byte, shards.values())])
 
 
 def _every_byte(records: Records) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from core.base.errors import DataError, plural
 from core.base.params import ROOT, Params
 from core.data.caches import file_state, read_cache, write_cache
-from core.data.records_index import open_index
+from core.data.records_index import READERS, open_index
 from core.task import Task
 
 MANIFEST, CROISSANT = "manifest.json", "croissant.json"  # of a prepare script; about the data
@@ -86,7 +86,7 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
 
     Times do not count, nor do the run's own folder and what loaders wrote for evaluations.
     Up to 16 GiB every byte is read; of a larger folder the files above 64 KiB are sampled, see
-    `_digest`, and of its shards (.tar) the index of all records counts. What takes more than a
+    `_digest`, and of its shards the index of all records counts. What takes more than a
     second is said in the log, and kept in a cache for as long as inode, size and times of a file
     are the same.
     """
@@ -108,9 +108,9 @@ def fingerprint(data_dir: Path, run_folder: Path) -> dict[str, Any]:
 
 
 def _indices(folder: Path, names: list[str]) -> Iterator[str]:
-    """Yield a line of each folder of .tar shards: keys, sizes, places and labels of all records."""
-    for place in sorted({str(Path(name).parent) for name in names if name.endswith(".tar")}):
-        with suppress(DataError):  # an archive that is no shard
+    """Yield a line of each folder of shards: keys, sizes, places and labels of all records."""
+    for place in sorted({str(Path(name).parent) for name in names if Path(name).suffix in READERS}):
+        with suppress(DataError):  # files that are no shards
             yield f"{place}\0{open_index(folder / place).digest()}\n"
 
 

@@ -1,6 +1,6 @@
 """What a dataset tells of its examples without reading them: names and labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,20 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from core.machine.random_states import kept_states
+
+
+class Names(Sequence[Any]):
+    """Names of examples by their numbers, each made when it is asked for: there may be millions."""
+
+    def __init__(self, name: Callable[[int], Any], numbers: Sequence[int]) -> None:
+        self.name, self.numbers = name, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, i: Any) -> Any:
+        numbers = self.numbers[i]
+        return [*map(self.name, numbers)] if isinstance(i, slice) else self.name(numbers)
 
 
 def whole(dataset: Any) -> Any:
@@ -23,8 +37,7 @@ def known_ids(dataset: Any) -> Sequence[Any]:
     them: a list of (path, label).
     """
     if isinstance(dataset, Subset):
-        whole = known_ids(dataset.dataset)
-        return [whole[i] for i in dataset.indices]
+        return Names(known_ids(dataset.dataset).__getitem__, dataset.indices)
     names = getattr(dataset, "filenames", None)
     if names is None and (samples := _samples(dataset)):
         names = [str(path) for path, _ in samples]

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,47 +17,45 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from core.base.errors import DataError, plural
+from core.data.known import Names
 from core.data.order import blocks_of_a_batch, epoch_order, windowed_order
-from core.data.records_index import CHANGED, open_index, parquet_library, shard_state
+from core.data.records_index import CHANGED, LABELS, open_index, parquet_library
 from core.data.records_tar import members
 
 OPEN = 128  # shards that a process keeps open
 BLOCK = 4 * 2**20  # bytes of a block: a disk reads so many in a row about as fast as more
+LOOK = 1.0  # seconds after which an open shard is looked at again: has it changed?
 AHEAD = 128 * 2**10  # bytes that the kernel is asked to read at a time; of more it reads a part
 
 Record = dict[str, Any]  # "key", the parts, and "label" if labels are whole numbers
 
 
 class _File(io.FileIO):
-    """An open file, closed when nobody uses it any more."""
+    """An open shard that is read by position, closed when nobody uses it any more."""
+
+    def __init__(self, path: Path, state: Sequence[int]) -> None:
+        super().__init__(path)
+        self.state = state  # size and time: inodes may differ from mount to mount of a network disk
+        self.hold_against_index()
 
     def __del__(self) -> None:
         self.close()
 
+    def hold_against_index(self) -> None:
+        """Raise DataError if the file is not what the index is of."""
+        found, self.looked = os.fstat(self.fileno()), time.monotonic()
+        if [found.st_size, found.st_mtime_ns] != self.state:
+            raise DataError(f"{self.name!s}: {CHANGED}")
+
     def part(self, size: int, place: int) -> bytes:
         """Return bytes from a place on; the position in the file is nobody's, so processes may."""
+        if time.monotonic() > self.looked + LOOK:
+            self.hold_against_index()
         content = os.pread(self.fileno(), size, place)
-        if len(content) == size:
-            return content
-        if not content:
+        if size and not content:
             raise DataError(f"{self.name!s}: {CHANGED}")
-        return content + self.part(size - len(content), place + len(content))  # 2 GiB at once
-
-
-class _Names(Sequence[str]):
-    """The names of all records, "SHARD/KEY", each made when it is asked for."""
-
-    def __init__(self, records: "Records") -> None:
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(len(self))[i]]
-        shard, key = self.records.place(range(len(self))[i])
-        return f"{Path(self.records.index.shards[shard]['name']).stem}/{key}"
+        rest = size - len(content)  # of more than 2 GiB a part comes at once
+        return content + self.part(rest, place + len(content)) if rest else content
 
 
 class Records(Dataset[Any]):
@@ -99,8 +98,8 @@ class Records(Dataset[Any]):
 
     def _open(self) -> None:
         self.index = index = open_index(self.path)
-        self.folder = self.path if self.path.is_dir() else self.path.parent
-        self.paths = [self.folder / shard["name"] for shard in index.shards]
+        folder = self.path if self.path.is_dir() else self.path.parent
+        self.paths = [folder / shard["name"] for shard in index.shards]
         self.ends = [*accumulate(shard["count"] for shard in index.shards)]
         self.kind = Path(index.shards[0]["name"]).suffix
         self._check_parts()
@@ -118,24 +117,25 @@ class Records(Dataset[Any]):
         """Raise DataError of the first record that lacks a part, or if there is none."""
         if not len(self):
             raise DataError(f"{self.path}: no records in the shards")
-        found = [(shard, *kind) for shard in self.index.shards for kind in shard["parts"].items()]
+        pairs = zip(self.paths, self.index.shards, strict=True)
+        found = [(path, *kind) for path, shard in pairs for kind in shard["parts"].items()]
         wanted = set(self.parts or found[0][1].split(","))
-        for shard, parts, (count, key) in found:
+        for path, parts, (count, key) in found:
             if missing := sorted(wanted - {*parts.split(",")}):
-                told = (
-                    f"{self.folder / shard['name']}: {key} has no part .{missing[0]}, only {parts}"
+                many = plural(count, "record is", "records are")
+                raise DataError(
+                    f"{path}: {key} has no part .{missing[0]}, only {parts} ({many} so)"
                 )
-                raise DataError(f"{told} ({plural(count, 'record is', 'records are')} so)")
 
     def __getstate__(self) -> dict[str, Any]:
         gone = ("index", "paths", "epoch_order", "files", "groups", "asked", "starts")
         kept = {name: value for name, value in vars(self).items() if name not in gone}
-        return kept | {"states": [shard["state"][0] for shard in self.index.shards]}
+        return kept | {"states": [shard["state"] for shard in self.index.shards]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()  # a worker would else number other records
-        if [shard["state"][0] for shard in self.index.shards] != vars(self).pop("states"):
+        if [shard["state"] for shard in self.index.shards] != vars(self).pop("states"):
             raise DataError(f"{self.path}: {CHANGED}")
 
     def __len__(self) -> int:
@@ -149,7 +149,11 @@ class Records(Dataset[Any]):
     @property
     def filenames(self) -> Sequence[str]:
         """The names "SHARD/KEY" of all records."""
-        return _Names(self)
+        return Names(self._name, range(len(self)))
+
+    def _name(self, i: int) -> str:
+        shard, key = self.place(i)
+        return f"{self.paths[shard].stem}/{key}"
 
     @property
     def labels(self) -> Tensor | None:
@@ -170,9 +174,11 @@ class Records(Dataset[Any]):
         (number, key), index = self.place(i), self.index
         offset, size = int(index.offsets[i]), int(index.sizes[i])
         record: Record = {"key": key}
+        if self.kind == ".parquet":
+            return record | {name: c[size].as_py() for name, c in self.groups(number, offset)}
+        if self.window:
+            self.asked(i // self.block)
         if self.kind == ".tar":
-            if self.window:
-                self.asked(i // self.block)
             file = self.files(number)
             span = file.part(size, offset)
             stretch = members(lambda a, n: span[a : a + n], file.name, size, False)
@@ -180,24 +186,22 @@ class Records(Dataset[Any]):
                 if own != key:
                     raise DataError(f"{file.name!s}: {CHANGED}")
                 record[part] = span[at : at + length]
-        elif self.kind == ".npy":
-            for part, (name, start, dtype, shape) in index.shards[number]["arrays"].items():
-                row = np.dtype(dtype).itemsize * math.prod(shape)
-                content = self.files(number, name).part(row, start + offset * row)
-                record[part] = np.frombuffer(bytearray(content), dtype).reshape(shape)
         else:
-            record |= {name: column[size].as_py() for name, column in self.groups(number, offset)}
+            for part, (ending, start, dtype, shape) in index.shards[number]["arrays"].items():
+                if part == "inputs" or not len(index.labels):
+                    row = np.dtype(dtype).itemsize * math.prod(shape)
+                    content = self.files(number, ending).part(row, start + row * int(key))
+                    rows = np.frombuffer(content, dtype).reshape(shape)
+                    record[part] = rows.astype(rows.dtype.newbyteorder("="))  # as torch wants it
         if len(index.labels):
             record["label"] = int(index.labels[i])
         return record
 
-    def _file(self, number: int, name: str = "") -> _File:
-        """Open a shard, or another file of it; DataError if it is not what the index is of."""
-        path = self.paths[number]
-        file = _File(path.with_name(name) if name else path)
-        if shard_state(path)[0] != self.index.shards[number]["state"][0]:
-            raise DataError(f"{path}: {CHANGED}")
-        return file
+    def _file(self, number: int, ending: str = "") -> _File:
+        """Open a shard, or what belongs to it; DataError if it is not what the index is of."""
+        path, states = self.paths[number], self.index.shards[number]["state"]
+        name = path.with_name(path.stem + (ending or path.suffix))
+        return _File(name, states[ending == LABELS][1:3])
 
     def _row_group(self, number: int, group: int) -> list[tuple[str, Any]]:
         """Return the columns of a row group by name."""
@@ -229,7 +233,8 @@ class Records(Dataset[Any]):
     def order_told(self, batch_size: int) -> str:
         """Say how records are shuffled, and how far that is from a full shuffle."""
         if not self.window:
-            return "shuffled every epoch"
+            slow = ", which reads a row group for each record: set a window"
+            return "shuffled every epoch" + (slow if self.kind == ".parquet" else "")
         orders = self.epoch_order(0, 0), epoch_order(len(self), 0, 0)
         ours, full = (round(blocks_of_a_batch(x, self.starts, batch_size)) for x in orders)
         told = f"shuffled every epoch in windows of {self.window} of {len(self.starts)} blocks"

@@ -3,23 +3,25 @@
 import hashlib
 import json
 import logging
-import mmap
 import os
 from array import array
-from itertools import groupby
+from itertools import groupby, product
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+import torch
 
 from core.base.errors import DataError
 from core.data.caches import file_state, read_cache, write_cache
-from core.data.records_tar import members
+from core.data.records_tar import COMPRESSED, members
 from core.data.workers import on_all_cores
 
 MANY = 64 * 2**20  # bytes of shards that are worth starting processes for
 LABELS = ".labels.npy"  # how the name of the file ends that belongs to a shard NAME.npy
+BESIDE = {f".tar.{name}": ".tar" for name in COMPRESSED} | {".tgz": ".tar", LABELS: ".npy"}
+LARGEST = 2**63 - 1  # of labels
 CHANGED = "it has been cut off or changed since its index was made"
 PACKER, PLAN = "data/records.py", "records.json"  # who packs, and what it notes in the folder
 
@@ -28,8 +30,8 @@ class Index(NamedTuple):
     """Where N records lie in S shards; the arrays are mapped from the file, not read.
 
     `shards` are the facts of each: name, count, state, and for each set of parts how many records
-    have it and the first one. A tar's record lies at offset, size of it; that of a .npy in the row
-    `offset`, of size bytes; that of a Parquet file in the row group `offset`, as its row `size`.
+    have it and the first one. A record lies at byte `offset` of a .tar or .npy, `size` bytes of it;
+    that of a Parquet file in the row group `offset`, as its row `size`.
     """
 
     shards: list[dict[str, Any]]
@@ -63,16 +65,17 @@ def open_index(path: Path) -> Index:
     states = [shard_state(file) for file in files]
 
     def load(file: IO[bytes]) -> Index:
-        found = _mapped(file)
-        if [shard["state"] for shard in found.shards] != states:
+        shards, *parts = torch.load(file.name, mmap=True, weights_only=True)
+        if [shard["state"] for shard in shards] != states:
             raise ValueError("the shards have changed")
-        return found
+        return Index(shards, *(part.numpy() for part in parts))
 
     index: Index | None = read_cache(home, name, load)
     if index is None:
         logging.info("%s: building the index of %d shards", path, len(files))
         built = _build(files, states)
-        write_cache(home, name, lambda file: _save(built, file))
+        content = [built.shards, *map(torch.from_numpy, built[1:])]
+        write_cache(home, name, lambda file: torch.save(content, file))
         index = read_cache(home, name, load) or built  # in memory where it can be written nowhere
     count = sum(shard["count"] for shard in index.shards)
     if (promised := read_plan(path).get("records", count)) != count:
@@ -82,13 +85,9 @@ def open_index(path: Path) -> Index:
 
 
 def shard_state(path: Path) -> list[list[int]]:
-    """Return sizes and times of a shard's files, of a .npy its labels' too; and what else tells.
-
-    That are inodes and times of change, which on a network disk may differ from mount to mount.
-    """
+    """Return inode, size and times of a shard, and of the labels beside a .npy."""
     paths = [path, *([path.with_name(path.stem + LABELS)] if path.suffix == ".npy" else [])]
-    found = [file_state(each) for each in paths if each.exists()]
-    return [[n for each in found for n in each[1:3]], [n for each in found for n in each[::3]]]
+    return [[*file_state(each)] for each in paths if each.exists()]
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -101,40 +100,30 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def _shards(path: Path) -> list[Path]:
+    """Return the shards of a folder; DataError if another file shows that some are missing."""
     if not path.exists():
         raise DataError(f"{path}: no such folder of shards")
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    names = [n for n in (p.name for p in files) if not n.startswith(".") and not n.endswith(LABELS)]
-    shards = [file for file in files if file.name in names and file.suffix in READERS]
-    if len(kinds := sorted({file.suffix for file in shards})) != 1:
+    files = {file.name: file for file in (sorted(path.iterdir()) if path.is_dir() else [path])}
+    names = [name for name in files if not name.startswith(".")]
+    shards = [files[n] for n in names if files[n].suffix in READERS and not n.endswith(LABELS)]
+    kinds = sorted({file.suffix for file in shards})
+    for name, (ending, kind) in product(names, BESIDE.items()):
+        shard = name.removesuffix(ending) + kind
+        if name.endswith(ending) and shard not in names and kinds in ([], [kind]):
+            advice = "want both" if kind == ".npy" else "decompress it"
+            raise DataError(f"{path}: {name} without {shard}: {advice}, or move it away")
+    if len(kinds) != 1:
         found = f"shards of several kinds, {', '.join(kinds)}" if kinds else "no shards"
-        near = [name for name in names if ".tar." in name or name.endswith(".tgz")]
-        hint = f"; {near[0]} is compressed: decompress it" if near else ""
-        raise DataError(f"{path}: {found}, want .tar, .npy or .parquet files{hint}")
+        raise DataError(f"{path}: {found}, want .tar, .npy or .parquet files")
+    for file in shards:
+        if not file.is_file():
+            raise DataError(f"{file}: a folder, a broken link or no regular file, want a shard")
     return shards
-
-
-def _save(index: Index, file: IO[bytes]) -> None:
-    facts = np.frombuffer(json.dumps(index.shards).encode(), np.uint8)
-    for part in (*index[1:], facts):
-        np.save(file, part)
-
-
-def _mapped(file: IO[bytes]) -> Index:
-    memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch wants to be able to write
-    parts = []
-    for _ in Index._fields:
-        np.lib.format.read_magic(file)
-        (count,), _, dtype = np.lib.format.read_array_header_1_0(file)
-        begin = file.tell()
-        parts.append(np.frombuffer(memory, dtype, count, begin) if count else np.zeros(0, dtype))
-        file.seek(begin + parts[-1].nbytes)
-    return Index(json.loads(parts[-1].tobytes()), *parts[:-1])
 
 
 def _build(files: list[Path], states: list[list[list[int]]]) -> Index:
     """Read all shards on all cores."""
-    many = len(files) > 1 and sum(each[0][0] for each in states) > MANY
+    many = len(files) > 1 and sum(each[0][1] for each in states) > MANY
     read = READERS[files[0].suffix]
     parts = list(on_all_cores(lambda number: read(files[number]), len(files), many))
     shards, ends = [], 0
@@ -149,8 +138,10 @@ def _build(files: list[Path], states: list[list[list[int]]]) -> Index:
 
 
 def _of_shard(
-    facts: dict[str, Any], offsets: Any, sizes: Any, labels: Any, ends: Any = (), keys: bytes = b""
+    path: Path, facts: Any, offsets: Any, sizes: Any, labels: Any, ends: Any = (), keys: bytes = b""
 ) -> Index:
+    if getattr(labels, "dtype", None) == np.uint64 and labels.max(initial=0) > LARGEST:
+        raise DataError(f"{path}: the label {labels.max()} is too large, want at most {LARGEST}")
     numbers = [np.array(values, np.int64) for values in (offsets, sizes, labels, ends)]
     return Index([facts], *numbers, np.frombuffer(keys, np.uint8))  # type: ignore[call-arg]
 
@@ -170,53 +161,58 @@ def _read_tar(path: Path) -> Index:
             if key in seen:
                 raise DataError(f"{path}: the key {key} comes twice")
             seen.add(key)
-            parts, files = list[str](), list(group)
+            files, taken = list(group), {"key"}
             for _, part, _, start, length in files:
-                if part in parts:
-                    raise DataError(f"{path}: the key {key} has two files .{part}")
-                parts.append(part)
+                names = {part, "label"} if part == "cls" else {part}
+                if names & taken:
+                    told = f"two files .{part}, or one whose name is taken, .key or .label"
+                    raise DataError(f"{path}: the key {key} has {told}")
+                taken |= names
                 if part == "cls":
                     try:
                         labels.append(int(content := read(start, length)))
                     except (ValueError, OverflowError):
                         told = f"{path}: {key}.cls is {content[:20]!r}, want a whole number"
                         raise DataError(told) from None
+            kinds.setdefault(",".join(sorted(file[1] for file in files)), [0, key])[0] += 1
             offsets.append(begin := files[0][2])
             sizes.append(start + length - begin)
             keys += key.encode("utf-8", "surrogateescape")
             ends.append(len(keys))
-            kinds.setdefault(",".join(sorted(parts)), [0, key])[0] += 1
-    return _of_shard({"parts": kinds}, offsets, sizes, labels, ends, bytes(keys))
+    return _of_shard(path, {"parts": kinds}, offsets, sizes, labels, ends, bytes(keys))
 
 
 def _read_npy(path: Path) -> Index:
     """Read the headers of NAME.npy (n, ...) and NAME.labels.npy (n, ...)."""
     facts, found = {}, []
-    for part, file in {"inputs": path, "label": path.with_name(path.stem + LABELS)}.items():
+    for part, ending in (("inputs", ".npy"), ("label", LABELS)):
+        file = path.with_name(path.stem + ending)
         try:
             found.append(rows := np.load(file, mmap_mode="r"))
         except (ValueError, OSError, EOFError) as error:
             raise DataError(f"{file}: missing, cut off, or no .npy of numbers: {error}") from None
-        if not rows.ndim or not rows.flags.c_contiguous or rows.dtype.names:
+        if not rows.ndim or not rows.flags.c_contiguous or rows.dtype.kind not in "biufc":
             shown = f"{rows.dtype} {rows.shape}"
             raise DataError(f"{file}: the array is {shown}, want rows of numbers, in C order")
-        facts[part] = [file.name, rows.offset, rows.dtype.str, list(rows.shape[1:])]
+        facts[part] = [ending, rows.offset, rows.dtype.str, list(rows.shape[1:])]
     inputs, labels = found
     if (count := len(inputs)) != len(labels):
         raise DataError(f"{path}: {count} rows, and {len(labels)} labels; want as many")
     integer = labels.ndim == 1 and labels.dtype.kind in "iu"
     told = {"parts": {"inputs,label": [count, "0"]}, "arrays": facts}
-    sizes = np.full(count, inputs.nbytes // max(count, 1))
-    return _of_shard(told, np.arange(count), sizes, labels if integer else ())
+    size = inputs.nbytes // max(count, 1)
+    offsets, sizes = inputs.offset + size * np.arange(count), np.full(count, size)
+    return _of_shard(path, told, offsets, sizes, labels if integer else ())
 
 
 def _read_parquet(path: Path) -> Index:
     """Read where the row groups of a Parquet file begin, and its column `label` if it has one."""
     pyarrow, parquet = parquet_library()
+    labels: Any = ()
     try:
         with parquet.ParquetFile(path) as file:
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            columns, labels = file.schema_arrow, ()
+            columns = file.schema_arrow
             if "label" in columns.names and pyarrow.types.is_integer(columns.field("label").type):
                 column = file.read(["label"])["label"]
                 labels = () if column.null_count else column.to_numpy()
@@ -224,7 +220,7 @@ def _read_parquet(path: Path) -> Index:
         raise DataError(f"{path}: no Parquet file, or damaged: {error}") from None
     told = {"parts": {",".join(columns.names): [sum(counts), "0"]}}
     rows = np.concatenate([np.arange(count) for count in [0, *counts]])
-    return _of_shard(told, np.repeat(np.arange(len(counts)), counts), rows, labels)
+    return _of_shard(path, told, np.repeat(np.arange(len(counts)), counts), rows, labels)
 
 
 def parquet_library() -> Any:

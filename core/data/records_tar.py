@@ -7,7 +7,7 @@ from core.base.errors import DataError
 
 BLOCK = 512  # bytes: headers begin at multiples of it
 END = bytes(BLOCK)
-COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+COMPRESSED = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ"}
 
 Member = tuple[str, str, int, int, int]  # key, part, where its headers begin, its content, length
 
@@ -36,10 +36,10 @@ def members(
             return
         kind, start = header[156:157], place + BLOCK
         try:
-            length, more = _length(header), kind in b"xLKg"  # more: of the next header
+            length, more = _length(header), kind in b"xXLKg"  # more: of the next header
             if not more and b"size" in longer:
                 length = int(longer[b"size"])
-            if kind == b"x":
+            if kind in b"xX":
                 longer |= _pax(read(start, length))
         except ValueError:
             raise DataError(_no_header(header, path, place)) from None
@@ -54,10 +54,10 @@ def members(
             continue
         folder, slash, base = name.rpartition("/")
         stem, _, part = base.partition(".")
+        if kind == b"S" or b"sparse" in longer or (stem and part and kind in b"12"):
+            raise DataError(f"{path}: {name} is a link or has holes, want the content of each file")
         if stem and part and kind in b"0\0007":
             yield folder + slash + stem, part.lower(), begin, start, length
-        elif stem and part and kind in b"12S":
-            raise DataError(f"{path}: {name} is a link or has holes, want the content of each file")
         begin, longer = place, {}
     if whole:
         raise DataError(f"{path}: cut off: the empty block is missing that ends a tar archive")
@@ -91,11 +91,13 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
             raise ValueError
         if key in (b"path", b"size"):
             found[key] = value[:-1]
+        elif key.startswith(b"GNU.sparse"):
+            found[b"sparse"] = value
     return found
 
 
 def _no_header(header: bytes, path: object, place: int) -> str:
-    if found := [name for magic, name in COMPRESSED.items() if header.startswith(magic)]:
-        told = f"{path}: compressed by {found[0]}, so nothing in it has a place."
+    if found := [name for name, magic in COMPRESSED.items() if header.startswith(magic)]:
+        told = f"{path}: compressed ({found[0]}), so nothing in it has a place."
         return f"{told} Decompress it: pictures hardly shrink by it"
     return f"{path}: no tar archive, damaged, or cut off: no header at byte {place}"

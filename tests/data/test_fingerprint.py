@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.data import folder
@@ -193,3 +194,20 @@ def test_of_a_larger_folder_the_index_of_its_shards_counts(
     shutil.rmtree(data / "train/.cache")
     put(path, label, content[label : label + 1])
     assert digest(data) == before != broken
+
+
+def test_of_a_larger_folder_every_label_beside_an_array_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "WHOLE", 0)
+    labels = np.zeros(100_000, np.int64)
+    np.save(tmp_path / "a.npy", labels)
+    np.save(tmp_path / "a.labels.npy", labels)
+    before = digest(tmp_path)
+    for number in range(0, len(labels), 9000):  # most lie between the samples
+        labels[number] = 1
+        np.save(tmp_path / "a.labels.npy", labels)
+        assert digest(tmp_path) != before
+        labels[number] = 0
+    np.save(tmp_path / "a.labels.npy", labels)
+    assert digest(tmp_path) == before

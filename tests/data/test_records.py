@@ -62,6 +62,17 @@ def test_pairs_of_arrays_are_read_row_by_row(tmp_path: Path) -> None:
         assert records[i]["label"] == i
 
 
+def test_arrays_of_another_byte_order_are_read_as_torch_wants_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(4, dtype=">f4").reshape(2, 2))
+    np.save(tmp_path / "a.labels.npy", np.arange(2, dtype=">f8") / 2)
+    np.save(tmp_path / "b.npy", np.arange(4, 6, dtype=np.float32).reshape(1, 2))
+    np.save(tmp_path / "b.labels.npy", [1])
+    (batch,) = DataLoader(Records(tmp_path, window=1), 3)
+    assert torch.equal(batch["inputs"], torch.arange(6.0).view(3, 2))
+    assert torch.equal(batch["label"], torch.tensor([0, 0.5, 1], dtype=torch.float64))
+    assert Records(tmp_path).labels is None
+
+
 def test_rows_of_parquet_files_are_read_by_row_group(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
@@ -73,6 +84,7 @@ def test_rows_of_parquet_files_are_read_by_row_group(tmp_path: Path) -> None:
     assert [records[i]["text"] for i in range(20)] == [f"t{i}" for i in range(20)]
     assert torch.equal(records.labels, torch.arange(20))  # type: ignore[arg-type]
     assert records.starts.tolist() == [0, 4, 8, 11, 15, 19]
+    assert "a row group for each record: set a window" in Records(tmp_path).order_told(2)
     table = pyarrow.table({"text": ["x", None], "label": [1, None]})
     parquet.write_table(table, tmp_path / "c.parquet")
     records = Records(tmp_path, window=2)

@@ -4,6 +4,8 @@ import copy
 import gzip
 import os
 import pickle
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from core.base.errors import DataError
+from core.data import records as records_module
 from core.data.fetching import exact
 from core.data.records_index import CHANGED
 from tests.data.conftest import COUNT, archive, key
@@ -61,8 +64,8 @@ A, B = ("a.bin", bytes(600)), ("a.cls", b"1")
         (lambda path: cut(path, 530), "00.tar: cut off inside of train/0000.bin"),
         (lambda path: cut(path, 2048), "00.tar: cut off: the empty block is missing"),
         (lambda path: cut(path, 2049), "no tar archive, damaged, or cut off: no header at byte"),
-        (packed, "00.tar: compressed by gzip, so nothing in it has a place"),
-        (renamed, "no shards, want .tar, .npy or .parquet files; 00.tar.gz is compressed"),
+        (packed, "00.tar: compressed \\(gz\\), so nothing in it has a place"),
+        (renamed, "00.tar.gz without 00.tar: decompress it, or move it away"),
         (flipped, "00.tar: no tar archive, damaged, or cut off: no header at byte 1024"),
         (lambda path: archive(path, A, B, ("b.bin", b""), A), "the key a comes twice"),
         (lambda path: [archive(p) for p in path.parent.glob("*.tar")], "no records in the shards"),
@@ -81,6 +84,12 @@ A, B = ("a.bin", bytes(600)), ("a.cls", b"1")
             "50 records in the shards, records.json promises 60",
         ),
         (lambda path: np.save(path.with_name("x.npy"), [1]), "several kinds, .npy, .tar"),
+        (lambda path: path.rename(path.with_name("00.tgz")), "00.tgz without 00.tar: decompress"),
+        (lambda path: path.with_name("9.tar").mkdir(), "9.tar: a folder, a broken link or no"),
+        (lambda path: path.with_name("9.tar").symlink_to("gone"), "9.tar: a folder, a broken link"),
+        (lambda path: os.mkfifo(path.with_name("9.tar")), "9.tar: a folder, a broken link or no"),
+        (lambda path: archive(path, A, B, ("a.key", b"")), "name is taken, .key or .label"),
+        (lambda path: archive(path, A, B, ("a.label", b"")), "name is taken, .key or .label"),
     ],
 )
 def test_what_is_wrong_with_shards_is_told(
@@ -105,6 +114,12 @@ def test_parts_that_are_named_are_all_that_a_record_needs(folder: Path) -> None:
         ({"a": np.ones((2, 2), order="F"), "a.labels": [1, 2]}, "want rows of numbers, in C order"),
         ({"a": np.ones(2, [("x", "f4")]), "a.labels": [1, 2]}, "want rows of numbers, in C order"),
         ({"a": [1, 2], "a.labels": 3}, r"the array is int64 \(\), want rows"),
+        ({"a": ["x", "y"], "a.labels": [1, 2]}, "the array is <U1"),
+        ({"a": [1], "a.labels": [1], "b.labels": [1]}, "b.labels.npy without b.npy: want both"),
+        (
+            {"a": [1], "a.labels": np.array([2**63], np.uint64)},
+            "a.npy: the label 9223372036854775808 is too large",
+        ),
     ],
 )
 def test_what_is_wrong_with_arrays_is_told(
@@ -125,6 +140,31 @@ def test_a_shard_that_changes_under_a_run_is_told(folder: Path) -> None:
     loader = exact(DataLoader(records, 8, num_workers=1), 0)
     with pytest.raises(DataError, match=rf"0.\.tar: {CHANGED}"):
         list(loader.epoch(0))
+
+
+def test_an_open_shard_that_is_written_into_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records_module, "LOOK", 0.0)
+    records = Records(folder)
+    assert records[0] == records[0]
+    with (folder / "00.tar").open("r+b") as file:
+        file.seek(512)
+        file.write(b"other")
+    with pytest.raises(DataError, match=f"00.tar: {CHANGED}"):
+        _ = records[0]
+
+
+def test_a_parquet_file_that_changes_is_told(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "a.parquet")
+    records = Records(tmp_path)
+    parquet.write_table(pyarrow.table({"x": [2]}), tmp_path / "a.parquet")
+    os.utime(tmp_path / "a.parquet", (1, 1))
+    with pytest.raises(DataError, match=f"a.parquet: {CHANGED}"):
+        _ = records[0]
 
 
 def test_a_shard_of_the_same_keys_and_size_in_place_of_another_is_told(folder: Path) -> None:
@@ -167,6 +207,21 @@ def test_a_link_in_an_archive_is_told(tmp_path: Path) -> None:
         made.addfile(info)
     with pytest.raises(DataError, match=r"a.tar: b.bin is a link or has holes"):
         Records(path)
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="no tar")
+@pytest.mark.parametrize("name", ["a.bin", "README"])
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_files_with_holes_in_an_archive_are_told(tmp_path: Path, form: str, name: str) -> None:
+    with (tmp_path / name).open("wb") as file:
+        for place in range(8):  # more stretches than the header has room for
+            file.seek(place * 2**20)
+            file.write(b"content")
+    (tmp_path / "b.bin").touch()
+    command = ["tar", "--sparse", f"--format={form}", "-cf", "a.tar", name, "b.bin"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    with pytest.raises(DataError, match=f"{name} is a link or has holes"):
+        Records(tmp_path)
 
 
 def test_a_long_name_that_is_damaged_is_told(tmp_path: Path) -> None:

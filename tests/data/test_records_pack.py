@@ -205,8 +205,9 @@ def label_and_size(record: dict[str, Any]) -> tuple[torch.Tensor, int]:
 def test_check_reads_every_byte_of_the_shards(tmp_path: Path) -> None:
     assert pack(pictures(tmp_path / "a"), "--output", tmp_path / "b") == 0
     loader = exact(DataLoader(Records(tmp_path / "b", label_and_size), 4), 0)
-    subject: Any = SimpleNamespace(own_loaders={"val": loader})
+    subject: Any = SimpleNamespace(own_loaders={"train": loader, "val": loader})
     told = data_checks.every_example_can_be_read(subject)
+    assert told.count("every byte") == 1  # both splits are of the same shards
     assert "every byte of 24 records, 24 with the hash of when they were packed" in told
     with (tmp_path / "b/000000.tar").open("r+b") as file:
         file.seek(700)
