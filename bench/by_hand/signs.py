@@ -3,10 +3,12 @@
 Reads the decoded images from a file, and prints its figures as one line of JSON.
 """
 
+import ctypes
 import json
 import math
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -45,8 +47,17 @@ def augment(x: Tensor) -> Tensor:
     return (x + 1) * (1 + draw[5] * 0.3).view(-1, 1, 1, 1) - 1
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of freed tensors, as train.py does (glibc only)."""
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(-4, 0)  # M_MMAP_MAX
+        library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 def main(path: str, epochs: int, bfloat16: bool, batch_size: int, device: str) -> None:
     """Train and evaluate for some epochs on the arrays of an .npz file."""
+    keep_freed_memory()
     with np.load(path) as arrays:
         data = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays}
     images, labels = data["train_images"], data["train_labels"]
