@@ -20,6 +20,7 @@ from core.machine.devices import Autocast, autocast_for, is_lazy, place_net
 from core.reading.outputs import Reading, first_outputs
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
 from core.training.averages import WeightAverage
+from core.training.engines import Replicas
 from core.training.optimizers import make_optimizers
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
@@ -61,6 +62,7 @@ class State:
         self.update_begins = self.update_ended = True  # with the current batch
         self.grad_norm: Tensor | None = None  # of the last update, if anything needed it
         self.terms: dict[tuple[str, ...], Tensor | float] = {}  # so far, by optimizers
+        self.engines: dict[tuple[str, ...], Replicas] = {}  # of several processes
         # Of the current batch:
         self.fraction = 1.0  # of its rows, where several processes divide them
         self.weights: list[Tensor | float] = []  # that `update` was given
@@ -136,6 +138,7 @@ class State:
         """
         names = self._names(optimizer)
         chosen, on_cpu = [self.optimizers[name] for name in names], self.device.type == "cpu"
+        own = weights_of(*chosen)
         single = self.update_begins and self.update_ended and self.alone
         if weight is not None:
             self.weights.append(weight)
@@ -147,19 +150,25 @@ class State:
             self.terms[names] = 0.0
         # Whether all labels are ignored is asked on a CPU only: on a GPU that would be to wait.
         # SyncBatchNorm's processes wait for each other in the backward pass, rows or not.
-        if (self.fraction or self.params.sync_batchnorm) and not (on_cpu and weight <= 0):
+        counts = (self.fraction or self.params.sync_batchnorm) and not (on_cpu and weight <= 0)
+        if counts:
             if on_cpu and not math.isfinite(loss.detach().item()):
                 raise self._not_finite(self.step)
             if not on_cpu:
                 self._remember_if_not_finite(loss)
+        if not self.alone:
+            engine = self._engine(names, own)
+            engine.backward(loss if counts else None, weight, self.update_ended)
+            self.terms[names] = engine.terms() if self.update_ended else 0.0
+        elif counts:
             # A loss of one optimizer may reach the weights of another, whose gradients it leaves.
-            own = None if len(self.optimizers) == len(chosen) else weights_of(*chosen)
-            (loss if single else loss * weight).backward(inputs=own)
+            reached = None if len(self.optimizers) == len(chosen) else own
+            (loss if single else loss * weight).backward(inputs=reached)
             self.terms[names] = self.terms[names] + weight
         if self.update_ended:
             wanted = self.params.grad_clip is not None or self.params.log_grad_norm
             if not single or wanted:
-                self._average_and_clip(weights_of(*chosen), None if single else self.terms[names])
+                self._average_and_clip(own, None if single else self.terms[names])
             try:
                 for each in chosen:
                     each.step()
@@ -179,13 +188,21 @@ class State:
             raise UsageError(f"state.update: there is no optimizer {wrong[0]!r}, only {there}")
         return names
 
+    def _engine(self, names: tuple[str, ...], weights: list[Tensor]) -> Replicas:
+        """Return what sums the gradients of optimizers over several processes."""
+        engine = self.engines.get(names)
+        if engine is None or list(map(id, engine.weights)) != list(map(id, weights)):
+            if any(getattr(module, "sparse", False) for module in self.model.modules()):
+                raise UsageError("sparse gradients cannot be shared by several processes")
+            engine = self.engines[names] = Replicas(weights)
+        return engine
+
     def _average_and_clip(self, weights: list[Tensor], terms: Tensor | float | None) -> None:
         """Divide the gradients by the number of terms, unless it is None, and clip them."""
-        total = None if terms is None else processes.sum_gradients(weights, terms)
-        if total is not None:
+        if terms is not None:
             for w in weights:
                 if w.grad is not None:
-                    w.grad /= total
+                    w.grad /= terms
         if self.params.grad_clip is not None:
             self.grad_norm = nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
         elif self.params.log_grad_norm:
