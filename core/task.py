@@ -159,6 +159,7 @@ class Task:
     make_optimizer: Callable[..., Any] | None = None
     make_scheduler: Callable[..., Any] | None = None
     train_step: Callable[..., dict[str, Tensor]] | None = None
+    blocks: Callable[[nn.Module], Iterable[nn.Module]] | None = None  # of `shard`
     predict: Callable[[nn.Module, Any, Params], Iterable[Any]] | None = None
     outputs: str | None = None  # "logits", "probabilities" or "other"
     class_names: Callable[[Params], list[str]] | None = None

@@ -95,12 +95,12 @@ def leave(code: int) -> NoReturn:
 
 
 @contextmanager
-def exchange() -> Iterator[None]:
-    """Turn the failure of an exchange into the quiet end of this process."""
+def ending_with_others() -> Iterator[None]:
+    """Turn the failure of an exchange, also in a pass of the net, into a quiet end."""
     try:
         yield
     except RuntimeError as error:  # of Gloo and NCCL: a connection was closed, or time is up
-        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+        if "/gloo/" not in str(error) and not isinstance(error, dist.DistError):
             raise
         raise OtherProcessError("another process has failed, so this one stops") from error
 
@@ -127,8 +127,7 @@ def maximum(*numbers: int) -> list[int]:
     if world_size() == 1:
         return list(numbers)
     found = torch.tensor(numbers, dtype=torch.int64)
-    with exchange():
-        dist.all_reduce(found, dist.ReduceOp.MAX)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
     return found.tolist()
 
 
@@ -140,8 +139,7 @@ def on_main(function: Callable[P, T]) -> Callable[P, T]:
         if world_size() == 1:
             return function(*args, **kwargs)
         box: list[Any] = [function(*args, **kwargs) if is_main() else None]
-        with exchange():
-            dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0)
         return box[0]
 
     return wrapped
@@ -152,8 +150,7 @@ def gathered(value: T) -> list[T]:
     if world_size() == 1:
         return [value]
     parts: list[Any] | None = [None] * world_size() if is_main() else None
-    with exchange():
-        dist.gather_object(value, parts)
+    dist.gather_object(value, parts)
     return parts or []
 
 
@@ -194,8 +191,7 @@ def _send(value: Tensor) -> None:
     """Give a tensor of every process the values that it has on rank 0."""
     if value.numel():
         copy = value.contiguous()
-        with exchange():
-            dist.broadcast(copy.reshape(-1).view(torch.uint8), src=0)
+        dist.broadcast(copy.reshape(-1).view(torch.uint8), src=0)
         value.copy_(copy)
 
 

@@ -30,6 +30,8 @@ def start(
     params, together = state.params, processes.world_size()
     where = f"{state.device}, {params.num_threads} CPU threads, {params.precision}"
     where += f", {together} processes" if together > 1 else ""
+    if params.shard and together == 1:
+        notes = ["'shard' has no effect: this is the only process", *notes]
     logging.info("Training %s (task %s) on %s", folder, params.task, where)
     if params.precision == "bfloat16" and state.device.type == "cpu" and lacks_bfloat16():
         told = "this processor has no bfloat16; with --set precision=float32 it is faster"

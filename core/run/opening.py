@@ -40,7 +40,7 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
     its status, unless it was refused before it began.
     """
     stop = Stop()
-    with stop.handling_signals(), processes.group():
+    with stop.handling_signals(), processes.ending_with_others(), processes.group():
         if processes.world_size() > 1:
             stop.agree = processes.maximum
         args = processes.on_main(get_args)(argv)
@@ -59,7 +59,7 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
             )
             run.stop, stop.after = stop, args.stop_after
             log = logging_to(run.folder / "train.log", args.verbose) if main else nullcontext()
-            with log, ending(run):
+            with log, ending(run), processes.ending_with_others():
                 yield run
 
 
@@ -203,6 +203,9 @@ def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -
     device = pick_device(params.device)
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
+    for name in ("compile", "log_histograms") if params.shard else ():
+        if params.dict.get(name):
+            raise UsageError(f"'shard' and {name!r} do not go together")
     trackers.wanted(params)
     if params.num_threads is None:
         params.num_threads = began_with["num_threads"] if same_processes else cores_per_process()

@@ -146,6 +146,7 @@ class Run:
             self.log_bytes = self.before["log_bytes"]
         elif content is not None:
             snapshot.start_from(state, content, str(self.restore_file))
+        state.shard()
         first = look(state, loaders, known)
         self.task, self.reading, self.baseline = state.task, state.reading, first.baseline
         if self.is_main:
@@ -254,6 +255,7 @@ class Run:
         """Take a checkpoint; it is written in the background, after the one before it."""
         state.check_losses()
         parts = processes.gathered(snapshot.own_part(state))
+        shared = snapshot.shared_part(state)
         if not self.is_main:
             return
         self.writer.wait()
@@ -261,7 +263,7 @@ class Run:
         facts |= {"data": self.data, "params": self.asked}
         facts["loader_params"] = checkpoint.with_arrays(self.loader_params)
         facts["overrides"] = self.overrides
-        last = snapshot.take_last(state, parts, facts)
+        last = snapshot.take_last(state, shared, parts, facts)
         params = self.asked | {"data_dir": self.in_force["data_dir"]}
         best = snapshot.take_best(state, last, params) if is_best else None
         keep = state.params.keep_checkpoints
@@ -272,7 +274,8 @@ class Run:
     def best_net(self, state: State) -> Iterator[torch.nn.Module]:
         """Yield the net with the best weights; those it has now come back at the end."""
         self.writer.wait()
-        path, own = self.folder / "best.pt", checkpoint.plain(state.net.state_dict())
+        path = self.folder / "best.pt"
+        own = {name: value.clone() for name, value in state.net.state_dict().items()}
         best = processes.broadcast(checkpoint.read_checkpoint(path) if self.is_main else {})
         checkpoint.load_weights(state.net, best["state_dict"], path)
         try:

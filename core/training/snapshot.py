@@ -14,6 +14,7 @@ from core.machine import processes
 from core.machine.nested import apply
 from core.machine.random_states import random_states, set_random_states
 from core.training.checkpoint import kept_weights, load_weights, plain
+from core.training.engines import is_sharded, wholes
 from core.training.optimizers import lay_out_as_weights
 from core.training.state import State
 from core.training.tally import MeanLosses
@@ -33,24 +34,32 @@ def own_part(state: State) -> Content:
     return own if state.alone else plain(own)
 
 
-def take_last(state: State, parts: list[Content], facts: Mapping[str, Any]) -> Content:
+def shared_part(state: State) -> Content:
+    """Return weights and what the optimizers keep; of a sharded net all have to ask."""
+    optimizers = {name: value.state_dict() for name, value in state.optimizers.items()}
+    shared: Content = {"state_dict": state.model.state_dict()}
+    shared["ema_dict"] = None if state.average is None else state.average.state_dict()
+    shared |= {"optim_dict": optimizers.pop("main", None), "other_optim_dicts": optimizers}
+    return wholes(shared) if is_sharded(state.model) else shared
+
+
+def take_last(
+    state: State, shared: Content, parts: list[Content], facts: Mapping[str, Any]
+) -> Content:
     """Copy everything that decides how training goes on, for `last.pt`.
 
     Args:
         state: of training, on rank 0.
+        shared: what `shared_part` returned.
         parts: what `own_part` returned on every process.
         facts: of the run, to be kept beside.
     """
-    optimizers = {name: value.state_dict() for name, value in state.optimizers.items()}
     return plain(
         {
             "epoch": state.epoch,
             "batch": state.batch,
             "step": state.step,
-            "state_dict": state.model.state_dict(),
-            "ema_dict": None if state.average is None else state.average.state_dict(),
-            "optim_dict": optimizers.pop("main", None),
-            "other_optim_dicts": optimizers,
+            **shared,
             "scheduler_dicts": state.schedule.state_dicts(),
             **parts[0],
             "processes": len(parts),

@@ -19,8 +19,8 @@ from core.machine import processes
 from core.machine.devices import Autocast, autocast_for, is_lazy, place_net
 from core.reading.outputs import Reading, first_outputs
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
+from core.training import engines
 from core.training.averages import WeightAverage
-from core.training.engines import Replicas
 from core.training.optimizers import make_optimizers
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
@@ -62,7 +62,7 @@ class State:
         self.update_begins = self.update_ended = True  # with the current batch
         self.grad_norm: Tensor | None = None  # of the last update, if anything needed it
         self.terms: dict[tuple[str, ...], Tensor | float] = {}  # so far, by optimizers
-        self.engines: dict[tuple[str, ...], Replicas] = {}  # of several processes
+        self.engines: dict[tuple[str, ...], engines.Engine] = {}  # of several processes
         # Of the current batch:
         self.fraction = 1.0  # of its rows, where several processes divide them
         self.weights: list[Tensor | float] = []  # that `update` was given
@@ -96,6 +96,20 @@ class State:
         optimizer = self.optimizers.get("main") or next(iter(self.optimizers.values()))
         return float(optimizer.param_groups[0]["lr"])
 
+    def shard(self) -> None:
+        """Divide weights and optimizers' states among the processes, if the params say so."""
+        if self.alone or not self.params.shard:
+            return
+        before = list(self.model.parameters())
+        blocks = engines.shard(self.task, self.model, self.device)
+        if self.average is not None:
+            engines.shard(self.task, self.average.module, self.device)
+        new = dict(zip(before, self.model.parameters(), strict=True))
+        for optimizer in self.optimizers.values():
+            engines.shard_optimizer(optimizer, new)
+        kinds = sorted({type(block).__name__.removeprefix("FSDP") for block in blocks})
+        logging.info("Sharded: %d blocks (%s), and the rest", len(blocks), ", ".join(kinds))
+
     def batches(self, loader: Loader) -> Generator[Batch]:
         """Yield the batches left of the epoch; of several processes each gets its rows of them."""
         self.loader = loader
@@ -120,7 +134,8 @@ class State:
         if self.batch < total:
             raise DataError(f"the loader had {self.batch} batches, its length says {total}")
         self.check_losses()
-        processes.check_same_weights(self.model)
+        if not engines.is_sharded(self.model):
+            processes.check_same_weights(self.model)
         processes.broadcast_modules(self.model, self.average)  # buffers, as those of batch norm
 
     def update(
@@ -158,7 +173,7 @@ class State:
                 self._remember_if_not_finite(loss)
         if not self.alone:
             engine = self._engine(names, own)
-            engine.backward(loss if counts else None, weight, self.update_ended)
+            engine.backward(loss, weight if counts else None, self.update_ended)
             self.terms[names] = engine.terms() if self.update_ended else 0.0
         elif counts:
             # A loss of one optimizer may reach the weights of another, whose gradients it leaves.
@@ -188,13 +203,11 @@ class State:
             raise UsageError(f"state.update: there is no optimizer {wrong[0]!r}, only {there}")
         return names
 
-    def _engine(self, names: tuple[str, ...], weights: list[Tensor]) -> Replicas:
+    def _engine(self, names: tuple[str, ...], weights: list[Tensor]) -> engines.Engine:
         """Return what sums the gradients of optimizers over several processes."""
         engine = self.engines.get(names)
         if engine is None or list(map(id, engine.weights)) != list(map(id, weights)):
-            if any(getattr(module, "sparse", False) for module in self.model.modules()):
-                raise UsageError("sparse gradients cannot be shared by several processes")
-            engine = self.engines[names] = Replicas(weights)
+            engine = self.engines[names] = engines.make_engine(self.model, weights)
         return engine
 
     def _average_and_clip(self, weights: list[Tensor], terms: Tensor | float | None) -> None:
@@ -208,6 +221,8 @@ class State:
         elif self.params.log_grad_norm:
             grads = [w.grad for w in weights if w.grad is not None]
             self.grad_norm = nn.utils.get_total_norm(grads)
+        if self.grad_norm is not None and engines.is_sharded(self.model):
+            self.grad_norm = self.grad_norm.full_tensor()  # type: ignore[attr-defined]
 
     def end_batch(self, losses: dict[str, Tensor]) -> None:
         """Count a batch and its losses (); nothing here waits for a GPU."""

@@ -24,6 +24,7 @@ from tests.helpers.processes import wait_for
 from tests.helpers.runs import RECIPE, assert_same, rows, run
 from tests.helpers.torchrun import (
     MANY,
+    Job,
     begin_two,
     ended,
     processes_of,
@@ -56,6 +57,9 @@ CASES: dict[str, dict[str, Any]] = {
         for name, one in TOGETHER.items()
     },
 }
+# Weights in parts; runs that are started again have as many processes, or others.
+SHARDED = [*("single_adam", "adamw_clip_ema", "accumulated", "rows_for_some", "a_row_for_one")]
+SHARDED += [*("gan", "multitask", "ignored", "masked", "task_ner")]
 OF_THREE = ("adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
 STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
@@ -79,15 +83,24 @@ def folders(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> dict[int, P
     jobs = {name: (name, params, data(name)) for name, params in CASES.items()}
     begun = {epochs: CASES["adamw_clip_ema"] | {"num_epochs": epochs} for epochs in (1, 3)}
     train_all(warm, base / "1", 1, [*jobs.values(), ("begun", begun[1], data("begun"))])
-    shutil.copytree(base / "1" / "begun", base / "3" / "begun")
-    three = [*(jobs[name] for name in OF_THREE), ("begun", begun[3], data("begun"))]
+    shutil.copytree(base / "1" / "begun", base / "3" / "begun_in_parts")
+    three = [*(jobs[name] for name in OF_THREE), in_parts(("begun", begun[3], data("begun")))]
     two = [(name, SMALL | LONG, data(name)) for name in ("recipe", "recipe_again")]
+    two += [in_parts(jobs[name]) for name in SHARDED]
+    two += [in_parts(("recipe", SMALL | LONG, data("recipe")))]
     two += [(name, STOPPING, base / name) for name in ("quiet", "stopped", "stopped")]
+    three += [in_parts(jobs[name]) for name in OF_THREE if name in SHARDED]
     return {
         1: base / "1",
         2: train_all(warm, base / "2", 2, [*jobs.values(), *two]),
         3: train_all(warm, base / "3", 3, three),
     }
+
+
+def in_parts(job: Job) -> Job:
+    """Return the same run with weights that are divided among the processes."""
+    name, params, data = job
+    return f"{name}_in_parts", params | {"shard": True}, data
 
 
 def difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -97,13 +110,19 @@ def difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("case", "count"), [*((case, 2) for case in CASES), *((case, 3) for case in OF_THREE)]
+    ("case", "count", "kind"),
+    [
+        *((case, 2, "") for case in CASES),
+        *((case, 3, "") for case in OF_THREE),
+        *((case, 2, "_in_parts") for case in SHARDED),
+        *((case, 3, "_in_parts") for case in OF_THREE if case in SHARDED),
+    ],
 )
 def test_several_processes_give_the_weights_and_numbers_of_one(
-    folders: dict[int, Path], case: str, count: int
+    folders: dict[int, Path], case: str, count: int, kind: str
 ) -> None:
     exact = CASES[case].get("precision") == "float64"
-    alone, together = (folders[n] / case for n in (1, count))
+    alone, together = folders[1] / case, folders[count] / f"{case}{kind}"
     one, other = (read_checkpoint(folder / "last.pt") for folder in (alone, together))
     assert other["processes"] == count
     for name in ("state_dict", "ema_dict"):
@@ -125,7 +144,7 @@ def test_two_runs_with_as_many_processes_are_byte_identical(folders: dict[int, P
 
 
 def test_other_numbers_of_processes_go_on_with_a_run(folders: dict[int, Path]) -> None:
-    folder, whole = folders[3] / "begun", folders[1] / "adamw_clip_ema"
+    folder, whole = folders[3] / "begun_in_parts", folders[1] / "adamw_clip_ema"
     assert run(folder, folder.parent.parent / "signs", "--set", "num_epochs=4") == 0
     one, other = (read_checkpoint(path / "last.pt") for path in (whole, folder))
     assert difference(tensors(one["state_dict"]), tensors(other["state_dict"])) < 1e-14
@@ -159,8 +178,11 @@ def kill_at_random(folder: Path, data: Path, whole: Path, kills: int, draw: rand
     return done
 
 
-def test_a_killed_process_changes_no_bit(folders: dict[int, Path], run_folder: Folder) -> None:
-    folder, whole = run_folder(**LONG), folders[2] / "recipe"
+@pytest.mark.parametrize("kind", ["", "_in_parts"])
+def test_a_killed_process_changes_no_bit(
+    kind: str, folders: dict[int, Path], run_folder: Folder
+) -> None:
+    folder, whole = run_folder(**LONG, shard=bool(kind)), folders[2] / f"recipe{kind}"
     assert kill_at_random(folder, whole.parent.parent / "signs", whole, 1, random.Random(1)) == 1
 
 
