@@ -156,6 +156,8 @@ class Run:
         if self.before is not None:
             logging.info("Resuming after epoch %d, step %d", state.epoch, state.step)
         messages.first_look(first, new=state.step == 0)
+        if state.params.checkpoint_minutes == 0:
+            self.stop.seconds = 0.0  # rank 0 saves after every step
         self.stop.training = True  # from here on a signal waits for the end of a step
 
     def _begin_folder(self, state: State) -> None:
