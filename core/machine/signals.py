@@ -44,6 +44,7 @@ class Stop:
             yield batch
         self.pace = 1
         self.check()
+        self.pace = 1  # what follows may be slower
 
     def check(self, due: bool = False) -> bool:
         """Raise Stopped if a signal has come to any process; tell whether any says `due`."""
@@ -53,7 +54,7 @@ class Stop:
             if self.calls < self.pace:
                 return False
             now = time.monotonic()
-            pace = min(32, int(self.calls * self.seconds / (now - self.asked)))
+            pace = min(32, 2 * self.calls, int(self.calls * self.seconds / (now - self.asked)))
             requested, anywhere, pace = self.agree(requested, anywhere, pace)
             self.pace, self.calls, self.asked = max(1, pace), 0, now
         if requested:

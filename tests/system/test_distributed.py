@@ -261,6 +261,36 @@ def test_a_fault_ends_all_processes_and_is_told_once(
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.parametrize("shard", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("failing_alone", "RuntimeError: a fault of process 1"), ("without_room", "File too large")],
+)
+def test_a_fault_of_one_process_hangs_no_other(
+    kind: str, told: str, shard: bool, warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    folder = run_folder(task="tests.projects.kinds", kind=kind, monitor="loss", shard=shard)
+    code, printed = train_two(warm, folder, tmp_path)
+    assert code != 0
+    assert printed.count(told) == 1, printed
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_signal_to_one_process_stops_all_and_forgets_nothing(
+    rank: int, shard: bool, warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    params = STOPPING | {"kind": "stopping_alone", "shard": shard}
+    folder, whole = run_folder("stopped", **params), run_folder("whole", **params)
+    (data := tmp_path / "data").mkdir()
+    assert train_two(warm, whole, data)[0] == 0
+    (data / f".stop{rank}").touch()
+    codes = [train_two(warm, folder, data)[0] for _ in range(2)]
+    assert codes == [143, 0]
+    assert (folder / "codes.1").read_text().split() == ["143", "0"]
+    assert_same(folder, whole)
+
+
 def test_a_step_that_changes_weights_by_itself_is_told_once(
     warm: Warm, run_folder: Folder, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 import os
 import random
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ class Net(nn.Module):
             raise RuntimeError("a fault of the task")
         if self.kind == "failing_alone" and self.training and os.environ.get("RANK") == "1":
             raise RuntimeError("a fault of process 1")
+        if self.kind == "without_room" and self.training and os.environ.get("RANK") == "0":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+        if self.kind == "stopping_alone" and self.training and self.stop.exists():
+            self.calls += 1
+            if self.calls == 3:
+                self.stop.unlink()
+                os.kill(os.getpid(), signal.SIGTERM)
         if self.kind == "stopping" and self.training:  # in the third batch of every start
             self.calls += 1
             if self.calls == 3:
