@@ -50,8 +50,7 @@ def evaluate(
         watch: what the batches pass through; a run's `Stop.watch` ends it between two batches.
 
     Returns:
-        Every metric and every loss of the whole split, and the outputs and labels as kept (of
-        several processes, rank 0 has them).
+        Every metric and every loss of the whole split; outputs and labels as kept, on rank 0.
     """
     device = device_of(model)
     tally, autocast = Tally(task, keep_bytes), autocast_for(params, device)

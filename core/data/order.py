@@ -53,8 +53,8 @@ def own_batches(
     """Yield the batches to evaluate: of N processes each takes every N-th, in rounds.
 
     `watch` passes on what it is given, and may stop between two rounds of the processes;
-    `exchange` is called after every 16 rounds. Who has no batch left in the last round calls `idle`
-    with one of another: all processes have to run a sharded net.
+    `exchange` is called after every 16 rounds, and `idle` with another's batch by who has none in
+    the last one: all processes have to run a sharded net.
     """
     rank, world_size = processes.rank(), processes.world_size()
     if world_size == 1:
@@ -63,8 +63,7 @@ def own_batches(
     plan = list(loader.plan(0))
     check_same_order(plan)
     own, rounds = plan[rank::world_size], math.ceil(len(plan) / world_size)
-    loaded = loader.load(0, own + plan[: rounds - len(own)])
-    for i, batch in enumerate(watch(loaded)):
+    for i, batch in enumerate(watch(loader.load(0, own + plan[: rounds - len(own)]))):
         if i < len(own):
             yield batch
         else:

@@ -203,9 +203,10 @@ def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -
     device = pick_device(params.device)
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
-    for name in ("compile", "log_histograms") if params.shard else ():
-        if params.dict.get(name):
-            raise UsageError(f"'shard' and {name!r} do not go together")
+    whole = [name for name in ("compile", "log_histograms") if params.dict[name]]
+    whole += [name for name in ("Adafactor", "LBFGS", "Muon") if params.optimizer == name]
+    if params.shard and whole:
+        raise UsageError(f"'shard' is true, which does not go with {whole[0]}")
     trackers.wanted(params)
     if params.num_threads is None:
         params.num_threads = began_with["num_threads"] if same_processes else cores_per_process()

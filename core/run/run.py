@@ -34,7 +34,7 @@ from core.run.trackers import Trackers, wanted
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
-from core.training.state import State, initialize
+from core.training.state import State
 from core.training.tally import Tally
 
 
@@ -66,6 +66,7 @@ class Run:
         self.asked = deciding(self.in_force)
         self.data_dir = find_data_dir(self.params, self.task)
         self.is_main = processes.is_main()
+        self.new = self.before is None and self.restore_file is None  # no weights to go on from
         self.stop, self.writer = Stop(), Writer()
         self.state: State | None = None  # from `resume` on
         self.baseline: dict[str, float] = {}
@@ -129,10 +130,6 @@ class Run:
 
     def resume(self, state: State, loaders: dict[str, Loader]) -> None:
         """Put the state where the run stopped; a new run begins from its first weights."""
-        if self.before is None and self.restore_file is None:
-            with processes.local_main_first():  # it may fetch a file
-                initialize(state)
-        processes.broadcast_modules(state.model, state.average, weights=True)
         if not self.is_main:  # processes draw different numbers; rank 0 those of one alone
             seed_everything(mixed_seed(state.params.seed, processes.rank()))
         content, self.content = processes.broadcast(self.content), None
@@ -146,7 +143,6 @@ class Run:
             self.log_bytes = self.before["log_bytes"]
         elif content is not None:
             snapshot.start_from(state, content, str(self.restore_file))
-        state.shard()
         first = look(state, loaders, known)
         self.task, self.reading, self.baseline = state.task, state.reading, first.baseline
         if self.is_main:
@@ -156,8 +152,7 @@ class Run:
         if self.before is not None:
             logging.info("Resuming after epoch %d, step %d", state.epoch, state.step)
         messages.first_look(first, new=state.step == 0)
-        if state.params.checkpoint_minutes == 0:
-            self.stop.seconds = 0.0  # rank 0 saves after every step
+        self.stop.seconds = 0.0 if state.params.checkpoint_minutes == 0 else 0.1
         self.stop.training = True  # from here on a signal waits for the end of a step
 
     def _begin_folder(self, state: State) -> None:

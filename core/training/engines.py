@@ -3,16 +3,16 @@
 Losses count with their number of terms, the engines sum, and what comes out is divided once.
 """
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from core.base.errors import DataError, UsageError
 from core.machine import processes
@@ -20,8 +20,6 @@ from core.machine.nested import apply
 from core.task import Task, default_forward
 
 Number = Tensor | float
-# Optimizers whose steps do not go weight by weight.
-NOT_SHARDED = ("Adafactor", "LBFGS", "Muon", "SparseAdam")
 
 
 class _Loss(nn.Module):
@@ -53,20 +51,19 @@ class Replicas:
             self.loss, find_unused_parameters=True, gradient_as_bucket_view=True, init_sync=False
         )
 
-    def backward(self, loss: Tensor, weight: Number | None, last: bool) -> None:
+    def backward(self, loss: Tensor, weight: Number | None, last: bool) -> Tensor | None:
         """Add the gradient of a mean loss () over `weight` terms; None: of nothing.
 
-        After the `last` one of an update the gradients are the sums of all processes.
+        After the `last` one of an update the gradients are the sums of all processes. Then it
+        returns what to divide them by, and the next update begins from nothing.
         """
         net = self.engine if last else self.loss
         total = net(0.0, 0.0) if weight is None else net(loss * weight, weight)
         total.backward(inputs=[*self.weights, self.loss.terms])
-
-    def terms(self) -> Tensor:
-        """Return what to divide the gradients by; the next update begins from nothing."""
-        total, self.loss.terms.grad = self.loss.terms.grad, None
-        assert total is not None
-        return total
+        terms = self.loss.terms.grad
+        if last:
+            self.loss.terms.grad = None
+        return terms if last else None
 
 
 class Shards:
@@ -80,13 +77,13 @@ class Shards:
         self.weights, self.others = weights, others
         self.total: Number = 0.0
 
-    def backward(self, loss: Tensor, weight: Number | None, last: bool) -> None:
+    def backward(self, loss: Tensor, weight: Number | None, last: bool) -> Tensor | None:
         """Do as `Replicas.backward` does."""
         on_cpu = loss.device.type == "cpu"
         suspect = weight is None and on_cpu and not math.isfinite(loss.detach())
         weight = 0.0 if weight is None else weight
-        self.total = torch.as_tensor(self.total + weight, dtype=torch.float64, device=loss.device)
-        work = dist.all_reduce(self.total, async_op=True) if last else None
+        terms = torch.as_tensor(self.total + weight, dtype=torch.float64, device=loss.device)
+        work, self.total = (dist.all_reduce(terms, async_op=True), 0.0) if last else (None, terms)
         kept = [w.grad for w in self.others]
         for w in self.others:
             w.grad = None
@@ -98,12 +95,7 @@ class Shards:
         own = (w.grad.to_local() for w in self.weights if suspect and w.grad is not None)  # type: ignore
         if any(part.isnan().any() for part in own):
             raise DataError("with 'shard' a loss of ignored labels alone must have a gradient of 0")
-
-    def terms(self) -> Tensor:
-        """Do as `Replicas.terms` does."""
-        total, self.total = self.total, 0.0
-        assert isinstance(total, Tensor)
-        return total
+        return terms if last else None
 
 
 Engine = Replicas | Shards
@@ -124,8 +116,8 @@ def is_sharded(model: nn.Module) -> bool:
     return hasattr(model, "set_gradient_divide_factor")
 
 
-def shard(task: Task, net: nn.Module, device: torch.device) -> list[nn.Module]:
-    """Divide the weights of a net among the processes; returns its blocks.
+def shard(task: Task, net: nn.Module, device: torch.device) -> None:
+    """Divide the weights of a net among the processes.
 
     A block's weights are whole only while its passes run; those outside of blocks are from the
     forward pass to the end of the backward pass.
@@ -141,7 +133,8 @@ def shard(task: Task, net: nn.Module, device: torch.device) -> list[nn.Module]:
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
     net._get_fsdp_state()._lazy_init()  # type: ignore # else a block called first is taken for it
-    return blocks
+    kinds = sorted({type(block).__name__.removeprefix("FSDP") for block in blocks})
+    logging.info("Sharded: %d blocks (%s), and the rest", len(blocks), ", ".join(kinds))
 
 
 def _blocks(task: Task, net: nn.Module) -> list[nn.Module]:
@@ -176,26 +169,6 @@ def _stands_alone(module: nn.Module, uses: Counter[nn.Parameter]) -> bool:
     own = Counter(w for _, w in module.named_parameters(remove_duplicate=False))
     called = type(module).forward is not nn.Module.forward
     return called and bool(own) and all(uses[w] == count for w, count in own.items())
-
-
-def shard_optimizer(optimizer: Optimizer, new: Mapping[nn.Parameter, nn.Parameter]) -> None:
-    """Let an optimizer step the sharded weights, `new` by those of before, with its own state."""
-    if type(optimizer).__name__ in NOT_SHARDED:
-        raise UsageError(f"'shard' does not go with the optimizer {type(optimizer).__name__}")
-    state = dict(optimizer.state)
-    optimizer.state.clear()
-    for group in optimizer.param_groups:
-        if isinstance(optimizer, torch.optim.SGD):
-            group["fused"] = None  # torch does not do it for divided weights
-        on_device = group.get("fused") or group.get("capturable")
-        for i, w in enumerate(group["params"]):
-            group["params"][i] = sharded = new[w]
-            for name, value in state.get(w, {}).items():
-                if isinstance(value, Tensor) and value.ndim and value.shape == w.shape:
-                    value = divided_as(sharded, value)
-                elif isinstance(value, Tensor) and on_device:
-                    value = value.to(sharded.device)
-                optimizer.state[sharded][name] = value
 
 
 def divided_as(sharded: Tensor, whole: Tensor) -> Tensor:

@@ -155,8 +155,9 @@ def _restore_optimizers(state: State, last: Content, changed: bool) -> None:
         optimizer.load_state_dict(states[name])
         lay_out_as_weights(optimizer)
         optimizer._opt_called = True  # type: ignore[attr-defined] # torch asks before a schedule
-        for group, new in zip(optimizer.param_groups, settings if changed else [], strict=False):
-            group.update({key: value for key, value in new.items() if key != "params"})
+        for group, new in zip(optimizer.param_groups, settings, strict=True):
+            kept = () if changed else group.keys() - {"fused"}  # which depends on the machine
+            group.update({n: value for n, value in new.items() if n not in ("params", *kept)})
 
 
 def _is_same_kind(optimizer: Optimizer, saved: Content | None, state: State, last: Content) -> bool:
@@ -173,5 +174,5 @@ def start_from(state: State, content: Content, name: str) -> None:
     """Start from the weights of another checkpoint (fine-tuning)."""
     load_weights(state.model, content["state_dict"], name)
     if state.average is not None:
-        state.average.module.load_state_dict(content["state_dict"])
+        load_weights(state.average.module, content["state_dict"], name)
     logging.info("Starts from the weights of %s, with a new optimizer.", name)

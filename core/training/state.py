@@ -21,7 +21,8 @@ from core.reading.outputs import Reading, first_outputs
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
 from core.training import engines
 from core.training.averages import WeightAverage
-from core.training.optimizers import make_optimizers
+from core.training.first_weights import initialize
+from core.training.optimizers import make_optimizers, weights_of
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
 
@@ -62,7 +63,7 @@ class State:
         self.update_begins = self.update_ended = True  # with the current batch
         self.grad_norm: Tensor | None = None  # of the last update, if anything needed it
         self.terms: dict[tuple[str, ...], Tensor | float] = {}  # so far, by optimizers
-        self.engines: dict[tuple[str, ...], engines.Engine] = {}  # of several processes
+        self.engines: dict[tuple[int, ...], engines.Engine] = {}  # of several processes
         # Of the current batch:
         self.fraction = 1.0  # of its rows, where several processes divide them
         self.weights: list[Tensor | float] = []  # that `update` was given
@@ -96,20 +97,6 @@ class State:
         optimizer = self.optimizers.get("main") or next(iter(self.optimizers.values()))
         return float(optimizer.param_groups[0]["lr"])
 
-    def shard(self) -> None:
-        """Divide weights and optimizers' states among the processes, if the params say so."""
-        if self.alone or not self.params.shard:
-            return
-        before = list(self.model.parameters())
-        blocks = engines.shard(self.task, self.model, self.device)
-        if self.average is not None:
-            engines.shard(self.task, self.average.module, self.device)
-        new = dict(zip(before, self.model.parameters(), strict=True))
-        for optimizer in self.optimizers.values():
-            engines.shard_optimizer(optimizer, new)
-        kinds = sorted({type(block).__name__.removeprefix("FSDP") for block in blocks})
-        logging.info("Sharded: %d blocks (%s), and the rest", len(blocks), ", ".join(kinds))
-
     def batches(self, loader: Loader) -> Generator[Batch]:
         """Yield the batches left of the epoch; of several processes each gets its rows of them."""
         self.loader = loader
@@ -117,7 +104,7 @@ class State:
             self.loader.begin, self.stream = self.stream, None
         if self.batch == 0:
             self.begin_epoch(len(loader))
-        total, accumulation = len(loader), self.params.grad_accumulation
+        begun, total, accumulation = self.batch, len(loader), self.params.grad_accumulation
         plan: Iterator[IndexBatch] = islice(loader.plan(self.epoch), self.batch, None)
         if not self.alone:
             check_same_order(order := list(plan))
@@ -136,6 +123,8 @@ class State:
         self.check_losses()
         if not engines.is_sharded(self.model):
             processes.check_same_weights(self.model)
+        elif not self.engines and self.batch > begun:
+            raise UsageError("with 'shard' a train_step may change weights by state.update alone")
         processes.broadcast_modules(self.model, self.average)  # buffers, as those of batch norm
 
     def update(
@@ -172,9 +161,12 @@ class State:
             if not on_cpu:
                 self._remember_if_not_finite(loss)
         if not self.alone:
-            engine = self._engine(names, own)
-            engine.backward(loss, weight if counts else None, self.update_ended)
-            self.terms[names] = engine.terms() if self.update_ended else 0.0
+            key = tuple(map(id, own))  # of weights that the engine keeps
+            if key not in self.engines:
+                self.engines[key] = engines.make_engine(self.model, own)
+            terms = weight if counts else None
+            total = self.engines[key].backward(loss, terms, self.update_ended)
+            self.terms[names] = 0.0 if total is None else total
         elif counts:
             # A loss of one optimizer may reach the weights of another, whose gradients it leaves.
             reached = None if len(self.optimizers) == len(chosen) else own
@@ -202,13 +194,6 @@ class State:
             there = ", ".join(self.optimizers)
             raise UsageError(f"state.update: there is no optimizer {wrong[0]!r}, only {there}")
         return names
-
-    def _engine(self, names: tuple[str, ...], weights: list[Tensor]) -> engines.Engine:
-        """Return what sums the gradients of optimizers over several processes."""
-        engine = self.engines.get(names)
-        if engine is None or list(map(id, engine.weights)) != list(map(id, weights)):
-            engine = self.engines[names] = engines.make_engine(self.model, weights)
-        return engine
 
     def _average_and_clip(self, weights: list[Tensor], terms: Tensor | float | None) -> None:
         """Divide the gradients by the number of terms, unless it is None, and clip them."""
@@ -285,30 +270,13 @@ class State:
         return is_best
 
 
-def weights_of(*optimizers: Optimizer) -> list[Tensor]:
-    """Return the weights that optimizers change."""
-    groups = [group for each in optimizers for group in each.param_groups]
-    return [w for group in groups for w in group["params"] if w.requires_grad]
+def make_state(
+    task: Task, params: Params, device: torch.device, train_loader: Loader, new: bool = True
+) -> State:
+    """Make net, optimizers and schedule, in this order, as the params say.
 
-
-def initialize(state: State) -> None:
-    """Give a new run the first weights that its task says; UsageError if they are other objects."""
-    if state.task.initialize is None:
-        return
-    before = dict(state.model.named_parameters())
-    state.task.initialize(state.model, state.params)
-    for name, weight in state.model.named_parameters():
-        if weight is not before.get(name):
-            raise UsageError(
-                f"initialize of net.py replaces {name}, which the optimizer does not know:\n"
-                "fill the weights in place, with load_state_dict or copy_ under torch.no_grad()"
-            )
-    if state.average is not None:
-        state.average.module.load_state_dict(state.model.state_dict())
-
-
-def make_state(task: Task, params: Params, device: torch.device, train_loader: Loader) -> State:
-    """Make net, optimizers and schedule, in this order, as the params say."""
+    A `new` run gets the first weights of its task; others get those of a checkpoint later.
+    """
     first = next(iter(train_loader.plan(0)))
     if processes.world_size() > 1 and not isinstance(first.index, Tensor | list):
         raise DataError(
@@ -318,7 +286,13 @@ def make_state(task: Task, params: Params, device: torch.device, train_loader: L
     model = place_net(task.Net(params), params, device)
     if is_lazy(model):
         first_outputs(task, model, train_loader, params)  # gives lazy layers their shapes
+    if new:
+        initialize(task, model, params)
+    processes.broadcast_modules(model, weights=True)
+    average = None if params.ema_decay is None else WeightAverage(model, params.ema_decay)
+    if params.shard and processes.world_size() > 1:
+        for net in (model, *([] if average is None else [average.module])):
+            engines.shard(task, net, device)
     optimizers = make_optimizers(task, model, params)
     schedule = make_schedule(task, optimizers, params, len(train_loader))
-    average = None if params.ema_decay is None else WeightAverage(model, params.ema_decay)
     return State(task, params, device, model, optimizers, schedule, average)

@@ -275,6 +275,36 @@ def test_a_fault_of_one_process_hangs_no_other(
     assert printed.count(told) == 1, printed
 
 
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"kind": "scalar"}, "'shard' cannot divide scale of shape (): want (1,)"),
+        ({"kind": "foreign"}, "blocks(model) of net.py must return modules inside of the model"),
+    ],
+)
+def test_what_cannot_be_in_parts_is_told(
+    params: dict[str, Any], told: str, warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    params = {"task": "tests.projects.kinds", "monitor": "loss", "shard": True} | params
+    code, printed = train_two(warm, run_folder(**params), tmp_path)
+    assert code == 2
+    assert printed.count(told) == 1, printed
+
+
+@pytest.mark.parametrize("other", [{"optimizer": "Adafactor"}, {"compile": True}])
+def test_what_does_not_go_with_parts_is_refused(
+    other: dict[str, Any], run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(run_folder(**LINEAR | {"shard": True} | other), signs) == 2
+    assert "'shard' is true, which does not go with" in capsys.readouterr().err
+
+
+def test_one_process_says_that_it_divides_nothing(run_folder: Folder, signs: Path) -> None:
+    folder = run_folder(**LINEAR | {"shard": True, "num_epochs": 1})
+    assert run(folder, signs) == 0
+    assert "'shard' has no effect: this is the only process" in (folder / "train.log").read_text()
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("shard", [False, True])
 def test_a_signal_to_one_process_stops_all_and_forgets_nothing(
@@ -291,10 +321,12 @@ def test_a_signal_to_one_process_stops_all_and_forgets_nothing(
     assert_same(folder, whole)
 
 
+@pytest.mark.parametrize("shard", [False, True])
 def test_a_step_that_changes_weights_by_itself_is_told_once(
-    warm: Warm, run_folder: Folder, tmp_path: Path
+    shard: bool, warm: Warm, run_folder: Folder, tmp_path: Path
 ) -> None:
-    code, printed = train_two(warm, run_folder(task="tests.projects.own_step"), tmp_path)
+    folder = run_folder(task="tests.projects.own_step", shard=shard)
+    code, printed = train_two(warm, folder, tmp_path)
     assert code == 2
     assert printed.count("weights by state.update alone") == 1
 

@@ -24,6 +24,8 @@ class Net(nn.Module):
         self.dense: nn.Module = nn.Linear(4, 4 if self.kind == "autoencoder" else 3)
         if self.kind == "segmentation":
             self.dense = nn.Conv2d(3, 2, 1)
+        if self.kind == "scalar":
+            self.scale = nn.Parameter(torch.ones(()))
         if self.kind == "numpy_params":
             self.register_buffer("means", torch.from_numpy(params.means))
 
@@ -53,6 +55,10 @@ class Net(nn.Module):
                 self.stop.unlink()
                 os.kill(os.getpid(), signal.SIGTERM)
         return self.dense(x)
+
+
+def blocks(model: Any) -> list[nn.Module]:
+    return [nn.Linear(1, 1)] if model.kind == "foreign" else [model.dense]
 
 
 def forward(model: nn.Module, batch: Any, params: Params) -> tuple[Any, Any]:
