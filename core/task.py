@@ -36,6 +36,8 @@ class IndexBatch(NamedTuple):
 
         Where they are too few, the last processes get the first two again, which may not count.
         """
+        if self.index is None:  # of a stream, whose rows are counted when they are there
+            return self
         count = len(self.index)
         sharing = min(world_size, max(1, count // 2))
         if rank >= sharing:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from core.base.errors import DataError, NumericError, UsageError
 from core.base.monitor import is_better, monitored
 from core.base.params import Params
+from core.data.batches import rows_of_stream
 from core.data.order import check_same_order
 from core.machine import processes
 from core.machine.devices import Autocast, autocast_for, is_lazy, place_net
@@ -113,6 +114,8 @@ class State:
             plan = (planned.of_process(rank, world_size) for planned in plan)
         ahead, plan = tee(plan)
         for batch, planned in zip(loader.load(self.epoch, ahead), plan, strict=False):
+            if planned.index is None and not self.alone:
+                batch, planned = rows_of_stream(batch, planned)
             self.update_begins = self.batch % accumulation == 0
             self.update_ended = (self.batch + 1) % accumulation == 0 or self.batch + 1 == total
             self.fraction, self.weights, self.seen = planned.fraction, [], None
@@ -278,11 +281,8 @@ def make_state(
     A `new` run gets the first weights of its task; others get those of a checkpoint later.
     """
     first = next(iter(train_loader.plan(0)))
-    if processes.world_size() > 1 and not isinstance(first.index, Tensor | list):
-        raise DataError(
-            "several processes cannot share a stream to train on; they can share utils.Batches,\n"
-            "and a DataLoader of a map-style dataset and a batch size"
-        )
+    if processes.world_size() > 1 and not isinstance(first.index, Tensor | list | None):
+        raise DataError("several processes can share a DataLoader that has a batch size only")
     model = place_net(task.Net(params), params, device)
     if is_lazy(model):
         first_outputs(task, model, train_loader, params)  # gives lazy layers their shapes

@@ -52,6 +52,8 @@ CASES: dict[str, dict[str, Any]] = {
     "rows_for_some": EXACT | {"batch_size": 2, "num_epochs": 1},
     "a_row_for_one": EXACT | {"batch_size": 1, "num_epochs": 1},
     "one_example": EXACT,
+    "stream": {"task": "tests.projects.kinds", "kind": "stateful", "precision": "float64"}
+    | {"batch_size": 5, "num_epochs": 2, "optimizer": "SGD", "monitor": "loss"},
     **{
         name: one.all_params(precision="float64", optimizer="SGD", **(one.together or {}))
         for name, one in TOGETHER.items()
@@ -60,7 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
 # Weights in parts; runs that are started again have as many processes, or others.
 SHARDED = [*("single_adam", "adamw_clip_ema", "accumulated", "rows_for_some", "a_row_for_one")]
 SHARDED += [*("gan", "multitask", "ignored", "masked", "task_ner")]
-OF_THREE = ("adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
+OF_THREE = ("stream", "adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
 STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
 
@@ -364,6 +366,15 @@ def test_loaders_that_differ_between_processes_are_told(
     code, printed = train_two(warm, tmp_path, tmp_path)
     assert code == 2
     assert printed.count(told) == 1
+
+
+def test_streams_that_differ_between_processes_are_told(
+    warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    folder = run_folder(task="tests.projects.kinds", kind="divided", monitor="loss")
+    code, printed = train_two(warm, folder, tmp_path)
+    assert code == 2
+    assert printed.count("the processes read different examples of a stream") == 1
 
 
 def test_processes_with_distributed_samplers_train_on_all_examples(
