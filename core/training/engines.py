@@ -95,6 +95,9 @@ class Shards:
         own = (w.grad.to_local() for w in self.weights if suspect and w.grad is not None)  # type: ignore
         if any(part.isnan().any() for part in own):
             raise DataError("with 'shard' a loss of ignored labels alone must have a gradient of 0")
+        if last and on_cpu and terms == 0:  # of all processes: then no weight is stepped
+            for w in self.weights:
+                w.grad = None
         return terms if last else None
 
 

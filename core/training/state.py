@@ -145,7 +145,6 @@ class State:
         """
         names = self._names(optimizer)
         chosen, on_cpu = [self.optimizers[name] for name in names], self.device.type == "cpu"
-        own = weights_of(*chosen)
         single = self.update_begins and self.update_ended and self.alone
         if weight is not None:
             self.weights.append(weight)
@@ -164,6 +163,7 @@ class State:
             if not on_cpu:
                 self._remember_if_not_finite(loss)
         if not self.alone:
+            own = weights_of(*chosen)
             key = tuple(map(id, own))  # of weights that the engine keeps
             if key not in self.engines:
                 self.engines[key] = engines.make_engine(self.model, own)
@@ -172,13 +172,13 @@ class State:
             self.terms[names] = 0.0 if total is None else total
         elif counts:
             # A loss of one optimizer may reach the weights of another, whose gradients it leaves.
-            reached = None if len(self.optimizers) == len(chosen) else own
+            reached = None if len(self.optimizers) == len(chosen) else weights_of(*chosen)
             (loss if single else loss * weight).backward(inputs=reached)
             self.terms[names] = self.terms[names] + weight
         if self.update_ended:
             wanted = self.params.grad_clip is not None or self.params.log_grad_norm
             if not single or wanted:
-                self._average_and_clip(own, None if single else self.terms[names])
+                self._average_and_clip(weights_of(*chosen), None if single else self.terms[names])
             try:
                 for each in chosen:
                     each.step()

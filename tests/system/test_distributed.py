@@ -52,6 +52,10 @@ CASES: dict[str, dict[str, Any]] = {
     "rows_for_some": EXACT | {"batch_size": 2, "num_epochs": 1},
     "a_row_for_one": EXACT | {"batch_size": 1, "num_epochs": 1},
     "one_example": EXACT,
+    # In some updates all labels are ignored.
+    "ignored_longer": TOGETHER["ignored"].all_params(
+        precision="float64", optimizer="SGD", batch_size=2, grad_accumulation=3, num_epochs=15
+    ),
     "stream": {"task": "tests.projects.kinds", "kind": "stateful", "precision": "float64"}
     | {"batch_size": 5, "num_epochs": 2, "optimizer": "SGD", "monitor": "loss"},
     **{
@@ -61,7 +65,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 # Weights in parts; runs that are started again have as many processes, or others.
 SHARDED = [*("single_adam", "adamw_clip_ema", "accumulated", "rows_for_some", "a_row_for_one")]
-SHARDED += [*("gan", "multitask", "ignored", "masked", "task_ner")]
+SHARDED += [*("gan", "multitask", "ignored_longer", "masked", "task_ner")]
 OF_THREE = ("stream", "adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
 STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
