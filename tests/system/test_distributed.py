@@ -193,12 +193,13 @@ def test_a_killed_process_changes_no_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["", "_in_parts"])
 def test_thirty_kills_of_processes_change_no_bit(
-    folders: dict[int, Path], run_folder: Folder
+    kind: str, folders: dict[int, Path], run_folder: Folder
 ) -> None:
-    draw, whole, done = random.Random(2), folders[2] / "recipe", 0
+    draw, whole, done = random.Random(2), folders[2] / f"recipe{kind}", 0
     while done < 30:
-        folder = run_folder(f"killed{done}", **LONG)
+        folder = run_folder(f"killed{done}", **LONG, shard=bool(kind))
         done += kill_at_random(folder, whole.parent.parent / "signs", whole, 3, draw)
         shutil.rmtree(folder)
 
