@@ -51,14 +51,14 @@ def evaluate(
         watch: what the batches pass through; a run's `Stop.watch` ends it between two batches.
 
     Returns:
-        Every metric and every loss of the whole split, and the outputs and labels as kept (of
-        several processes, rank 0 has them).
+        Every metric and every loss of the whole split; outputs and labels as kept, on rank 0.
     """
     device = device_of(model)
     tally, autocast = Tally(task, keep_bytes), autocast_for(params, device)
     model.eval()
     with torch.no_grad(), seeded(params.seed, device=device):  # a net may draw in eval mode, too
-        for batch in own_batches(loader, watch, tally.exchange):
+        idle = lambda batch: task.forward(model, batch, params)  # noqa: E731
+        for batch in own_batches(loader, watch, tally.exchange, idle):
             with autocast():
                 outputs, labels = task.forward(model, batch, params)
                 if labels is not None or not task.labelled:

@@ -79,7 +79,7 @@ def predict_with_best(state: State, loader: Loader, run: Run) -> None:
 def train_to_the_end(run: Run) -> int:
     """Begin or resume a run, and train it to the end; returns the exit code."""
     loaders = run.fetch_loaders()  # first, because what they set on params reaches Net
-    state = make_state(run.task, run.params, run.device, loaders["train"])
+    state = make_state(run.task, run.params, run.device, loaders["train"], run.new)
     run.resume(state, loaders)  # from the last checkpoint; a new run from its first weights
     train_and_evaluate(state, loaders, run)
     messages.end(state, run.baseline)

@@ -36,6 +36,8 @@ class IndexBatch(NamedTuple):
 
         Where they are too few, the last processes get the first two again, which may not count.
         """
+        if self.index is None:  # of a stream, whose rows are counted when they are there
+            return self
         count = len(self.index)
         sharing = min(world_size, max(1, count // 2))
         if rank >= sharing:
@@ -159,6 +161,7 @@ class Task:
     make_optimizer: Callable[..., Any] | None = None
     make_scheduler: Callable[..., Any] | None = None
     train_step: Callable[..., dict[str, Tensor]] | None = None
+    blocks: Callable[[nn.Module], Iterable[nn.Module]] | None = None  # of `shard`
     predict: Callable[[nn.Module, Any, Params], Iterable[Any]] | None = None
     outputs: str | None = None  # "logits", "probabilities" or "other"
     class_names: Callable[[Params], list[str]] | None = None

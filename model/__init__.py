@@ -41,6 +41,8 @@ What a task may define; absent means the default:
                         without a train_step all of these step for the one loss
                     make_scheduler(optimizer, params, steps_per_epoch)     a scheduler or None; it
                         steps per update unless `lr_scheduler_interval` says otherwise
+                    blocks(model) -> list of modules               what `shard: true` divides one
+                        by one; default: the largest children that repeat, as layers do
                     class_names(params) -> list[str]               for tables and plots
                     predict(model, inputs, params) -> answers      for predict.py: for each of the
                         inputs (B, ...) a dict of plain values, a text, or a file as bytes; in a

@@ -40,7 +40,7 @@ def replay(folder: Path, train: ModuleType, overrides: dict[str, Any]) -> str:
         if run.complete:
             raise UsageError(f"{folder}: the run is complete, no step was stopped for its loss")
         loaders = run.fetch_loaders()
-        state = make_state(run.task, run.params, run.device, loaders["train"])
+        state = make_state(run.task, run.params, run.device, loaders["train"], run.new)
         run.resume(state, loaders)
         state.model.train()
         step = run.task.train_step or train.train_step

@@ -105,9 +105,9 @@ def a_resumed_run_ends_bit_equal(subject: Subject) -> str:
         run.params.dict.update(subject.set_by_loaders, val_split=0.0)  # split already
         asked = count(1)
 
-        def agree(sent: int, due: int) -> list[int]:
+        def agree(sent: int, due: int, pace: int) -> list[int]:
             subject.check_time()
-            return [SIGTERM if next(asked) == stop_at else sent, due]
+            return [SIGTERM if next(asked) == stop_at else sent, due, 1]  # ask every time
 
         run.stop.agree = agree
         torch.compiler.reset()  # what an earlier run has compiled

@@ -22,7 +22,7 @@ from core.reading.misfits import misfits
 from core.reading.outputs import read_batch
 from core.run.opening import open_run
 from core.task import Batch, IndexBatch, Loader, counted
-from core.training.state import State, initialize, make_state
+from core.training.state import State, make_state
 
 SMALL = 32  # examples a batch, so that the checks are quick
 
@@ -88,7 +88,6 @@ class Subject:
         self.own_loaders = self.loaders = run.fetch_loaders()
         self.set_by_loaders = {n: v for n, v in run.params.dict.items() if v is not before.get(n)}
         state = make_state(run.task, run.params, run.device, self.loaders["train"])
-        initialize(state)
         outputs, labels = self.forward(state, self.loaders["val"].first_batch())
         self.reading, self.labelled = read_batch(run.task, outputs, labels), labels is not None
         read = self.reading.apply(run.task)
@@ -135,10 +134,8 @@ class Subject:
             seed_cpu(run.params.seed + 1)
         if constant_rate:
             task, run.params.lr_scheduler = replace(task, make_scheduler=None), None
-        state = make_state(task, run.params, device, self.loaders["train"])
+        state = make_state(task, run.params, device, self.loaders["train"], not other_weights)
         state.reading = self.reading
-        if not other_weights:
-            initialize(state)
         return state
 
     def batches(self, loaders: Mapping[str, Loader]) -> Iterator[Batch]:

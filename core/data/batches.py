@@ -11,8 +11,9 @@ from torch import Tensor
 from core.base.errors import DataError
 from core.base.params import Params
 from core.data.order import epoch_order, split_into_batches
+from core.machine import processes
 from core.machine.devices import free_memory
-from core.machine.nested import apply, tensors
+from core.machine.nested import apply, num_examples, tensors
 from core.machine.random_states import generator
 from core.task import Batch, IndexBatch, Loader
 
@@ -213,6 +214,20 @@ class Batches(Loader):
         if value.device.type == "cpu" and self.device.type == "cuda":
             value = value.pin_memory()
         return value.to(self.device, non_blocking=True)
+
+
+def rows_of_stream(batch: Batch, planned: IndexBatch) -> tuple[Batch, IndexBatch]:
+    """Return this process's rows of a batch that all processes have read, and which they are.
+
+    In the first batch of an epoch it is held against what the others have read.
+    """
+    if planned.number == 0:
+        parts = [x.contiguous().reshape(-1).view(torch.uint8) for x in tensors(batch)]
+        told = "the processes read different examples of a stream: each must read all"
+        processes.check_same([int(part.sum()) for part in parts], told)
+    planned = planned._replace(index=range(num_examples(batch) or 0))
+    planned = planned.of_process(processes.rank(), processes.world_size())
+    return (batch if planned.rows is None else _rows(batch, planned.rows)), planned
 
 
 def _rows(batch: Batch, rows: slice) -> Batch:

@@ -45,12 +45,16 @@ def check_same_order(plan: Sequence[IndexBatch]) -> None:
 
 
 def own_batches(
-    loader: Loader, watch: Callable[[Iterator[Any]], Iterable[Any]], exchange: Callable[[], None]
+    loader: Loader,
+    watch: Callable[[Iterator[Any]], Iterable[Any]],
+    exchange: Callable[[], None],
+    idle: Callable[[Batch], object],
 ) -> Iterator[Batch]:
     """Yield the batches to evaluate: of N processes each takes every N-th, in rounds.
 
     `watch` passes on what it is given, and may stop between two rounds of the processes;
-    `exchange` is called after every 16 rounds.
+    `exchange` is called after every 16 rounds, and `idle` with another's batch by who has none in
+    the last one: all processes have to run a sharded net.
     """
     rank, world_size = processes.rank(), processes.world_size()
     if world_size == 1:
@@ -58,11 +62,12 @@ def own_batches(
         return
     plan = list(loader.plan(0))
     check_same_order(plan)
-    own = loader.load(0, plan[rank::world_size])
-    rounds = math.ceil(len(plan) / world_size)
-    for i, batch in enumerate(watch(next(own, None) for _ in range(rounds))):
-        if batch is not None:
+    own, rounds = plan[rank::world_size], math.ceil(len(plan) / world_size)
+    for i, batch in enumerate(watch(loader.load(0, own + plan[: rounds - len(own)]))):
+        if i < len(own):
             yield batch
+        else:
+            idle(batch)
         if (i + 1) % ROUNDS == 0:
             exchange()
 

@@ -136,6 +136,8 @@ def place_net(model: nn.Module, params: Params, device: torch.device) -> nn.Modu
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if params.precision == "float64":
         model = model.double()
+    if params.shard and processes.world_size() > 1 and not is_lazy(model):
+        return model  # it need not fit on the device, which gets its own part
     if params.channels_last and not is_lazy(model):
         model = model.to(memory_format=torch.channels_last)
     model = model.to(device)

@@ -1,8 +1,6 @@
 """Several processes that train one run together, started by torchrun; alone, none of it is used.
 
-Rank 0 decides and writes. Gradients are summed in one exchange per update instead of by
-DistributedDataParallel: a process may have no row of a batch, a task may have several optimizers,
-or weights that a step leaves out, and all of that is exact here and cannot hang.
+Rank 0 decides and writes. core/training/engines.py sums the gradients.
 """
 
 import atexit
@@ -13,7 +11,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -97,11 +95,13 @@ def leave(code: int) -> NoReturn:
 
 
 @contextmanager
-def _exchange() -> Iterator[None]:
-    """Turn the failure of an exchange into the quiet end of this process."""
+def ending_with_others() -> Iterator[None]:
+    """Turn the failure of an exchange, also in a pass of the net, into a quiet end."""
     try:
         yield
     except RuntimeError as error:  # of Gloo and NCCL: a connection was closed, or time is up
+        if "/gloo/" not in str(error) and not isinstance(error, dist.DistError):
+            raise
         raise OtherProcessError("another process has failed, so this one stops") from error
 
 
@@ -127,8 +127,7 @@ def maximum(*numbers: int) -> list[int]:
     if world_size() == 1:
         return list(numbers)
     found = torch.tensor(numbers, dtype=torch.int64)
-    with _exchange():
-        dist.all_reduce(found, dist.ReduceOp.MAX)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
     return found.tolist()
 
 
@@ -140,8 +139,7 @@ def on_main(function: Callable[P, T]) -> Callable[P, T]:
         if world_size() == 1:
             return function(*args, **kwargs)
         box: list[Any] = [function(*args, **kwargs) if is_main() else None]
-        with _exchange():
-            dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0)
         return box[0]
 
     return wrapped
@@ -152,8 +150,7 @@ def gathered(value: T) -> list[T]:
     if world_size() == 1:
         return [value]
     parts: list[Any] | None = [None] * world_size() if is_main() else None
-    with _exchange():
-        dist.gather_object(value, parts)
+    dist.gather_object(value, parts)
     return parts or []
 
 
@@ -194,8 +191,7 @@ def _send(value: Tensor) -> None:
     """Give a tensor of every process the values that it has on rank 0."""
     if value.numel():
         copy = value.contiguous()
-        with _exchange():
-            dist.broadcast(copy.reshape(-1).view(torch.uint8), src=0)
+        dist.broadcast(copy.reshape(-1).view(torch.uint8), src=0)
         value.copy_(copy)
 
 
@@ -218,30 +214,3 @@ def check_same_weights(model: nn.Module) -> None:
         "the processes' weights differ: under torchrun, a train_step of net.py may change\n"
         "weights by state.update alone",
     )
-
-
-def sum_gradients(weights: Sequence[Tensor], terms: Tensor | float) -> Tensor | float:
-    """Replace the gradients of `weights` by their sums over all processes; return that of `terms`.
-
-    A weight that has a gradient on any process has one on all of them afterwards.
-    """
-    if world_size() == 1:
-        return terms
-    used = maximum(*(w.grad is not None for w in weights))
-    shared = [w for w, is_used in zip(weights, used, strict=True) if is_used]
-    if not shared:
-        return terms
-    for w in shared:
-        w.grad = torch.zeros_like(w) if w.grad is None else w.grad
-        if w.grad.layout is not torch.strided:
-            raise UsageError("sparse gradients cannot be shared by several processes")
-    sizes = [w.numel() for w in shared]
-    exact = torch.promote_types(shared[0].dtype, torch.float32)
-    last = torch.as_tensor(terms, dtype=exact, device=shared[0].device).reshape(1)
-    flat = torch.cat([*(w.grad.flatten() for w in shared if w.grad is not None), last])
-    with _exchange():
-        dist.all_reduce(flat)
-    *parts, total = flat.split([*sizes, 1])
-    for w, part in zip(shared, parts, strict=True):
-        w.grad.copy_(part.view_as(w))  # type: ignore[union-attr]
-    return total[0]

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,8 +25,11 @@ class Stop:
     on it stops between two updates. A second SIGINT always quits at once.
     """
 
-    # Of several processes: returns for each number the largest that any of them has.
+    # Of several processes: returns for each number the largest that any of them has. They ask each
+    # other every so many seconds, in as many calls of `check` as the fastest makes meanwhile.
     agree: Callable[..., list[int]] | None = None
+    seconds = 0.1
+    pace, calls, asked = 1, 0, 0.0
 
     def __init__(self) -> None:
         self.requested = 0  # number of the signal
@@ -34,15 +38,25 @@ class Stop:
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield the batches; raises Stopped before the next one if a signal has come."""
+        self.pace = 1
         for batch in batches:
             self.check()
             yield batch
+        self.pace = 1
+        self.check()
+        self.pace = 1  # what follows may be slower
 
     def check(self, due: bool = False) -> bool:
         """Raise Stopped if a signal has come to any process; tell whether any says `due`."""
         requested, anywhere = self.requested, int(due)
         if self.agree is not None:
-            requested, anywhere = self.agree(requested, anywhere)
+            self.calls += 1
+            if self.calls < self.pace:
+                return False
+            now = time.monotonic()
+            pace = min(32, 2 * self.calls, int(self.calls * self.seconds / (now - self.asked)))
+            requested, anywhere, pace = self.agree(requested, anywhere, pace)
+            self.pace, self.calls, self.asked = max(1, pace), 0, now
         if requested:
             raise Stopped(requested)
         return bool(anywhere)

@@ -29,6 +29,8 @@ def start(
     params, together = state.params, processes.world_size()
     where = f"{state.device}, {params.num_threads} CPU threads, {params.precision}"
     where += f", {together} processes" if together > 1 else ""
+    if params.shard and together == 1:
+        notes = ["'shard' has no effect: this is the only process", *notes]
     logging.info("Training %s (task %s) on %s", folder, params.task, where)
     for note in notes:
         logging.warning("Note: %s", note)

@@ -40,7 +40,7 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
     its status, unless it was refused before it began.
     """
     stop = Stop()
-    with stop.handling_signals(), processes.group():
+    with stop.handling_signals(), processes.ending_with_others(), processes.group():
         if processes.world_size() > 1:
             stop.agree = processes.maximum
         args = processes.on_main(get_args)(argv)
@@ -59,7 +59,7 @@ def started(get_args: Callable[..., Namespace], argv: Sequence[str] | None) -> I
             )
             run.stop, stop.after = stop, args.stop_after
             log = logging_to(run.folder / "train.log", args.verbose) if main else nullcontext()
-            with log, ending(run):
+            with log, ending(run), processes.ending_with_others():
                 yield run
 
 
@@ -203,6 +203,10 @@ def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -
     device = pick_device(params.device)
     if params.sync_batchnorm and device.type != "cuda":
         raise UsageError(f"'sync_batchnorm' is true, but works on GPUs only, not on {device.type}")
+    whole = [name for name in ("compile", "log_histograms") if params.dict[name]]
+    whole += [name for name in ("Adafactor", "LBFGS", "Muon") if params.optimizer == name]
+    if params.shard and whole:
+        raise UsageError(f"'shard' is true, which does not go with {whole[0]}")
     trackers.wanted(params)
     if params.num_threads in (None, "auto") and same_processes:
         params.num_threads = began_with["num_threads"]

@@ -34,7 +34,7 @@ from core.run.trackers import Trackers, wanted
 from core.run.writer import Writer
 from core.task import Batch, Loader, Task
 from core.training import checkpoint, snapshot
-from core.training.state import State, initialize
+from core.training.state import State
 from core.training.tally import Tally
 from core.training.timing import choose
 
@@ -67,6 +67,7 @@ class Run:
         self.asked = deciding(self.in_force)
         self.data_dir = find_data_dir(self.params, self.task)
         self.is_main = processes.is_main()
+        self.new = self.before is None and self.restore_file is None  # no weights to go on from
         self.stop, self.writer = Stop(), Writer()
         self.state: State | None = None  # from `resume` on
         self.baseline: dict[str, float] = {}
@@ -129,10 +130,6 @@ class Run:
 
     def resume(self, state: State, loaders: dict[str, Loader]) -> None:
         """Put the state where the run stopped; a new run begins from its first weights."""
-        if self.before is None and self.restore_file is None:
-            with processes.local_main_first():  # it may fetch a file
-                initialize(state)
-        processes.broadcast_modules(state.model, state.average, weights=True)
         if not self.is_main:  # processes draw different numbers; rank 0 those of one alone
             seed_everything(mixed_seed(state.params.seed, processes.rank()))
         content, self.content = processes.broadcast(self.content), None
@@ -158,6 +155,7 @@ class Run:
         if self.before is not None:
             logging.info("Resuming after epoch %d, step %d", state.epoch, state.step)
         messages.first_look(first, new=state.step == 0)
+        self.stop.seconds = 0.0 if state.params.checkpoint_minutes == 0 else 0.1
         self.stop.training = True  # from here on a signal waits for the end of a step
 
     def _begin_folder(self, state: State) -> None:
@@ -257,6 +255,7 @@ class Run:
         """Take a checkpoint; it is written in the background, after the one before it."""
         state.check_losses()
         parts = processes.gathered(snapshot.own_part(state))
+        shared = snapshot.shared_part(state)
         if not self.is_main:
             return
         self.writer.wait()
@@ -264,7 +263,7 @@ class Run:
         facts |= {"data": self.data, "params": self.asked}
         facts["loader_params"] = checkpoint.with_arrays(self.loader_params)
         facts["overrides"] = self.overrides
-        last = snapshot.take_last(state, parts, facts)
+        last = snapshot.take_last(state, shared, parts, facts)
         params = self.asked | {"data_dir": self.in_force["data_dir"]}
         best = snapshot.take_best(state, last, params) if is_best else None
         keep = state.params.keep_checkpoints
@@ -275,7 +274,8 @@ class Run:
     def best_net(self, state: State) -> Iterator[torch.nn.Module]:
         """Yield the net with the best weights; those it has now come back at the end."""
         self.writer.wait()
-        path, own = self.folder / "best.pt", checkpoint.plain(state.net.state_dict())
+        path = self.folder / "best.pt"
+        own = {name: value.clone() for name, value in state.net.state_dict().items()}
         best = processes.broadcast(checkpoint.read_checkpoint(path) if self.is_main else {})
         checkpoint.load_weights(state.net, best["state_dict"], path)
         try:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from core.base.errors import UsageError, UserError, did_you_mean, listed
 from core.base.files import MAGIC, SEAL, link_or_copy, replacing
 from core.training import chain
+from core.training.engines import divided_as
 
 ARRAY = "NumPy array"
 
@@ -290,4 +291,4 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
             faults.append(f"{name} is {theirs}, want {mine}")
     if faults:
         raise CheckpointError(f"{path} does not fit the net:\n{listed(sorted(faults), 3)}")
-    model.load_state_dict(dict(weights))
+    model.load_state_dict({name: divided_as(own[name], w) for name, w in weights.items()})

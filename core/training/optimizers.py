@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from core.base.errors import UsageError, did_you_mean, spelled
 from core.base.params import Params
 from core.task import Task
+from core.training.engines import divided_as, is_sharded
 
 FUSED = ("Adam", "AdamW", "SGD")  # update all weights in one pass, on every kind of device
 
@@ -65,7 +66,8 @@ def _build_optimizer(model: nn.Module, params: Params) -> Optimizer:
             "the net has no weights to train: define train_step, or check requires_grad"
         )
     optimizer, args = getattr(torch.optim, params.optimizer), params.optimizer_args
-    if params.optimizer in FUSED and _can_be_fused(model, weights, args):
+    in_parts = params.optimizer == "SGD" and is_sharded(model)  # for which torch has no kernel
+    if params.optimizer in FUSED and not in_parts and _can_be_fused(model, weights, args):
         args = {"fused": True} | args  # on a CPU five times as fast as what torch does unasked
     try:
         return optimizer(weights, lr=params.learning_rate, **args)
@@ -80,6 +82,12 @@ def _can_be_fused(model: nn.Module, weights: list[nn.Parameter], args: dict[str,
     return real and not sparse and {"foreach", "differentiable"}.isdisjoint(args)
 
 
+def weights_of(*optimizers: Optimizer) -> list[Tensor]:
+    """Return the weights that optimizers change."""
+    groups = [group for each in optimizers for group in each.param_groups]
+    return [w for group in groups for w in group["params"] if w.requires_grad]
+
+
 def lay_out_as_weights(optimizer: Optimizer) -> None:
     """Copy what an optimizer has loaded, each weight's tensors in that weight's memory format.
 
@@ -88,6 +96,7 @@ def lay_out_as_weights(optimizer: Optimizer) -> None:
     for weight, kept in optimizer.state.items():
         for name, value in kept.items():
             if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
-                kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+                same = torch.empty_like(weight, dtype=value.dtype)
+                kept[name] = same.copy_(divided_as(weight, value))
             elif isinstance(value, Tensor):
                 kept[name] = value.clone()

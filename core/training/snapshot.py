@@ -14,6 +14,7 @@ from core.machine import processes
 from core.machine.nested import apply
 from core.machine.random_states import random_states, set_random_states
 from core.training.checkpoint import kept_weights, load_weights, plain
+from core.training.engines import is_sharded, wholes
 from core.training.optimizers import lay_out_as_weights
 from core.training.state import State
 from core.training.tally import MeanLosses
@@ -33,24 +34,32 @@ def own_part(state: State) -> Content:
     return own if state.alone else plain(own)
 
 
-def take_last(state: State, parts: list[Content], facts: Mapping[str, Any]) -> Content:
+def shared_part(state: State) -> Content:
+    """Return weights and what the optimizers keep; of a sharded net all have to ask."""
+    optimizers = {name: value.state_dict() for name, value in state.optimizers.items()}
+    shared: Content = {"state_dict": state.model.state_dict()}
+    shared["ema_dict"] = None if state.average is None else state.average.state_dict()
+    shared |= {"optim_dict": optimizers.pop("main", None), "other_optim_dicts": optimizers}
+    return wholes(shared) if is_sharded(state.model) else shared
+
+
+def take_last(
+    state: State, shared: Content, parts: list[Content], facts: Mapping[str, Any]
+) -> Content:
     """Copy everything that decides how training goes on, for `last.pt`.
 
     Args:
         state: of training, on rank 0.
+        shared: what `shared_part` returned.
         parts: what `own_part` returned on every process.
         facts: of the run, to be kept beside.
     """
-    optimizers = {name: value.state_dict() for name, value in state.optimizers.items()}
     return plain(
         {
             "epoch": state.epoch,
             "batch": state.batch,
             "step": state.step,
-            "state_dict": state.model.state_dict(),
-            "ema_dict": None if state.average is None else state.average.state_dict(),
-            "optim_dict": optimizers.pop("main", None),
-            "other_optim_dicts": optimizers,
+            **shared,
             "scheduler_dicts": state.schedule.state_dicts(),
             **parts[0],
             "processes": len(parts),
@@ -146,8 +155,9 @@ def _restore_optimizers(state: State, last: Content, changed: bool) -> None:
         optimizer.load_state_dict(states[name])
         lay_out_as_weights(optimizer)
         optimizer._opt_called = True  # type: ignore[attr-defined] # torch asks before a schedule
-        for group, new in zip(optimizer.param_groups, settings if changed else [], strict=False):
-            group.update({key: value for key, value in new.items() if key != "params"})
+        for group, new in zip(optimizer.param_groups, settings, strict=True):
+            kept = () if changed else group.keys() - {"fused"}  # which depends on the machine
+            group.update({n: value for n, value in new.items() if n not in ("params", *kept)})
 
 
 def _is_same_kind(optimizer: Optimizer, saved: Content | None, state: State, last: Content) -> bool:
@@ -164,5 +174,5 @@ def start_from(state: State, content: Content, name: str) -> None:
     """Start from the weights of another checkpoint (fine-tuning)."""
     load_weights(state.model, content["state_dict"], name)
     if state.average is not None:
-        state.average.module.load_state_dict(content["state_dict"])
+        load_weights(state.average.module, content["state_dict"], name)
     logging.info("Starts from the weights of %s, with a new optimizer.", name)

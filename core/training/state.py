@@ -14,13 +14,16 @@ from torch.optim import Optimizer
 from core.base.errors import DataError, NumericError, UsageError
 from core.base.monitor import is_better, monitored
 from core.base.params import Params
+from core.data.batches import rows_of_stream
 from core.data.order import check_same_order
 from core.machine import processes
 from core.machine.devices import Autocast, autocast_for, is_lazy, place_net
 from core.reading.outputs import Reading, first_outputs
 from core.task import Batch, IndexBatch, Loader, Task, default_loss_weight
+from core.training import engines
 from core.training.averages import WeightAverage
-from core.training.optimizers import make_optimizers
+from core.training.first_weights import initialize
+from core.training.optimizers import make_optimizers, weights_of
 from core.training.schedule import Schedule, make_schedule
 from core.training.tally import Tally
 
@@ -61,6 +64,7 @@ class State:
         self.update_begins = self.update_ended = True  # with the current batch
         self.grad_norm: Tensor | None = None  # of the last update, if anything needed it
         self.terms: dict[tuple[str, ...], Tensor | float] = {}  # so far, by optimizers
+        self.engines: dict[tuple[int, ...], engines.Engine] = {}  # of several processes
         # Of the current batch:
         self.fraction = 1.0  # of its rows, where several processes divide them
         self.weights: list[Tensor | float] = []  # that `update` was given
@@ -101,7 +105,7 @@ class State:
             self.loader.begin, self.stream = self.stream, None
         if self.batch == 0:
             self.begin_epoch(len(loader))
-        total, accumulation = len(loader), self.params.grad_accumulation
+        begun, total, accumulation = self.batch, len(loader), self.params.grad_accumulation
         plan: Iterator[IndexBatch] = islice(loader.plan(self.epoch), self.batch, None)
         if not self.alone:
             check_same_order(order := list(plan))
@@ -110,6 +114,8 @@ class State:
             plan = (planned.of_process(rank, world_size) for planned in plan)
         ahead, plan = tee(plan)
         for batch, planned in zip(loader.load(self.epoch, ahead), plan, strict=False):
+            if planned.index is None and not self.alone:
+                batch, planned = rows_of_stream(batch, planned)
             self.update_begins = self.batch % accumulation == 0
             self.update_ended = (self.batch + 1) % accumulation == 0 or self.batch + 1 == total
             self.fraction, self.weights, self.seen = planned.fraction, [], None
@@ -118,7 +124,10 @@ class State:
         if self.batch < total:
             raise DataError(f"the loader had {self.batch} batches, its length says {total}")
         self.check_losses()
-        processes.check_same_weights(self.model)
+        if not engines.is_sharded(self.model):
+            processes.check_same_weights(self.model)
+        elif not self.engines and self.batch > begun:
+            raise UsageError("with 'shard' a train_step may change weights by state.update alone")
         processes.broadcast_modules(self.model, self.average)  # buffers, as those of batch norm
 
     def update(
@@ -147,14 +156,24 @@ class State:
             self.terms[names] = 0.0
         # Whether all labels are ignored is asked on a CPU only: on a GPU that would be to wait.
         # SyncBatchNorm's processes wait for each other in the backward pass, rows or not.
-        if (self.fraction or self.params.sync_batchnorm) and not (on_cpu and weight <= 0):
+        counts = (self.fraction or self.params.sync_batchnorm) and not (on_cpu and weight <= 0)
+        if counts:
             if on_cpu and not math.isfinite(loss.detach().item()):
                 raise self._not_finite(self.step)
             if not on_cpu:
                 self._remember_if_not_finite(loss)
+        if not self.alone:
+            own = weights_of(*chosen)
+            key = tuple(map(id, own))  # of weights that the engine keeps
+            if key not in self.engines:
+                self.engines[key] = engines.make_engine(self.model, own)
+            terms = weight if counts else None
+            total = self.engines[key].backward(loss, terms, self.update_ended)
+            self.terms[names] = 0.0 if total is None else total
+        elif counts:
             # A loss of one optimizer may reach the weights of another, whose gradients it leaves.
-            own = None if len(self.optimizers) == len(chosen) else weights_of(*chosen)
-            (loss if single else loss * weight).backward(inputs=own)
+            reached = None if len(self.optimizers) == len(chosen) else weights_of(*chosen)
+            (loss if single else loss * weight).backward(inputs=reached)
             self.terms[names] = self.terms[names] + weight
         if self.update_ended:
             wanted = self.params.grad_clip is not None or self.params.log_grad_norm
@@ -181,16 +200,17 @@ class State:
 
     def _average_and_clip(self, weights: list[Tensor], terms: Tensor | float | None) -> None:
         """Divide the gradients by the number of terms, unless it is None, and clip them."""
-        total = None if terms is None else processes.sum_gradients(weights, terms)
-        if total is not None:
+        if terms is not None:
             for w in weights:
                 if w.grad is not None:
-                    w.grad /= total
+                    w.grad /= terms
         if self.params.grad_clip is not None:
             self.grad_norm = nn.utils.clip_grad_norm_(weights, self.params.grad_clip)
         elif self.params.log_grad_norm:
             grads = [w.grad for w in weights if w.grad is not None]
             self.grad_norm = nn.utils.get_total_norm(grads)
+        if self.grad_norm is not None and engines.is_sharded(self.model):
+            self.grad_norm = self.grad_norm.full_tensor()  # type: ignore[attr-defined]
 
     def end_batch(self, losses: dict[str, Tensor]) -> None:
         """Count a batch and its losses (); nothing here waits for a GPU."""
@@ -253,40 +273,26 @@ class State:
         return is_best
 
 
-def weights_of(*optimizers: Optimizer) -> list[Tensor]:
-    """Return the weights that optimizers change."""
-    groups = [group for each in optimizers for group in each.param_groups]
-    return [w for group in groups for w in group["params"] if w.requires_grad]
+def make_state(
+    task: Task, params: Params, device: torch.device, train_loader: Loader, new: bool = True
+) -> State:
+    """Make net, optimizers and schedule, in this order, as the params say.
 
-
-def initialize(state: State) -> None:
-    """Give a new run the first weights that its task says; UsageError if they are other objects."""
-    if state.task.initialize is None:
-        return
-    before = dict(state.model.named_parameters())
-    state.task.initialize(state.model, state.params)
-    for name, weight in state.model.named_parameters():
-        if weight is not before.get(name):
-            raise UsageError(
-                f"initialize of net.py replaces {name}, which the optimizer does not know:\n"
-                "fill the weights in place, with load_state_dict or copy_ under torch.no_grad()"
-            )
-    if state.average is not None:
-        state.average.module.load_state_dict(state.model.state_dict())
-
-
-def make_state(task: Task, params: Params, device: torch.device, train_loader: Loader) -> State:
-    """Make net, optimizers and schedule, in this order, as the params say."""
+    A `new` run gets the first weights of its task; others get those of a checkpoint later.
+    """
     first = next(iter(train_loader.plan(0)))
-    if processes.world_size() > 1 and not isinstance(first.index, Tensor | list):
-        raise DataError(
-            "several processes cannot share a stream to train on; they can share utils.Batches,\n"
-            "and a DataLoader of a map-style dataset and a batch size"
-        )
+    if processes.world_size() > 1 and not isinstance(first.index, Tensor | list | None):
+        raise DataError("several processes can share a DataLoader that has a batch size only")
     model = place_net(task.Net(params), params, device)
     if is_lazy(model):
         first_outputs(task, model, train_loader, params)  # gives lazy layers their shapes
+    if new:
+        initialize(task, model, params)
+    processes.broadcast_modules(model, weights=True)
+    average = None if params.ema_decay is None else WeightAverage(model, params.ema_decay)
+    if params.shard and processes.world_size() > 1:
+        for net in (model, *([] if average is None else [average.module])):
+            engines.shard(task, net, device)
     optimizers = make_optimizers(task, model, params)
     schedule = make_schedule(task, optimizers, params, len(train_loader))
-    average = None if params.ema_decay is None else WeightAverage(model, params.ema_decay)
     return State(task, params, device, model, optimizers, schedule, average)

@@ -97,7 +97,7 @@ def _train(record: Record, stretch: Stretch, train: ModuleType, run: Run) -> Non
         if run.before is not None:  # the data are verified apart
             run.before["data"] = fingerprint(run.data_dir, run.folder)
         loaders = run.fetch_loaders()
-        state = make_state(run.task, run.params, run.device, loaders["train"])
+        state = make_state(run.task, run.params, run.device, loaders["train"], run.new)
         run.resume(state, loaders)
         write_epoch: Callable[[State, dict[str, float], bool], None] = run.write_epoch
 

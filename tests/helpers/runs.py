@@ -98,8 +98,8 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     """Let the next run in this process stop after so many batches of training."""
     left = iter([0] * (batch - 1))
 
-    def agree(requested: int, due: int) -> list[int]:
-        return [next(left, 15), due]
+    def agree(requested: int, due: int, pace: int) -> list[int]:
+        return [next(left, 15), due, 1]
 
     monkeypatch.setattr("core.machine.signals.Stop.agree", staticmethod(agree))
 

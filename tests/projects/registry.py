@@ -98,7 +98,9 @@ OWN = {
     "minimal": Project("tests.projects.minimal", {"width": 8}),
     "distillation": Project("tests.projects.distillation", {"width": 16, "teacher": None}),
     "gan": Project(
-        "tests.projects.gan", {"width": 8, "monitor": "distance", "monitor_mode": "min"}
+        "tests.projects.gan",
+        {"width": 8, "monitor": "distance", "monitor_mode": "min"},
+        together={"draws_nothing": True},
     ),
     "graphs": Project("tests.projects.graphs", {"monitor": "error"}),
     "multitask": Project(

@@ -24,6 +24,7 @@ from tests.helpers.processes import wait_for
 from tests.helpers.runs import RECIPE, assert_same, rows, run
 from tests.helpers.torchrun import (
     MANY,
+    Job,
     begin_two,
     ended,
     processes_of,
@@ -51,12 +52,21 @@ CASES: dict[str, dict[str, Any]] = {
     "rows_for_some": EXACT | {"batch_size": 2, "num_epochs": 1},
     "a_row_for_one": EXACT | {"batch_size": 1, "num_epochs": 1},
     "one_example": EXACT,
+    # In some updates all labels are ignored.
+    "ignored_longer": TOGETHER["ignored"].all_params(
+        precision="float64", optimizer="SGD", batch_size=2, grad_accumulation=3, num_epochs=15
+    ),
+    "stream": {"task": "tests.projects.kinds", "kind": "stateful", "precision": "float64"}
+    | {"batch_size": 5, "num_epochs": 2, "optimizer": "SGD", "monitor": "loss"},
     **{
         name: one.all_params(precision="float64", optimizer="SGD", **(one.together or {}))
         for name, one in TOGETHER.items()
     },
 }
-OF_THREE = ("adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
+# Weights in parts; runs that are started again have as many processes, or others.
+SHARDED = [*("single_adam", "adamw_clip_ema", "accumulated", "rows_for_some", "a_row_for_one")]
+SHARDED += [*("gan", "multitask", "ignored_longer", "masked", "task_ner")]
+OF_THREE = ("stream", "adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
 STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
 
@@ -79,15 +89,24 @@ def folders(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> dict[int, P
     jobs = {name: (name, params, data(name)) for name, params in CASES.items()}
     begun = {epochs: CASES["adamw_clip_ema"] | {"num_epochs": epochs} for epochs in (1, 3)}
     train_all(warm, base / "1", 1, [*jobs.values(), ("begun", begun[1], data("begun"))])
-    shutil.copytree(base / "1" / "begun", base / "3" / "begun")
-    three = [*(jobs[name] for name in OF_THREE), ("begun", begun[3], data("begun"))]
+    shutil.copytree(base / "1" / "begun", base / "3" / "begun_in_parts")
+    three = [*(jobs[name] for name in OF_THREE), in_parts(("begun", begun[3], data("begun")))]
     two = [(name, SMALL | LONG, data(name)) for name in ("recipe", "recipe_again")]
+    two += [in_parts(jobs[name]) for name in SHARDED]
+    two += [in_parts(("recipe", SMALL | LONG, data("recipe")))]
     two += [(name, STOPPING, base / name) for name in ("quiet", "stopped", "stopped")]
+    three += [in_parts(jobs[name]) for name in OF_THREE if name in SHARDED]
     return {
         1: base / "1",
         2: train_all(warm, base / "2", 2, [*jobs.values(), *two]),
         3: train_all(warm, base / "3", 3, three),
     }
+
+
+def in_parts(job: Job) -> Job:
+    """Return the same run with weights that are divided among the processes."""
+    name, params, data = job
+    return f"{name}_in_parts", params | {"shard": True}, data
 
 
 def difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -97,13 +116,19 @@ def difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("case", "count"), [*((case, 2) for case in CASES), *((case, 3) for case in OF_THREE)]
+    ("case", "count", "kind"),
+    [
+        *((case, 2, "") for case in CASES),
+        *((case, 3, "") for case in OF_THREE),
+        *((case, 2, "_in_parts") for case in SHARDED),
+        *((case, 3, "_in_parts") for case in OF_THREE if case in SHARDED),
+    ],
 )
 def test_several_processes_give_the_weights_and_numbers_of_one(
-    folders: dict[int, Path], case: str, count: int
+    folders: dict[int, Path], case: str, count: int, kind: str
 ) -> None:
     exact = CASES[case].get("precision") == "float64"
-    alone, together = (folders[n] / case for n in (1, count))
+    alone, together = folders[1] / case, folders[count] / f"{case}{kind}"
     one, other = (read_checkpoint(folder / "last.pt") for folder in (alone, together))
     assert other["processes"] == count
     for name in ("state_dict", "ema_dict"):
@@ -125,7 +150,7 @@ def test_two_runs_with_as_many_processes_are_byte_identical(folders: dict[int, P
 
 
 def test_other_numbers_of_processes_go_on_with_a_run(folders: dict[int, Path]) -> None:
-    folder, whole = folders[3] / "begun", folders[1] / "adamw_clip_ema"
+    folder, whole = folders[3] / "begun_in_parts", folders[1] / "adamw_clip_ema"
     assert run(folder, folder.parent.parent / "signs", "--set", "num_epochs=4") == 0
     one, other = (read_checkpoint(path / "last.pt") for path in (whole, folder))
     assert difference(tensors(one["state_dict"]), tensors(other["state_dict"])) < 1e-14
@@ -159,18 +184,22 @@ def kill_at_random(folder: Path, data: Path, whole: Path, kills: int, draw: rand
     return done
 
 
-def test_a_killed_process_changes_no_bit(folders: dict[int, Path], run_folder: Folder) -> None:
-    folder, whole = run_folder(**LONG), folders[2] / "recipe"
+@pytest.mark.parametrize("kind", ["", "_in_parts"])
+def test_a_killed_process_changes_no_bit(
+    kind: str, folders: dict[int, Path], run_folder: Folder
+) -> None:
+    folder, whole = run_folder(**LONG, shard=bool(kind)), folders[2] / f"recipe{kind}"
     assert kill_at_random(folder, whole.parent.parent / "signs", whole, 1, random.Random(1)) == 1
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["", "_in_parts"])
 def test_thirty_kills_of_processes_change_no_bit(
-    folders: dict[int, Path], run_folder: Folder
+    kind: str, folders: dict[int, Path], run_folder: Folder
 ) -> None:
-    draw, whole, done = random.Random(2), folders[2] / "recipe", 0
+    draw, whole, done = random.Random(2), folders[2] / f"recipe{kind}", 0
     while done < 30:
-        folder = run_folder(f"killed{done}", **LONG)
+        folder = run_folder(f"killed{done}", **LONG, shard=bool(kind))
         done += kill_at_random(folder, whole.parent.parent / "signs", whole, 3, draw)
         shutil.rmtree(folder)
 
@@ -239,10 +268,72 @@ def test_a_fault_ends_all_processes_and_is_told_once(
     assert time.monotonic() - began < 60
 
 
-def test_a_step_that_changes_weights_by_itself_is_told_once(
-    warm: Warm, run_folder: Folder, tmp_path: Path
+@pytest.mark.parametrize("shard", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("failing_alone", "RuntimeError: a fault of process 1"), ("without_room", "File too large")],
+)
+def test_a_fault_of_one_process_hangs_no_other(
+    kind: str, told: str, shard: bool, warm: Warm, run_folder: Folder, tmp_path: Path
 ) -> None:
-    code, printed = train_two(warm, run_folder(task="tests.projects.own_step"), tmp_path)
+    folder = run_folder(task="tests.projects.kinds", kind=kind, monitor="loss", shard=shard)
+    code, printed = train_two(warm, folder, tmp_path)
+    assert code != 0
+    assert printed.count(told) == 1, printed
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"kind": "scalar"}, "'shard' cannot divide scale of shape (): want (1,)"),
+        ({"kind": "foreign"}, "blocks(model) of net.py must return modules inside of the model"),
+    ],
+)
+def test_what_cannot_be_in_parts_is_told(
+    params: dict[str, Any], told: str, warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    params = {"task": "tests.projects.kinds", "monitor": "loss", "shard": True} | params
+    code, printed = train_two(warm, run_folder(**params), tmp_path)
+    assert code == 2
+    assert printed.count(told) == 1, printed
+
+
+@pytest.mark.parametrize("other", [{"optimizer": "Adafactor"}, {"compile": True}])
+def test_what_does_not_go_with_parts_is_refused(
+    other: dict[str, Any], run_folder: Folder, signs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(run_folder(**LINEAR | {"shard": True} | other), signs) == 2
+    assert "'shard' is true, which does not go with" in capsys.readouterr().err
+
+
+def test_one_process_says_that_it_divides_nothing(run_folder: Folder, signs: Path) -> None:
+    folder = run_folder(**LINEAR | {"shard": True, "num_epochs": 1})
+    assert run(folder, signs) == 0
+    assert "'shard' has no effect: this is the only process" in (folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_signal_to_one_process_stops_all_and_forgets_nothing(
+    rank: int, shard: bool, warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    params = STOPPING | {"kind": "stopping_alone", "shard": shard}
+    folder, whole = run_folder("stopped", **params), run_folder("whole", **params)
+    (data := tmp_path / "data").mkdir()
+    assert train_two(warm, whole, data)[0] == 0
+    (data / f".stop{rank}").touch()
+    codes = [train_two(warm, folder, data)[0] for _ in range(2)]
+    assert codes == [143, 0]
+    assert (folder / "codes.1").read_text().split() == ["143", "0"]
+    assert_same(folder, whole)
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_step_that_changes_weights_by_itself_is_told_once(
+    shard: bool, warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    folder = run_folder(task="tests.projects.own_step", shard=shard)
+    code, printed = train_two(warm, folder, tmp_path)
     assert code == 2
     assert printed.count("weights by state.update alone") == 1
 
@@ -280,6 +371,15 @@ def test_loaders_that_differ_between_processes_are_told(
     code, printed = train_two(warm, tmp_path, tmp_path)
     assert code == 2
     assert printed.count(told) == 1
+
+
+def test_streams_that_differ_between_processes_are_told(
+    warm: Warm, run_folder: Folder, tmp_path: Path
+) -> None:
+    folder = run_folder(task="tests.projects.kinds", kind="divided", monitor="loss")
+    code, printed = train_two(warm, folder, tmp_path)
+    assert code == 2
+    assert printed.count("the processes read different examples of a stream") == 1
 
 
 def test_processes_with_distributed_samplers_train_on_all_examples(

@@ -1,5 +1,6 @@
 import os
 import random
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ class Net(nn.Module):
         self.dense: nn.Module = nn.Linear(4, 4 if self.kind == "autoencoder" else 3)
         if self.kind == "segmentation":
             self.dense = nn.Conv2d(3, 2, 1)
+        if self.kind == "scalar":
+            self.scale = nn.Parameter(torch.ones(()))
         if self.kind == "numpy_params":
             self.register_buffer("means", torch.from_numpy(params.means))
 
@@ -35,6 +38,13 @@ class Net(nn.Module):
             raise RuntimeError("a fault of the task")
         if self.kind == "failing_alone" and self.training and os.environ.get("RANK") == "1":
             raise RuntimeError("a fault of process 1")
+        if self.kind == "without_room" and self.training and os.environ.get("RANK") == "0":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+        if self.kind == "stopping_alone" and self.training and self.stop.exists():
+            self.calls += 1
+            if self.calls == 3:
+                self.stop.unlink()
+                os.kill(os.getpid(), signal.SIGTERM)
         if self.kind == "stopping" and self.training:  # in the third batch of every start
             self.calls += 1
             if self.calls == 3:
@@ -45,6 +55,10 @@ class Net(nn.Module):
                 self.stop.unlink()
                 os.kill(os.getpid(), signal.SIGTERM)
         return self.dense(x)
+
+
+def blocks(model: Any) -> list[nn.Module]:
+    return [nn.Linear(1, 1)] if model.kind == "foreign" else [model.dense]
 
 
 def forward(model: nn.Module, batch: Any, params: Params) -> tuple[Any, Any]:
