@@ -76,11 +76,12 @@ class Shards:
     def __init__(self, weights: Sequence[Tensor], others: Sequence[Tensor]) -> None:
         self.weights, self.others = weights, others
         self.total: Number = 0.0
+        self.suspect = False  # a loss without terms was not finite, and so its gradient may be
 
     def backward(self, loss: Tensor, weight: Number | None, last: bool) -> Tensor | None:
         """Do as `Replicas.backward` does."""
         on_cpu = loss.device.type == "cpu"
-        suspect = weight is None and on_cpu and not math.isfinite(loss.detach())
+        self.suspect |= weight is None and on_cpu and not math.isfinite(loss.detach())
         weight = 0.0 if weight is None else weight
         terms = torch.as_tensor(self.total + weight, dtype=torch.float64, device=loss.device)
         work, self.total = (dist.all_reduce(terms, async_op=True), 0.0) if last else (None, terms)
@@ -92,9 +93,10 @@ class Shards:
             w.grad = grad
         if work is not None:
             work.wait()
-        own = (w.grad.to_local() for w in self.weights if suspect and w.grad is not None)  # type: ignore
-        if any(part.isnan().any() for part in own):
-            raise DataError("with 'shard' a loss of ignored labels alone must have a gradient of 0")
+        if last and on_cpu and processes.maximum(self.suspect)[0]:
+            self.suspect, grads = False, [w.grad for w in self.weights if w.grad is not None]
+            if any(grad.to_local().isnan().any() for grad in grads):  # type: ignore
+                raise DataError("with 'shard' a loss of ignored labels must have a gradient of 0")
         if last and on_cpu and terms == 0:  # of all processes: then no weight is stepped
             for w in self.weights:
                 w.grad = None
