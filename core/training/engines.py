@@ -178,11 +178,11 @@ def _stands_alone(module: nn.Module, uses: Counter[nn.Parameter]) -> bool:
 
 def divided_as(sharded: Tensor, whole: Tensor) -> Tensor:
     """Return this process's part of a tensor, divided as another one is, if that is."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(sharded, DTensor):
+    if not hasattr(sharded, "placements"):  # a plain tensor
         return whole
-    mesh, placements = sharded.device_mesh, sharded.placements
+    from torch.distributed.tensor import distribute_tensor  # takes most of a second
+
+    mesh, placements = sharded.device_mesh, sharded.placements  # type: ignore[attr-defined]
     whole = whole.detach().to(sharded.device)
     return distribute_tensor(whole, mesh, placements, src_data_rank=None).clone()
 

@@ -100,7 +100,7 @@ OWN = {
     "gan": Project(
         "tests.projects.gan",
         {"width": 8, "monitor": "distance", "monitor_mode": "min"},
-        together={"draws_nothing": True},
+        together={"task": "tests.projects.gan_still"},
     ),
     "graphs": Project("tests.projects.graphs", {"monitor": "error"}),
     "multitask": Project(

@@ -1,0 +1,3 @@
+from tests.projects.gan.data_loader import fetch_dataloader
+
+__all__ = ["fetch_dataloader"]
