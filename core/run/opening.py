@@ -145,6 +145,7 @@ def _decide(
             last["best"] = None
     before = None if last is None else {name: last[name] for name in FACTS if name in last}
     earlier = {} if overwrite else read_resolved(folder)
+    began = before or {n: earlier[n] for n in ("params", "processes") if n in earlier}
     if last is None:
         notes += _forgotten(earlier, overrides, restore_file)
         earlier = {}
@@ -152,11 +153,11 @@ def _decide(
     overrides = given | overrides
     params, of_params = load_params(path, overrides)
     task = import_task(params)
-    same = before is not None and before.get("processes", 1) == processes.world_size()
+    same = "params" in began and began.get("processes", 1) == processes.world_size()
     with naming_source(path, overrides):
         check_schedule(params, task, check_optimizer(params, task))
         check_monitor(params.dict, task.metrics)
-        _fill_in(params, before["params"] if before else {}, same)
+        _fill_in(params, began.get("params", {}), same)
     if params.lr_scheduler_args and not (params.lr_scheduler or task.make_scheduler):
         notes.append("'lr_scheduler_args' has no effect: 'lr_scheduler' is null")
     began_from, restored = earlier.get("restore_file"), None

@@ -1,11 +1,13 @@
 """What `auto` stands for in the params of a new run: what is fastest here on its first batch.
 
 A choice is timed by forward and backward passes on copies of the net, so that training begins as if
-nothing had been timed. A run that goes on keeps what it began with.
+nothing had been timed. A run that goes on keeps what it began with, also if it was killed before
+its first checkpoint.
 """
 
 import copy
 import logging
+import multiprocessing
 import statistics
 import time
 from collections.abc import Collection, Mapping
@@ -21,6 +23,7 @@ from core.machine.random_states import seeded
 from core.task import Batch, Loader
 from core.training.state import State
 
+CLEARLY = 0.9  # of the time that the usual choice takes: else it stays, so that runs are alike
 PASSES = 10  # of each choice, fewer where one takes twice the time of another
 
 
@@ -46,7 +49,9 @@ def choose(state: State, loaders: Mapping[str, Loader], asked: Mapping[str, Any]
         if pinned and not (name == "precision" and params.precision == "bfloat16"):
             continue
         times = timer.times(name, values)
-        fastest = min(times, key=lambda value: times[value], default=params.dict[name])
+        fastest, usual = min(times, key=lambda n: times[n], default=None), params.dict[name]
+        if not times or times[fastest] > CLEARLY * times[usual]:
+            fastest = usual
         if pinned and times and times["bfloat16"] > 2 * times["float32"]:
             ratio = times["bfloat16"] / times["float32"]
             logging.warning("Note: bfloat16 takes %.3g times as long here as float32", ratio)
@@ -79,6 +84,8 @@ class Timer:
         self.state, self.loader, self.hindrance = state, loader, ""
         if not state.alone:
             self.hindrance = "several processes"
+        elif multiprocessing.parent_process() is not None:
+            self.hindrance = "a search may run other trials beside this one"
         elif state.task.train_step is not None:
             self.hindrance = "the task has a train_step of its own"
 

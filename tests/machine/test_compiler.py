@@ -26,7 +26,9 @@ def printed(process: "subprocess.Popen[str]") -> str:
     return out
 
 
-def test_two_runs_in_a_process_import_neither_the_compiler_nor_divided_tensors(run_folder: Folder, signs: Path) -> None:
+def test_two_runs_in_a_process_import_neither_the_compiler_nor_divided_tensors(
+    run_folder: Folder, signs: Path
+) -> None:
     program = """
 import sys, train
 data, *folders = sys.argv[1:]

@@ -1,5 +1,6 @@
 """What `auto` stands for is measured when a run begins, and nothing else changes by it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,19 @@ def test_a_step_of_the_tasks_own_is_not_measured(
     assert run(folder, signs) == 0
     assert "not measured: the task has a train_step of its own" in caplog.text
     assert resolved(folder)["precision"] in ("float32", "bfloat16")
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_what_was_measured(
+    run_folder: Folder, signs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder(precision="auto", slow="float32", **SLUGGISH)
+    assert run(folder, signs) == 0
+    for path in folder.glob("*.pt"):
+        path.unlink()
+    params = json.loads((folder / "params.json").read_text())
+    (folder / "params.json").write_text(json.dumps(params | {"slow": "bfloat16"}))
+    assert run(folder, signs) == 0
+    assert caplog.text.count("auto is") == 1
+    assert resolved(folder)["precision"] == "bfloat16"
+    assert run(folder, signs, "--overwrite") == 0
+    assert resolved(folder)["precision"] == "float32"
