@@ -57,14 +57,14 @@ def evaluate(
     tally, autocast = Tally(task, keep_bytes), autocast_for(params, device)
     model.eval()
     with torch.no_grad(), seeded(params.seed, device=device):  # a net may draw in eval mode, too
-        idle = lambda batch: task.forward(model, batch, params)  # noqa: E731
-        for batch in own_batches(loader, watch, tally.exchange, idle):
+        for batch, counts in own_batches(loader, watch, tally.exchange):
             with autocast():
                 outputs, labels = task.forward(model, batch, params)
-                if labels is not None or not task.labelled:
+                if counts and (labels is not None or not task.labelled):
                     losses = task.losses(outputs, labels)
                     tally.losses.add(losses, task.loss_weight(outputs, labels))
-            tally.collect(outputs, labels)
+            if counts:
+                tally.collect(outputs, labels)
     return tally.metrics() | tally.means(), tally
 
 

@@ -45,29 +45,23 @@ def check_same_order(plan: Sequence[IndexBatch]) -> None:
 
 
 def own_batches(
-    loader: Loader,
-    watch: Callable[[Iterator[Any]], Iterable[Any]],
-    exchange: Callable[[], None],
-    idle: Callable[[Batch], object],
-) -> Iterator[Batch]:
-    """Yield the batches to evaluate: of N processes each takes every N-th, in rounds.
+    loader: Loader, watch: Callable[[Iterator[Any]], Iterable[Any]], exchange: Callable[[], None]
+) -> Iterator[tuple[Batch, bool]]:
+    """Yield the batches to evaluate, and whether each counts; N processes take every N-th each.
 
-    `watch` passes on what it is given, and may stop between two rounds of the processes;
-    `exchange` is called after every 16 rounds, and `idle` with another's batch by who has none in
-    the last one: all processes have to run a sharded net.
+    A process that has none in the last round gets another's, which does not count, because all have
+    to run a sharded net. `watch` passes on what it is given, and may stop between two rounds;
+    `exchange` is called after every 16.
     """
     rank, world_size = processes.rank(), processes.world_size()
     if world_size == 1:
-        yield from watch(loader.epoch(0))
+        yield from ((batch, True) for batch in watch(loader.epoch(0)))
         return
     plan = list(loader.plan(0))
     check_same_order(plan)
     own, rounds = plan[rank::world_size], math.ceil(len(plan) / world_size)
     for i, batch in enumerate(watch(loader.load(0, own + plan[: rounds - len(own)]))):
-        if i < len(own):
-            yield batch
-        else:
-            idle(batch)
+        yield batch, i < len(own)
         if (i + 1) % ROUNDS == 0:
             exchange()
 

@@ -134,7 +134,9 @@ class Search:
         """Return the folder of a trial's run, and its params."""
         base, repeats = self.study.settings.base, self.study.settings.repeats
         folder = self.args.parent_dir / claim.name
-        threads = base.get("num_threads") or default_threads(self.args.jobs)
+        threads = base.get("num_threads")
+        if threads in (None, "auto"):  # nothing is measured while other trials run
+            threads = default_threads(self.args.jobs)
         params = laid_over(base | {"num_threads": threads}, claim.point)
         if repeats == 1:
             return folder, params

@@ -92,7 +92,8 @@ def _trade_offs(study: Study, complete: Sequence[Found], path: Path) -> Iterator
     signed = {
         t.number: [s * v for s, v in zip(signs, means(t.values), strict=True)] for t in complete
     }
-    best = [trial for trial in complete if trial.number in front(signed)]
+    on_front = set(front(signed))
+    best = [trial for trial in complete if trial.number in on_front]
     yield f"\nPareto front, {len(best)} of {len(complete)} points ({', '.join(names)}):"
     for trial in best:
         values = ", ".join(f"{value:.6g}" for value in means(trial.values))

@@ -24,13 +24,16 @@ from core.task import Batch, Loader
 from core.training.state import State
 
 CLEARLY = 0.9  # of the time that the usual choice takes: else it stays, so that runs are alike
+PINNED = "precision", "bfloat16", "cpu"  # what is timed although the params say it
 PASSES = 10  # of each choice, fewer where one takes twice the time of another
 
 
 def choices_of(params: Params, device: torch.device) -> dict[str, list[Any]]:
     """Return the keys that may be auto, in the order of being chosen, with what they may be."""
-    found: dict[str, list[Any]] = {"precision": ["float32", "bfloat16"]}
-    found["channels_last"] = [False, True]
+    found: dict[str, list[Any]] = {
+        "precision": ["float32", "bfloat16"],
+        "channels_last": [False, True],
+    }
     if device.type == "cpu":
         found["num_threads"] = sorted({1, max(1, params.num_threads // 2), params.num_threads})
     return found
@@ -46,7 +49,7 @@ def choose(state: State, loaders: Mapping[str, Loader], asked: Mapping[str, Any]
     chosen = dict[str, Any]()
     for name, values in choices_of(params, state.device).items():
         pinned = asked[name] != "auto"
-        if pinned and not (name == "precision" and params.precision == "bfloat16"):
+        if pinned and (name, params.dict[name], state.device.type) != PINNED:
             continue
         times = timer.times(name, values)
         fastest, usual = min(times, key=lambda n: times[n], default=None), params.dict[name]
@@ -120,19 +123,20 @@ def seconds_of_passes(
         if params.channels_last:
             net = net.to(memory_format=torch.channels_last)
         passes[value] = partial(_pass, state, net, batch, params)
-    with seeded(state.params.seed, device=state.device):
-        for turn in range(PASSES + 1):
-            for value, run in passes.items():
-                if name == "num_threads":
-                    torch.set_num_threads(value)
-                began = time.perf_counter()
-                run()
-                times[value].append(time.perf_counter() - began)
-            if turn == 1 and max(t[1] for t in times.values()) > 2 * min(
-                t[1] for t in times.values()
-            ):
-                break
-    torch.set_num_threads(threads)
+    try:
+        with seeded(state.params.seed, device=state.device):
+            for turn in range(PASSES + 1):
+                for value, run in passes.items():
+                    if name == "num_threads":
+                        torch.set_num_threads(value)
+                    began = time.perf_counter()
+                    run()
+                    times[value].append(time.perf_counter() - began)
+                last = [each[-1] for each in times.values()]
+                if turn == 1 and max(last) > 2 * min(last):
+                    break
+    finally:
+        torch.set_num_threads(threads)
     return {value: statistics.median(each[1:]) for value, each in times.items()}
 
 
