@@ -24,16 +24,13 @@ from core.task import Batch, Loader
 from core.training.state import State
 
 CLEARLY = 0.9  # of the time that the usual choice takes: else it stays, so that runs are alike
-PINNED = "precision", "bfloat16", "cpu"  # what is timed although the params say it
 PASSES = 10  # of each choice, fewer where one takes twice the time of another
 
 
 def choices_of(params: Params, device: torch.device) -> dict[str, list[Any]]:
     """Return the keys that may be auto, in the order of being chosen, with what they may be."""
-    found: dict[str, list[Any]] = {
-        "precision": ["float32", "bfloat16"],
-        "channels_last": [False, True],
-    }
+    found: dict[str, list[Any]] = {"precision": ["float32", "bfloat16"]}
+    found["channels_last"] = [False, True]
     if device.type == "cpu":
         found["num_threads"] = sorted({1, max(1, params.num_threads // 2), params.num_threads})
     return found
@@ -49,7 +46,11 @@ def choose(state: State, loaders: Mapping[str, Loader], asked: Mapping[str, Any]
     chosen = dict[str, Any]()
     for name, values in choices_of(params, state.device).items():
         pinned = asked[name] != "auto"
-        if pinned and (name, params.dict[name], state.device.type) != PINNED:
+        if pinned and (name, params.dict[name], state.device.type) != (
+            "precision",
+            "bfloat16",
+            "cpu",
+        ):
             continue
         times = timer.times(name, values)
         fastest, usual = min(times, key=lambda n: times[n], default=None), params.dict[name]
