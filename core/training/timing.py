@@ -45,12 +45,8 @@ def choose(state: State, loaders: Mapping[str, Loader], asked: Mapping[str, Any]
     params, timer = state.params, Timer(state, loaders["train"])
     chosen = dict[str, Any]()
     for name, values in choices_of(params, state.device).items():
-        pinned = asked[name] != "auto"
-        if pinned and (name, params.dict[name], state.device.type) != (
-            "precision",
-            "bfloat16",
-            "cpu",
-        ):
+        pinned, here = asked[name] != "auto", (name, params.dict[name], state.device.type)
+        if pinned and here != ("precision", "bfloat16", "cpu"):
             continue
         times = timer.times(name, values)
         fastest, usual = min(times, key=lambda n: times[n], default=None), params.dict[name]
