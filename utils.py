@@ -22,6 +22,7 @@ from core.data.images import (  # bytes of a picture; uint8, cached
     read_images,
 )
 from core.data.records import Records  # examples in shards, larger than memory
+from core.machine.random_states import RowDraws  # of augmentation, each example's its own
 
 __all__ = [
     "PICTURES",
@@ -29,6 +30,7 @@ __all__ = [
     "DataError",
     "Params",
     "Records",
+    "RowDraws",
     "RunningAverage",
     "confusion_matrix",
     "listed",

@@ -14,7 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils import PICTURES, Batches, DataError, Params, listed, plural, read_image, read_images
+from utils import (
+    PICTURES,
+    Batches,
+    DataError,
+    Params,
+    RowDraws,
+    listed,
+    plural,
+    read_image,
+    read_images,
+)
 
 data_dir = "data/64x64_SIGNS"
 
@@ -92,31 +102,31 @@ def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, T
         yield source, transform(image.unsqueeze(0), None, params)[0]
 
 
-def transform(images: Tensor, generator: torch.Generator | None, params: Params) -> Tensor:
+def transform(images: Tensor, row_draws: RowDraws | None, params: Params) -> Tensor:
     """Map uint8 images (B, 3, H, W) to floats about -1 to 1; training images are changed at random.
 
     Args:
         images: the images of a batch, on any device.
-        generator: where training draws from; None outside of training.
+        row_draws: where training draws from; None outside of training.
         params: see `augment`.
     """
     x = images.float() / 127.5 - 1  # (B, 3, H, W)
-    return x if generator is None else augment(x, generator, params)
+    return x if row_draws is None else augment(x, row_draws, params)
 
 
-def augment(images: Tensor, generator: torch.Generator, params: Params) -> Tensor:
+def augment(images: Tensor, row_draws: RowDraws, params: Params) -> Tensor:
     """Flip, rotate, scale, shift and brighten images (B, 3, H, W), each image by its own choice.
 
     Args:
         images: floats about -1 to 1.
-        generator: on the CPU, so that the choices are the same whatever the device.
+        row_draws: the random numbers, of each image its own.
         params: the keys of `AUGMENTATION`, where they are set.
 
     Returns:
         (B, 3, H, W); pixels from outside of an image repeat its border.
     """
     most = AUGMENTATION | params.dict
-    draw = torch.rand(6, len(images), generator=generator) * 2 - 1  # (6, B)
+    draw = row_draws.uniform(6).T * 2 - 1  # (6, B)
     draw = draw.to(images.device, non_blocking=True)
     flip = draw[0].sign()
     angle = draw[1] * math.radians(most["rotate"])

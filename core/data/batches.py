@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ from core.data.order import epoch_order, split_into_batches
 from core.machine import processes
 from core.machine.devices import free_memory
 from core.machine.nested import apply, num_examples, tensors
-from core.machine.random_states import generator
+from core.machine.random_states import RowDraws, generator
 from core.task import Batch, IndexBatch, Loader
 
 SINGLE = {torch.float64: torch.float32}
-Transform = Callable[[Any, torch.Generator | None], Any]
+Transform = Callable[[Any, Any], Any]
 
 
 def placement(params: Params, device: torch.device) -> Callable[[Any], Any]:
@@ -46,6 +47,18 @@ def placement(params: Params, device: torch.device) -> Callable[[Any], Any]:
         return x.to(device, dtype, non_blocking=True, memory_format=layout)
 
     return place
+
+
+def draws_by_rows(transform: Transform | None) -> bool:
+    """Tell whether the random numbers of a transform depend on the example, by `row_draws`."""
+    return transform is None or "row_draws" in signature(transform).parameters
+
+
+def told_draws(transform: Transform | None) -> str:
+    """Say for the log what the random numbers of a transform depend on."""
+    if transform is None:
+        return ""
+    return f", random numbers by {'example' if draws_by_rows(transform) else 'batch'}"
 
 
 def as_tensors(value: Any, name: str) -> Any:
@@ -78,7 +91,8 @@ class Batches(Loader):
         seed: with the epoch's number it decides the order.
         train: whether the examples are shuffled and the transform may draw random numbers.
         transform: maps the inputs (B, ...) of a batch, which are on the net's device, to what the
-            model reads; its generator is of the CPU, and None outside of training.
+            model reads. Its second argument draws random numbers on the CPU, and is None outside of
+            training: a RowDraws if it is called `row_draws`, else a generator for the whole batch.
         ids: N names of the examples; their numbers if absent.
         lengths: (N,) of sequences that are padded to (N, T, ...). Batches then hold sequences of
             about the same length, cut off behind their longest.
@@ -115,7 +129,9 @@ class Batches(Loader):
     @property
     def kind(self) -> str:  # type: ignore[override] # of the protocol, where it may be set
         """How examples are ordered, for the log."""
-        return f"shuffled every epoch (seed {self.seed})" if self.train else "in order"
+        if not self.train:
+            return "in order"
+        return f"shuffled every epoch (seed {self.seed}){told_draws(self.transform)}"
 
     @property
     def ids(self) -> list[Any]:
@@ -181,22 +197,29 @@ class Batches(Loader):
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan.
 
-        Each of several processes makes whole batches, so that all draw the same augmentation.
+        Each of several processes makes its own rows only, unless the transform draws for a batch.
         """
-        home = tensors(self.inputs)[0].device
+        home, by_rows = tensors(self.inputs)[0].device, draws_by_rows(self.transform)
         for planned in part:
             length = None if self.lengths is None else int(self.lengths[planned.index].max())
-            index = planned.index.to(home, non_blocking=True)
+            whole = planned.rows is None or not by_rows
+            chosen = planned.index if whole else planned.index[planned.rows]
+            index = chosen.to(home, non_blocking=True)
             inputs = self._gather(self.inputs, index, length)
             labels = self._gather(self.labels, index, length)
             if self.transform is not None:
-                draws = generator(self.seed, epoch, planned.number) if self.train else None
+                draws = self._draws(epoch, planned, chosen, by_rows) if self.train else None
                 inputs = self.transform(inputs, draws)
-            if planned.rows is not None:
+            if whole and planned.rows is not None:
                 inputs, labels = _rows((inputs, labels), planned.rows)
             if self.place is not None:
                 inputs, labels = self.place(inputs), self.place(labels)
             yield inputs, labels
+
+    def _draws(self, epoch: int, planned: IndexBatch, index: Tensor, by_rows: bool) -> Any:
+        if by_rows:
+            return RowDraws(self.seed, epoch, index)
+        return generator(self.seed, epoch, planned.number)
 
     def rows(self, value: Tensor, index: Any, length: int | None) -> Tensor:
         """Return rows of a tensor (N, ...); of one padded like the inputs, (N, T, ...), cut off."""

@@ -13,13 +13,14 @@ from torch.utils.data.distributed import DistributedSampler
 
 from core.base.errors import DataError
 from core.base.params import Params
-from core.data.batches import placement
+from core.data.batches import draws_by_rows, placement, told_draws
 from core.data.known import known_ids, known_labels, whole
 from core.data.order import drawn_order, split_into_batches
 from core.data.samplers import is_shuffled, own_order
 from core.data.workers import start_worker, until_done
 from core.machine.nested import tensors
 from core.machine.random_states import (
+    RowDraws,
     example_seed,
     generator,
     kept_outside_workers,
@@ -109,6 +110,8 @@ class ExactLoader(Loader):
             told = getattr(self.whole, "order_told", None)
             self.kind = told(loader.batch_size or 1) if told else "shuffled every epoch"
             self.kind += f" (seed {seed})"
+        self.transform = getattr(self.whole, "batch_transform", None)
+        self.kind += told_draws(self.transform) if train else ""
         self.kind += "; its DistributedSampler is replaced" if divided else ""
         self.examples = _SeededExamples(loader.dataset, seed)
         self.collate = _SeededCollate(self.examples, loader.collate_fn)
@@ -126,7 +129,6 @@ class ExactLoader(Loader):
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
         self.place: Callable[[Any], Any] = lambda batch: batch
-        self.transform = getattr(self.whole, "batch_transform", None)
         if not self.own_order:
             self.length = len(self._standard_order(0))
         elif hasattr(loader.batch_sampler or loader.sampler, "__len__"):
@@ -193,21 +195,24 @@ class ExactLoader(Loader):
     def _on_device(self, batch: Batch, epoch: int, planned: IndexBatch) -> Batch:
         """Return a batch on the device, its inputs as the dataset's `batch_transform` makes them.
 
-        Each of several processes draws other numbers for its rows.
+        One that draws for a whole batch draws other numbers in each of several processes.
         """
         batch = self.place(batch)
         if self.transform is None:
             return batch
         inputs, labels = batch
-        numbers = epoch, planned.number, 0 if planned.rows is None else planned.rows.start or 0
-        return self.transform(
-            inputs, generator(self.seed, *numbers) if self.train else None
-        ), labels
+        draws: Any = None
+        if self.train and draws_by_rows(self.transform):
+            draws = RowDraws(self.seed, epoch, _own_index(planned))
+        elif self.train:
+            start = 0 if planned.rows is None else planned.rows.start or 0
+            draws = generator(self.seed, epoch, planned.number, start)
+        return self.transform(inputs, draws), labels
 
     def _count_rows(self, batch: Batch, planned: IndexBatch) -> None:
         """Say once in the log that a batch has fewer rows than examples were asked for."""
         parts = [part for part in tensors(batch) if part.ndim]
-        count = len(planned.index if planned.rows is None else planned.index[planned.rows])
+        count = len(_own_index(planned))
         if self.told or not parts or any(count in part.shape for part in parts):
             return
         if (most := max(len(part) for part in parts)) < count:
@@ -224,5 +229,9 @@ def _places(epoch: int, batched: bool, planned: IndexBatch) -> Any:
     """Return what _SeededExamples is asked for: (epoch, index) of every example of a batch."""
     if not batched:
         return epoch, planned.index
-    index = planned.index if planned.rows is None else planned.index[planned.rows]
-    return [(epoch, i) for i in index]
+    return [(epoch, i) for i in _own_index(planned)]
+
+
+def _own_index(planned: IndexBatch) -> Any:
+    """Return the numbers of the examples of a batch that this process takes."""
+    return planned.index if planned.rows is None else planned.index[planned.rows]

@@ -73,7 +73,7 @@ class Records(Dataset[Any]):
         path: of the folder, or the shard.
         decode: maps a record to an example, such as (inputs, label); the record itself if absent.
         transform: maps the inputs (B, ...) of a batch to what the model reads, on the device that
-            trains; its generator is of the CPU, and None outside of training.
+            trains; it draws by `row_draws` or a generator, as that of Batches does.
         window: 0 for a full shuffle. Else blocks of about 4 MiB (of a Parquet file: row groups)
             come in random order, and records are shuffled within windows of so many blocks, which
             a slow disk reads nearly as fast as in order.
@@ -86,7 +86,7 @@ class Records(Dataset[Any]):
         path: str | Path,
         decode: Callable[[Record], Any] | None = None,
         *,
-        transform: Callable[[Any, torch.Generator | None], Any] | None = None,
+        transform: Callable[[Any, Any], Any] | None = None,
         window: int = 0,
         parts: Sequence[str] = (),
     ) -> None:

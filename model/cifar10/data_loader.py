@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils import Batches, DataError, Params, listed, png, read_image
+from utils import Batches, DataError, Params, RowDraws, listed, png, read_image
 
 data_dir = "data/cifar-10-batches-bin"
 
@@ -117,17 +117,17 @@ def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, T
         yield source, transform(image.unsqueeze(0), None, params)[0]
 
 
-def transform(images: Tensor, generator: torch.Generator | None, params: Params) -> Tensor:
+def transform(images: Tensor, row_draws: RowDraws | None, params: Params) -> Tensor:
     """Map uint8 images (B, 3, H, W) to floats of mean 0 and deviation 1 a channel.
 
     Args:
         images: the images of a batch, on any device.
-        generator: where training draws from; None outside of training.
+        row_draws: where training draws from; None outside of training.
         params: see `augment`.
     """
-    if generator is not None:
+    if row_draws is not None:
         flip, shift = params.dict.get("flip", False), params.dict.get("shift", 0)
-        images = augment(images, generator, flip, shift) if flip or shift else images
+        images = augment(images, row_draws, flip, shift) if flip or shift else images
     mean, deviation = (
         (255 * torch.tensor(values)).view(-1, 1, 1).to(images.device, non_blocking=True)
         for values in (MEAN, DEVIATION)
@@ -135,12 +135,12 @@ def transform(images: Tensor, generator: torch.Generator | None, params: Params)
     return (images.float() - mean) / deviation
 
 
-def augment(images: Tensor, generator: torch.Generator, flip: bool, shift: int) -> Tensor:
+def augment(images: Tensor, row_draws: RowDraws, flip: bool, shift: int) -> Tensor:
     """Mirror and shift images (B, C, H, W), each image by its own choice.
 
     Args:
         images: of any type, on any device.
-        generator: on the CPU, so that the choices are the same whatever the device.
+        row_draws: the random numbers, of each image its own.
         flip: whether every other image, on average, is mirrored.
         shift: the most pixels by which an image moves in each direction.
 
@@ -148,8 +148,8 @@ def augment(images: Tensor, generator: torch.Generator, flip: bool, shift: int) 
         (B, C, H, W); what moves in from outside is the image's mirror image.
     """
     (count, channels, height, width), device = images.shape, images.device
-    coins = torch.randint(2, (count, 1), generator=generator).bool()
-    moves = torch.randint(-shift, shift + 1, (2, count, 1), generator=generator)
+    coins = row_draws.integers(0, 2, 1).bool()  # (B, 1)
+    moves = row_draws.integers(-shift, shift + 1, 2, 1).transpose(0, 1)  # (2, B, 1)
     coins, moves = (draws.to(device, non_blocking=True) for draws in (coins, moves))
     rows = moves[0] + torch.arange(height, device=device)  # (B, H)
     columns = moves[1] + torch.arange(width, device=device)  # (B, W)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from utils import Params, Records
+from utils import Params, Records, RowDraws
 
 SIDE = 8  # pixels of a picture
 
@@ -45,12 +45,12 @@ def decode_with_noise(record: dict[str, Any]) -> tuple[Tensor, int]:
     return pixels + torch.randint(0, 9, pixels.shape, dtype=torch.uint8), label
 
 
-def transform(pictures: Tensor, generator: torch.Generator | None) -> Tensor:
+def transform(pictures: Tensor, row_draws: RowDraws | None) -> Tensor:
     """Map uint8 (B, 1, SIDE, SIDE) to floats, mirrored at random in training."""
     x = pictures.float() / 127.5 - 1
-    if generator is None:
+    if row_draws is None:
         return x
-    mirror = torch.rand(len(x), generator=generator).to(x.device) < 0.5
+    mirror = row_draws.uniform().to(x.device) < 0.5
     return torch.where(mirror.view(-1, 1, 1, 1), x.flip(3), x)
 
 
