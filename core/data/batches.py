@@ -240,10 +240,13 @@ class Batches(Loader):
 
 
 def rows_of_stream(batch: Batch, planned: IndexBatch) -> tuple[Batch, IndexBatch]:
-    """Return this process's rows of a batch that all processes have read, and which they are.
+    """Return this process's rows of a batch, and which they are, if all processes have read it.
 
-    In the first batch of an epoch it is held against what the others have read.
+    In the first batch of an epoch it is held against what the others have read. Of a stream that
+    the processes divide all rows are this process's.
     """
+    if planned.rows is not None:
+        return batch, planned._replace(fraction=planned.fraction * (num_examples(batch) or 1))
     if planned.number == 0:
         parts = [x.contiguous().reshape(-1).view(torch.uint8) for x in tensors(batch)]
         told = "the processes read different examples of a stream: each must read all"

@@ -34,10 +34,16 @@ KEPT = ["num_workers", "collate_fn", "pin_memory", "timeout", "prefetch_factor"]
 KEPT += ["multiprocessing_context", "persistent_workers"]
 
 
-def remade(loader: DataLoader[Any], dataset: Any, **changes: Any) -> DataLoader[Any]:
-    """Return a DataLoader with the settings of another, but for its sampling and the changes."""
+def remade(
+    loader: DataLoader[Any], dataset: Any, others: tuple[int, int] = (0, 0), **changes: Any
+) -> DataLoader[Any]:
+    """Return a DataLoader with the settings of another, but for its sampling and the changes.
+
+    `others` are the workers of other processes: see `start_worker`.
+    """
     kept = {name: getattr(loader, name) for name in KEPT} | changes
-    return DataLoader(dataset, worker_init_fn=partial(start_worker, loader.worker_init_fn), **kept)
+    start = partial(start_worker, loader.worker_init_fn, others=others)
+    return DataLoader(dataset, worker_init_fn=start, **kept)
 
 
 class _SeededExamples(Dataset[Any]):

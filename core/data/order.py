@@ -60,7 +60,10 @@ def own_batches(
     plan = list(loader.plan(0))
     check_same_order(plan)
     own, rounds = plan[rank::world_size], math.ceil(len(plan) / world_size)
-    for i, batch in enumerate(watch(loader.load(0, own + plan[: rounds - len(own)]))):
+    others = plan[: rounds - len(own)]
+    if plan[0].index is None and plan[0].rows is not None:  # the processes divide the stream itself
+        own, others = [x for x in plan if x.fraction], [x for x in plan if not x.fraction]
+    for i, batch in enumerate(watch(loader.load(0, own + others))):
         yield batch, i < len(own)
         if (i + 1) % ROUNDS == 0:
             exchange()

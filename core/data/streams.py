@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from core.base.errors import DataError
+from core.base.errors import DataError, UsageError, plural
 from core.base.params import Params
 from core.data.batches import placement
 from core.data.dataloaders import remade
 from core.data.samplers import check_length
 from core.data.workers import until_done
+from core.machine import processes
 from core.machine.nested import num_examples
 from core.machine.random_states import (
     cpu_states,
@@ -39,6 +40,9 @@ class StreamLoader(Loader):
 
     What it yields depends on the number of workers, as with any iterable dataset. Without workers
     it goes on from the dataset's own `state_dict`, if there is one that holds all.
+
+    Several processes divide a stream if they have workers: to the dataset all workers of all
+    processes are workers of one loader. Without workers each process reads all.
     """
 
     ids = labels = None
@@ -50,10 +54,19 @@ class StreamLoader(Loader):
             raise DataError(f"{told}; or set its attribute num_examples")
         self.num_examples = getattr(dataset, "num_examples", None) or len(dataset)
         self.seed, self.generator = seed, torch.Generator()
+        self.rank, self.parts, size = 0, 1, loader.batch_size
+        enough = size is not None and size >= 2 * processes.world_size()
+        if loader.num_workers and enough:
+            self.rank, self.parts = processes.rank(), processes.world_size()
+        self.size, self.train = size or 1, train  # of a batch of all processes
+        if train and self.parts > 1:
+            size = len(range(self.rank, self.size, self.parts))
+        before = self.rank * loader.num_workers
         self.loader = remade(
             loader,
             loader.dataset,
-            batch_size=loader.batch_size,
+            (before, (self.parts - 1) * loader.num_workers - before),
+            batch_size=size,
             drop_last=loader.drop_last and train,
             generator=self.generator,
             persistent_workers=False,  # an epoch seeds them
@@ -66,15 +79,20 @@ class StreamLoader(Loader):
         self.stateful = own and loader.num_workers == 0
         again = "goes on from its own state" if self.stateful else "draws again what it has seen"
         self.kind = f"a stream, seeded every epoch; a resumed run {again}"
+        if self.parts > 1:
+            self.kind += f"; {self.parts} processes divide it"
 
     def state(self) -> dict[str, Any] | None:
-        """Return where the epoch in progress is; None where it has to be drawn again."""
-        if not (self.stateful and self.own and self.counts[0] < len(self)):
+        """Return who divides the epoch in progress, if there is one, and what goes on with it."""
+        if not (self.own and self.counts[0] < len(self)):
             return None
-        with kept_states(self.own):
-            states = random_states() | {"cuda": []}
-        dataset: Any = self.loader.dataset
-        return {"dataset": dataset.state_dict(), "states": states, "counts": list(self.counts)}
+        found: dict[str, Any] = {"divided": [self.parts, self.loader.num_workers]}
+        if self.stateful:
+            with kept_states(self.own):
+                found["states"] = random_states() | {"cuda": []}
+            dataset: Any = self.loader.dataset
+            found |= {"dataset": dataset.state_dict(), "counts": list(self.counts)}
+        return found
 
     def put_on(self, device: torch.device, params: Params) -> None:
         """Yield batches on the device, in the precision and memory format of the params."""
@@ -82,24 +100,42 @@ class StreamLoader(Loader):
 
     def __len__(self) -> int:
         """Return the number of batches, if the workers divide the examples evenly."""
+        return max(self._length_of(rank)[0] for rank in range(self.parts))
+
+    def _length_of(self, rank: int) -> tuple[int, int]:
+        """Return the numbers of batches and of examples of a process."""
         if self.loader.batch_size is None:
-            return self.num_examples
-        size, whole = self.loader.batch_size, self.loader.drop_last
-        workers = max(1, self.loader.num_workers)
-        own = [len(range(i, self.num_examples, workers)) for i in range(workers)]
-        return sum(n // size if whole else math.ceil(n / size) for n in own)
+            return self.num_examples, self.num_examples
+        size, workers = self.size, max(1, self.loader.num_workers)
+        if self.train and self.parts > 1:
+            size = len(range(rank, size, self.parts))
+        places = range(rank * workers, (rank + 1) * workers)
+        own = [len(range(i, self.num_examples, self.parts * workers)) for i in places]
+        whole = self.loader.drop_last
+        return sum(n // size if whole else math.ceil(n / size) for n in own), sum(own)
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:
-        """Yield the numbers of the batches."""
-        return map(IndexBatch, range(len(self)))
+        """Yield the numbers of the batches; where a process has fewer, its last ones do not count.
+
+        Each row of a stream that is divided has the fraction given.
+        """
+        for number in range(len(self)):
+            if self.parts == 1:
+                yield IndexBatch(number)
+            else:
+                counts = number < self._length_of(self.rank)[0]
+                yield IndexBatch(number, rows=slice(None), fraction=counts / self.size)
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan."""
         dataset: Any = self.loader.dataset
         if hasattr(dataset, "set_epoch"):
             dataset.set_epoch(epoch)
-        self.generator.manual_seed(mixed_seed(self.seed, epoch))
+        of_rank = (self.rank,) if self.rank else ()
+        self.generator.manual_seed(mixed_seed(self.seed, epoch, *of_rank))
         begin, self.begin = self.begin, None
+        self._check_division(begin)
+        begin = begin if begin and "dataset" in begin else None
         if begin is not None:
             dataset.load_state_dict(begin["dataset"])
         with seeded(self.seed, epoch), signals_held_back():
@@ -109,27 +145,38 @@ class StreamLoader(Loader):
             with kept_states():
                 set_random_states(begin["states"])
                 own = cpu_states()
-        regular = not self.loader.drop_last
+        regular, (length, examples) = not self.loader.drop_last, self._length_of(self.rank)
         for planned in part:
-            while drawn <= planned.number:
+            while drawn <= min(planned.number, length - 1):
                 with kept_states(own):
                     batch = next(batches, None)
                     own, drawn = cpu_states(), drawn + 1
                 if batch is None:
-                    self._check(drawn - 1, len(self), "batches")
+                    self._check(drawn - 1, length, "batches")
                 rows += num_examples(batch) or 0
                 # What was collated into other shapes has no rows to count.
                 regular = regular and (drawn > 1 or rows == self.loader.batch_size)
-            self.own, self.counts = own, (drawn, rows)
+            self.own, self.counts = own, (planned.number + 1, rows)
             yield self.place(batch)
-        if drawn < len(self):
+        if drawn < length:
             return
         with kept_states(own):
-            self._check(drawn + (next(batches, None) is not None), len(self), "batches")
-        if regular and len(self) > 1:
-            self._check(rows, self.num_examples, "examples")
+            self._check(drawn + (next(batches, None) is not None), length, "batches")
+        if regular and length > 1:
+            self._check(rows, examples, "examples")
+
+    def _check_division(self, begin: dict[str, Any] | None) -> None:
+        """Raise UsageError if others than before divide an epoch that goes on in its middle."""
+        now = [self.parts, self.loader.num_workers]
+        if (before := (begin or {}).get("divided", now)) != now:
+            told = [f"{plural(n, 'process', 'processes')} x {w} workers" for n, w in (before, now)]
+            raise UsageError(
+                f"{told[0]} began this epoch of a stream: {told[1]} would lose examples or see\n"
+                "them twice. Go on as it was begun, or use --overwrite"
+            )
 
     def _check(self, found: int, promised: int, what: str) -> None:
         workers = self.loader.num_workers
-        divide = "\nDoes it divide its examples among the workers, by get_worker_info()?"
-        check_length(self.loader, found, promised, what, divide if workers > 1 else "")
+        divide = "\nDoes it divide its examples among the workers, by get_worker_info()"
+        divide += " alone?" if self.parts > 1 else "?"
+        check_length(self.loader, found, promised, what, divide if workers * self.parts > 1 else "")

@@ -4,19 +4,34 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from core.base.errors import DataError
 from core.machine.environment import usable_cores
 from core.machine.signals import ignore_signals, signals_held_back
 
 
-def start_worker(own: Callable[[int], None] | None, number: int) -> None:
-    """Begin a worker process: signals are the main process's business."""
+def start_worker(
+    own: Callable[[int], None] | None, number: int, others: tuple[int, int] = (0, 0)
+) -> None:
+    """Begin a worker process: signals are the main process's business.
+
+    Args:
+        own: the worker_init_fn of the loader.
+        number: of the worker.
+        others: how many workers of other processes, before and after this process's, divide the
+            data, too; get_worker_info() then counts them.
+    """
     ignore_signals()
+    if any(others):
+        info: Any = get_worker_info()
+        seen = SimpleNamespace(id=info.id + others[0], num_workers=info.num_workers + sum(others))
+        seen.seed, seen.dataset = info.seed, info.dataset
+        torch.utils.data._utils.worker._worker_info = seen  # type: ignore # none is public
     if own is not None:
         own(number)
 

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
+from core.base.errors import UsageError
 from core.data.fetching import exact
 from core.data.streams import StreamLoader
 from tests.conftest import Folder
 from tests.helpers.runs import assert_same, run, stop_at
-from tests.projects.kinds.data_loader import Stateful
+from tests.projects.kinds.data_loader import ByWorker, Stateful
 from tests.projects.registry import OWN
 
 
@@ -47,6 +48,17 @@ def test_with_workers_a_stream_is_drawn_again() -> None:
     assert "draws again what it has seen" in loader(Stateful(30), workers=1).kind
 
 
+def test_an_epoch_goes_on_with_the_workers_it_began_with() -> None:
+    begun = loader(ByWorker(30), workers=2)
+    epoch = begun.epoch(1)
+    first = [next(epoch) for _ in range(3)]
+    other, same = loader(ByWorker(30), workers=1), loader(ByWorker(30), workers=2)
+    other.begin = same.begin = begun.state()
+    with pytest.raises(UsageError, match="1 process x 2 workers began this epoch"):
+        next(other.epoch(1, 3))
+    assert values([*first, *same.epoch(1, 3)]) == values([*first, *epoch])
+
+
 def test_a_stream_of_hugging_face_goes_on_unless_a_buffer_would_be_lost() -> None:
     datasets = pytest.importorskip("datasets")
 
@@ -66,7 +78,7 @@ def test_a_stream_of_hugging_face_goes_on_unless_a_buffer_would_be_lost() -> Non
     buffered = made(True)
     assert "draws again" in buffered.kind
     next(buffered.epoch(1))
-    assert buffered.state() is None
+    assert buffered.state() == {"divided": [1, 0]}
 
 
 def test_a_run_on_a_stream_that_is_stopped_goes_on_from_its_state(

@@ -58,6 +58,10 @@ CASES: dict[str, dict[str, Any]] = {
     ),
     "stream": {"task": "tests.projects.kinds", "kind": "stateful", "precision": "float64"}
     | {"batch_size": 5, "num_epochs": 2, "optimizer": "SGD", "monitor": "loss"},
+    # Workers of all processes divide it, so batches are others: the whole epoch is one update.
+    "by_worker": {"task": "tests.projects.kinds", "kind": "by_worker", "precision": "float64"}
+    | {"batch_size": 7, "num_epochs": 3, "optimizer": "SGD", "monitor": "loss"}
+    | {"num_workers": 2, "grad_accumulation": 99},
     **{
         name: one.all_params(precision="float64", optimizer="SGD", **(one.together or {}))
         for name, one in TOGETHER.items()
@@ -66,7 +70,15 @@ CASES: dict[str, dict[str, Any]] = {
 # Weights in parts; runs that are started again have as many processes, or others.
 SHARDED = [*("single_adam", "adamw_clip_ema", "accumulated", "rows_for_some", "a_row_for_one")]
 SHARDED += [*("gan", "multitask", "ignored_longer", "masked", "task_ner")]
-OF_THREE = ("stream", "adamw_clip_ema", "rows_for_some", "a_row_for_one", "one_example", "pixels")
+OF_THREE = (
+    "stream",
+    "adamw_clip_ema",
+    "rows_for_some",
+    "a_row_for_one",
+    "one_example",
+    "pixels",
+    "by_worker",
+)
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
 STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
 
@@ -137,7 +149,10 @@ def test_several_processes_give_the_weights_and_numbers_of_one(
             assert difference(*weights) < (1e-14 if exact else 1e-6)
     for mine, theirs in zip(rows(alone), rows(together), strict=True):
         assert theirs == pytest.approx(mine, rel=1e-12 if exact else 1e-6, nan_ok=True)
-    saved = [np.load(folder / "predictions_val.npz") for folder in (alone, together)]
+    saved = [dict(np.load(folder / "predictions_val.npz")) for folder in (alone, together)]
+    if case == "by_worker":
+        assert f"; {count} processes divide it" in (together / "train.log").read_text()
+        saved = [{name: np.sort(kept[name], 0) for name in ("outputs", "labels")} for kept in saved]
     for name in saved[0].keys() - {"checkpoint"}:  # a hash, of weights that differ in the last bits
         if saved[0][name].dtype.kind == "f":
             np.testing.assert_allclose(saved[1][name], saved[0][name], 0, 1e-12 if exact else 1e-5)

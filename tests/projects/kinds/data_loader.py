@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from utils import DataError, Params
 
@@ -66,6 +66,22 @@ class Stateful(IterableDataset[Any]):
         self.begin = state["place"]
 
 
+class ByWorker(IterableDataset[Any]):
+    """A stream that its workers divide."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Any:
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for index in range(first, self.count, step):
+            yield torch.full((4,), float(index)).cos(), index % 3
+
+
 class Range(IterableDataset[Any]):
     def __init__(self, begin: int, end: int) -> None:
         self.numbers = range(begin, end)
@@ -89,6 +105,9 @@ def fetch_dataloader(splits: Sequence[str], data_dir: str, params: Params) -> di
         return {split: DataLoader(Stream()) for split in splits}
     if kind == "stateful":
         return {split: DataLoader(Stateful(SIZES[split]), params.batch_size) for split in splits}
+    if kind == "by_worker":
+        size = {"batch_size": params.batch_size, "num_workers": params.num_workers}
+        return {split: DataLoader(ByWorker(SIZES[split]), **size) for split in splits}
     if kind == "divided":  # by its own, as several processes of another library do
         begin = 3 * int(os.environ.get("RANK", 0))
         return {split: DataLoader(Range(begin, begin + 12), 4) for split in splits}
