@@ -12,10 +12,10 @@ from core.run.log import open_log
 from core.training.checkpoint import (
     CheckpointError,
     load_weights,
-    plain,
     read_checkpoint,
     write_checkpoint,
 )
+from core.training.contents import plain
 
 
 class RunningAverage:

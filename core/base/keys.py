@@ -109,6 +109,7 @@ _MODE = "null: by its name, min for an error, max for a score"
 _CHECKS = "steps between checks on a GPU that losses are finite"
 _PREDICTIONS = "outputs of the best weights on the validation split; auto: up to 64 MB"
 _SHARD = "each process of torchrun holds a part of the weights, for nets larger than a device"
+_SHARD_CHECKPOINTS = "with `shard`, each process writes its part of last.pt into last.dcp"
 _VAL_SPLIT = (
     "fraction of the training data held out for validation; 0 uses the task's own val split; "
     "a name stands for the task's split of this name"
@@ -144,6 +145,7 @@ _KEYS = [
     Key("ema_decay", float, None, "averaged weights are validated and kept", 0, below=1),
     Key("sync_batchnorm", bool, False, "batch norm over all processes of torchrun, on GPUs"),
     Key("shard", bool, False, _SHARD, machine=True),
+    Key("shard_checkpoints", bool, False, _SHARD_CHECKPOINTS, machine=True),
     Key("early_stopping_patience", int, None, "epochs without a new best before it stops", 1),
     Key("num_threads", int, None, _THREADS, 1, 1024, or_auto=True),
     _choice(("auto", "cpu", "cuda", "mps"), "device", "auto: the first of cuda, mps, cpu", True),

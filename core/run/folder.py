@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ STATUS = "status.json"
 EVALUATIONS = "evaluations.jsonl"
 # What a run writes into its folder, and --overwrite removes.
 OUTPUTS = [RESOLVED, STATUS, EVALUATIONS, "metrics.jsonl", "times.jsonl", "console.log"]
-OUTPUTS += ["last.pt", "previous.pt", "best.pt", "kept_*.pt"]
+OUTPUTS += ["last.pt", "previous.pt", "best.pt", "kept_*.pt", "last.dcp"]
 OUTPUTS += ["predictions_*.npz", "confusion_*.*", "metrics_*_weights.json"]
 OUTPUTS += ["metrics_*_best.json", "metrics_*_last.json", "metrics_*_kept_*.json"]
 OUTPUTS += ["metrics_*_best_*.json", "metrics_*_last_*.json", "evaluate.log"]
@@ -64,7 +65,7 @@ def remove_outputs(folder: Path) -> None:
     """Remove what a run wrote into its folder, and nothing else; the log, in use, is emptied."""
     for pattern in OUTPUTS:
         for path in folder.glob(pattern):
-            path.unlink()
+            shutil.rmtree(path) if path.name == "last.dcp" else path.unlink()
     (folder / "train.log").open("w").close()
 
 

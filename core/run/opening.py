@@ -208,6 +208,8 @@ def _fill_in(params: Params, began_with: dict[str, Any], same_processes: bool) -
     whole += [name for name in ("Adafactor", "LBFGS", "Muon") if params.optimizer == name]
     if params.shard and whole:
         raise UsageError(f"'shard' is true, which does not go with {whole[0]}")
+    if params.shard_checkpoints and (not params.shard or params.keep_checkpoints):
+        raise UsageError("'shard_checkpoints' needs 'shard', and goes without 'keep_checkpoints'")
     trackers.wanted(params)
     if params.num_threads in (None, "auto") and same_processes:
         params.num_threads = began_with["num_threads"]

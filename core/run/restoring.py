@@ -30,7 +30,7 @@ from core.reading.outputs import Reading, first_outputs, read_batch
 from core.run.code import edited_since, import_task
 from core.run.folder import read_resolved, refuse_pipes
 from core.task import Loader, Task
-from core.training import checkpoint
+from core.training import checkpoint, contents
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Restored:
 
         Paths below the folder of the data that was used then lead to where the data are now.
         """
-        kept = checkpoint.without_marks(self.content.get("loader_params", {}))
+        kept = contents.without_marks(self.content.get("loader_params", {}))
         return {n: moved(v, self.data_dir_then, self.params.data_dir) for n, v in kept.items()}
 
     @property

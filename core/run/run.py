@@ -6,7 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from core.base.params import Params
 from core.data.fetching import fetch_loaders
 from core.data.folder import find_data_dir, fingerprint
 from core.machine import devices, processes
+from core.machine.nested import apply
 from core.machine.random_states import mixed_seed, seed_everything
 from core.machine.signals import Stop
 from core.reading.outputs import Reading
@@ -31,9 +32,11 @@ from core.run.baseline import look
 from core.run.kept_outputs import save_predictions, wants_predictions
 from core.run.progress import BAR, Bar, hidden_bar
 from core.run.trackers import Trackers, wanted
-from core.run.writer import Writer
+from core.run.writer import Writer, write
 from core.task import Batch, Loader, Task
-from core.training import checkpoint, snapshot
+from core.training import contents, snapshot
+from core.training.engines import wholes
+from core.training.parts import Parts, in_parts
 from core.training.state import State
 from core.training.tally import Tally
 from core.training.timing import choose
@@ -68,7 +71,7 @@ class Run:
         self.data_dir = find_data_dir(self.params, self.task)
         self.is_main = processes.is_main()
         self.new = self.before is None and self.restore_file is None  # no weights to go on from
-        self.stop, self.writer = Stop(), Writer()
+        self.stop, self.writer, self.parts = Stop(), Writer(), Parts(self.folder)
         self.state: State | None = None  # from `resume` on
         self.baseline: dict[str, float] = {}
         self.trackers: Trackers | None = None
@@ -114,12 +117,12 @@ class Run:
         They come before the net, because what they set on params reaches it.
         """
         self.device = devices.start(self.params)
-        kept, splits = checkpoint.without_marks(self.loader_params), ["train", "val"]
+        kept, splits = contents.without_marks(self.loader_params), ["train", "val"]
         with processes.local_main_first():
             loaders, new = fetch_loaders(
                 self.task, splits, self.data_dir, self.params, kept, self.device, train=True
             )
-        self.loader_params = checkpoint.storable(new)
+        self.loader_params = contents.storable(new)
         self.val_batches = math.ceil(len(loaders["val"]) / processes.world_size())
         for split, loader in loaders.items() if processes.world_size() > 1 else ():
             labels = loader.labels.tolist() if isinstance(loader.labels, Tensor) else None
@@ -139,6 +142,7 @@ class Run:
             known = "reading" in self.before and not (changed or self.code_changed)
             if known:
                 state.adopt(Reading.of(self.before["reading"]))
+            content = self.parts.load(state, content) if "parts" in content else content
             snapshot.restore(state, content, self.folder / "last.pt", changed)
             self.log_bytes = self.before["log_bytes"]
         elif content is not None:
@@ -255,33 +259,29 @@ class Run:
         """Take a checkpoint; it is written in the background, after the one before it."""
         state.check_losses()
         parts = processes.gathered(snapshot.own_part(state))
-        shared = snapshot.shared_part(state)
-        if not self.is_main:
-            return
+        shared, weights, written = snapshot.shared_part(state), None, None
         self.writer.wait()
+        if in_parts(state):
+            weights = wholes(apply(Tensor.clone, state.net.state_dict())) if is_best else None
+            shared, written = self.parts.begin(shared)
+        if not self.is_main:
+            if written is not None:
+                self.writer.begin(written)
+            return
         facts: dict[str, Any] = {"finished": self.finished, "log_bytes": self.log_bytes}
-        facts |= {"data": self.data, "params": self.asked}
-        facts["loader_params"] = checkpoint.with_arrays(self.loader_params)
-        facts["overrides"] = self.overrides
+        facts |= {"data": self.data, "params": self.asked, "overrides": self.overrides}
+        facts["loader_params"] = contents.with_arrays(self.loader_params)
         last = snapshot.take_last(state, shared, parts, facts)
         params = self.asked | {"data_dir": self.in_force["data_dir"]}
-        best = snapshot.take_best(state, last, params) if is_best else None
-        keep = state.params.keep_checkpoints
-        self.writer.begin(files.write_save, self.folder, last, best, keep)
+        best = snapshot.take_best(state, last, params, weights) if is_best else None
+        save = self.folder, last, best, state.params.keep_checkpoints
+        self.writer.begin(write, self.parts, written, *save)
         self.saved_at = time.monotonic()
 
-    @contextmanager
-    def best_net(self, state: State) -> Iterator[torch.nn.Module]:
-        """Yield the net with the best weights; those it has now come back at the end."""
+    def best_net(self, state: State) -> AbstractContextManager[torch.nn.Module]:
+        """Give the net the best weights for a block; those it has now come back at the end."""
         self.writer.wait()
-        path = self.folder / "best.pt"
-        own = {name: value.clone() for name, value in state.net.state_dict().items()}
-        best = processes.broadcast(checkpoint.read_checkpoint(path) if self.is_main else {})
-        checkpoint.load_weights(state.net, best["state_dict"], path)
-        try:
-            yield state.net
-        finally:
-            state.net.load_state_dict(own)
+        return snapshot.with_weights(state, self.folder / "best.pt")
 
     def write_predictions(self, tally: Tally, loader: Loader) -> None:
         """Write the outputs of the validation split, if the params ask for as much."""

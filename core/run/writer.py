@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from core.machine.signals import leave_signals_to_main_thread
+from core.run.folder import write_save
+from core.training.parts import Parts
 
 
 class Writer:
@@ -16,9 +19,9 @@ class Writer:
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, "writer", leave_signals_to_main_thread)
-        self.save: Future[None] | None = None  # the one in progress
+        self.save: Future[object] | None = None  # the one in progress
 
-    def begin(self, save: Callable[..., None], *args: Any) -> None:
+    def begin(self, save: Callable[..., object], *args: Any) -> None:
         """Call `save(*args)` in the background; nothing of `args` may change any more."""
         self.wait()
         self.save = self.thread.submit(save, *args)
@@ -37,3 +40,19 @@ class Writer:
     def close(self) -> None:
         """Wait for the save in progress, on the way out with an error that is the one to report."""
         self.thread.shutdown()
+
+
+def write(
+    parts: Parts,
+    written: Callable[[], dict[str, Any]] | None,
+    folder: Path,
+    last: dict[str, Any],
+    best: dict[str, Any] | None,
+    keep: int | None,
+) -> None:
+    """Write a save into a run's folder; of one in parts, `written` waits for these."""
+    if written is None:
+        write_save(folder, last, best, keep)
+    else:
+        write_save(folder, {**last, "parts": written()}, best, keep)
+        parts.remove_older()

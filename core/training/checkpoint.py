@@ -1,4 +1,4 @@
-"""Checkpoint files: what may be in them, writing, reading, finding them.
+"""Checkpoint files: writing, reading, finding them.
 
 A file is what torch.save writes, with a seal of 48 bytes behind it: SHA-256, length, a magic word.
 Plain torch.load does not mind the seal, and does not check it.
@@ -6,13 +6,11 @@ Plain torch.load does not mind the seal, and does not check it.
 
 import hashlib
 import logging
-import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,82 +19,11 @@ from core.base.files import MAGIC, SEAL, link_or_copy, replacing
 from core.training import chain
 from core.training.engines import divided_as
 
-ARRAY = "NumPy array"
+PARTS = "last.dcp"  # folder of what the processes write apart (`shard_checkpoints`)
 
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, not one of ours, or does not fit the net."""
-
-
-def plain(
-    value: Any, where: str = "checkpoint", strings: dict[str, str] | None = None, copy: bool = True
-) -> Any:
-    """Copy nested containers of tensors and plain Python values, so that equal values write equal.
-
-    Tensors are copied to the CPU. Containers are built anew and strings interned, because pickle
-    writes an object that it has met before differently from an equal one that it has not.
-
-    Args:
-        value: what is to be kept.
-        where: what an error calls it.
-        strings: the one object for every equal string, among the containers of one call.
-        copy: False for tensors that nothing changes, such as those of another copy.
-
-    Raises:
-        TypeError: something is neither a tensor nor plain Python: it could not be loaded safely.
-    """
-    strings = {} if strings is None else strings
-    if isinstance(value, Tensor):
-        contiguous = torch.contiguous_format
-        return value.detach().to("cpu", copy=True, memory_format=contiguous) if copy else value
-    if isinstance(value, str | Path):
-        text = str(value)  # of one character there can be two interned objects (Python 3.12)
-        return strings.setdefault(text, chr(ord(text)) if len(text) == 1 else sys.intern(text))
-    if isinstance(value, np.generic):  # before float, which np.float64 is a kind of
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | complex | bytes):
-        return value
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return torch.from_numpy(value.copy())
-    if isinstance(value, Mapping):
-        return {
-            plain(name, where, strings): plain(item, f"{where}[{name!r}]", strings, copy)
-            for name, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        items = [plain(item, f"{where}[{i}]", strings, copy) for i, item in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    raise TypeError(f"{where} is {type(value).__name__}, want tensors and plain Python values only")
-
-
-def storable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out, with a warning, what a checkpoint cannot hold."""
-    kept = {}
-    for name, value in values.items():
-        try:
-            plain(value, f"params.{name}")
-            kept[name] = value
-        except TypeError as error:
-            logging.warning("Not kept in checkpoints: %s.", error)
-    return kept
-
-
-def with_arrays(value: Any) -> Any:
-    """Mark the NumPy arrays inside of dicts and lists, so that without_marks gives them back."""
-    if isinstance(value, np.ndarray):
-        return {ARRAY: value}
-    if isinstance(value, Mapping):
-        return {name: with_arrays(item) for name, item in value.items()}
-    return [with_arrays(item) for item in value] if isinstance(value, list) else value
-
-
-def without_marks(value: Any) -> Any:
-    """Turn what with_arrays marked, and a checkpoint kept as tensors, into NumPy arrays again."""
-    if isinstance(value, Mapping):
-        if value.keys() == {ARRAY}:
-            return value[ARRAY].numpy()
-        return {name: without_marks(item) for name, item in value.items()}
-    return [without_marks(item) for item in value] if isinstance(value, list) else value
 
 
 class _Sealing:
@@ -247,12 +174,28 @@ def read_newest(folder: Path, warnings: list[str]) -> dict[str, Any] | None:
             content = read_checkpoint(path)
             if "random_states" not in content:
                 raise CheckpointError(f"{path}: holds weights, but no state of training")
+            check_parts(folder, content)
             return content
         except CheckpointError as error:
             if path is paths[-1]:
                 raise CheckpointError(f"{error}\n--overwrite starts again from nothing.") from None
             warnings.append(f"{error}; resuming from {paths[i + 1].name}")
     return None
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_parts(folder: Path, content: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if parts that a checkpoint needs are missing or damaged."""
+    parts = content.get("parts", {"files": {}})
+    for name, sha256 in parts["files"].items():
+        path = folder / PARTS / str(parts["number"]) / name
+        if not path.is_file() or file_hash(path) != sha256:
+            raise CheckpointError(f"{path}: is missing or damaged")
 
 
 def find_checkpoint(folder: Path, name: str) -> Path:
@@ -268,7 +211,15 @@ def find_checkpoint(folder: Path, name: str) -> Path:
 
 
 def kept_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the weights that were validated: the averaged ones (`ema_decay`) if there are any."""
+    """Return the weights that were validated: the averaged ones (`ema_decay`) if there are any.
+
+    Raises:
+        CheckpointError: they lie elsewhere, in parts.
+    """
+    if "parts" in content:
+        raise CheckpointError(
+            "the weights of last.pt lie in last.dcp; take best.pt, which is whole"
+        )
     averaged = content.get("ema_dict") or {}
     own = {name.removeprefix("module."): w for name, w in averaged.items() if name != "n_averaged"}
     return own or content["state_dict"]

@@ -178,7 +178,7 @@ def _stands_alone(module: nn.Module, uses: Counter[nn.Parameter]) -> bool:
 
 def divided_as(sharded: Tensor, whole: Tensor) -> Tensor:
     """Return this process's part of a tensor, divided as another one is, if that is."""
-    if not hasattr(sharded, "placements"):  # a plain tensor
+    if not hasattr(sharded, "placements") or hasattr(whole, "placements"):
         return whole
     from torch.distributed.tensor import distribute_tensor  # takes most of a second
 

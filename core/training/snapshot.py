@@ -1,21 +1,24 @@
 """What is in a checkpoint of a run: taking it from the state of training, and putting it back."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from core.machine import processes
 from core.machine.nested import apply
 from core.machine.random_states import random_states, set_random_states
-from core.training.checkpoint import kept_weights, load_weights, plain
+from core.training.checkpoint import kept_weights, load_weights, read_checkpoint
+from core.training.contents import plain
 from core.training.engines import is_sharded, wholes
 from core.training.optimizers import lay_out_as_weights
+from core.training.parts import in_parts
 from core.training.state import State
 from core.training.tally import MeanLosses
 
@@ -40,7 +43,7 @@ def shared_part(state: State) -> Content:
     shared: Content = {"state_dict": state.model.state_dict()}
     shared["ema_dict"] = None if state.average is None else state.average.state_dict()
     shared |= {"optim_dict": optimizers.pop("main", None), "other_optim_dicts": optimizers}
-    return wholes(shared) if is_sharded(state.model) else shared
+    return wholes(shared) if is_sharded(state.model) and not in_parts(state) else shared
 
 
 def take_last(
@@ -73,12 +76,15 @@ def take_last(
     )
 
 
-def take_best(state: State, last: Content, params: Mapping[str, Any]) -> Content:
+def take_best(
+    state: State, last: Content, params: Mapping[str, Any], weights: Content | None = None
+) -> Content:
     """Return what evaluation needs, for `best.pt`: weights, params and metrics, no optimizer.
 
-    The tensors are those of `last`, which `take_last` has just copied.
+    The tensors are those of `last`, which `take_last` has just copied, if no `weights` are given.
     """
-    content = {"epoch": state.epoch, "step": state.step, "state_dict": kept_weights(last)}
+    content: Content = {"epoch": state.epoch, "step": state.step}
+    content["state_dict"] = kept_weights(last) if weights is None else weights
     content |= {"metrics": state.metrics, "reading": last["reading"], "data": last["data"]}
     content |= {"params": params, "loader_params": last["loader_params"]}
     return plain(content, copy=False)
@@ -176,3 +182,15 @@ def start_from(state: State, content: Content, name: str) -> None:
     if state.average is not None:
         load_weights(state.average.module, content["state_dict"], name)
     logging.info("Starts from the weights of %s, with a new optimizer.", name)
+
+
+@contextmanager
+def with_weights(state: State, path: Path) -> Iterator[nn.Module]:
+    """Yield the net with the weights of a file; those it has now come back at the end."""
+    own = {name: value.clone() for name, value in state.net.state_dict().items()}
+    content = processes.broadcast(read_checkpoint(path) if processes.is_main() else {})
+    load_weights(state.net, content["state_dict"], path)
+    try:
+        yield state.net
+    finally:
+        state.net.load_state_dict(own)

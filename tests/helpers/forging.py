@@ -13,7 +13,8 @@ import torch
 import tests.projects.minimal.net as net
 from core.base.files import checkpoint_hash
 from core.training.chain import kept
-from core.training.checkpoint import plain, read_checkpoint, write_checkpoint
+from core.training.checkpoint import read_checkpoint, write_checkpoint
+from core.training.contents import plain
 from tests.helpers.runs import run
 
 RECIPE = {

@@ -72,6 +72,7 @@ SHARDED = [*("single_adam", "adamw_clip_ema", "accumulated", "rows_for_some", "a
 SHARDED += [*("gan", "multitask", "ignored_longer", "masked", "task_ner")]
 OF_THREE = ["stream", "by_worker", "adamw_clip_ema", "rows_for_some", "a_row_for_one"]
 OF_THREE += ["one_example", "pixels"]
+CHECKPOINTS = ("last.pt", "previous.pt")
 STOPPING = EXACT | {"task": "tests.projects.kinds", "kind": "stopping_in_evaluation"}
 STOPPING |= {"monitor": "agreement", "monitor_mode": "max", "batch_size": 4, "num_epochs": 2}
 
@@ -99,19 +100,26 @@ def folders(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> dict[int, P
     two = [(name, SMALL | LONG, data(name)) for name in ("recipe", "recipe_again")]
     two += [in_parts(jobs[name]) for name in SHARDED]
     two += [in_parts(("recipe", SMALL | LONG, data("recipe")))]
+    two += [saved_in_parts(("recipe", SMALL | LONG, data("recipe")))]
+    two += [saved_in_parts(("begun", begun[1], data("begun")))]
     two += [(name, STOPPING, base / name) for name in ("quiet", "stopped", "stopped")]
     three += [in_parts(jobs[name]) for name in OF_THREE if name in SHARDED]
-    return {
-        1: base / "1",
-        2: train_all(warm, base / "2", 2, [*jobs.values(), *two]),
-        3: train_all(warm, base / "3", 3, three),
-    }
+    train_all(warm, base / "2", 2, [*jobs.values(), *two])
+    shutil.copytree(base / "2" / "begun_saved_in_parts", base / "3" / "begun_saved_in_parts")
+    three += [saved_in_parts(("begun", begun[3], data("begun")))]
+    return {1: base / "1", 2: base / "2", 3: train_all(warm, base / "3", 3, three)}
 
 
 def in_parts(job: Job) -> Job:
     """Return the same run with weights that are divided among the processes."""
     name, params, data = job
     return f"{name}_in_parts", params | {"shard": True}, data
+
+
+def saved_in_parts(job: Job) -> Job:
+    """Return the same run, whose checkpoints are in parts, too."""
+    name, params, data = in_parts(job)
+    return name.replace("in_parts", "saved_in_parts"), params | {"shard_checkpoints": True}, data
 
 
 def difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -157,8 +165,40 @@ def test_two_runs_with_as_many_processes_are_byte_identical(folders: dict[int, P
     assert_same(folders[2] / "recipe", folders[2] / "recipe_again")
 
 
-def test_other_numbers_of_processes_go_on_with_a_run(folders: dict[int, Path]) -> None:
-    folder, whole = folders[3] / "begun_in_parts", folders[1] / "adamw_clip_ema"
+def test_a_checkpoint_in_parts_holds_what_a_whole_one_does(
+    folders: dict[int, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, parts = folders[2] / "recipe_in_parts", folders[2] / "recipe_saved_in_parts"
+    assert rows(parts) == rows(whole)
+    best = (read_checkpoint(folder / "best.pt")["state_dict"] for folder in (whole, parts))
+    assert difference(*map(tensors, best)) == 0
+    numbers = [read_checkpoint(parts / name)["parts"]["number"] for name in CHECKPOINTS]
+    assert sorted(os.listdir(parts / "last.dcp")) == sorted(map(str, numbers))
+    last = read_checkpoint(parts / "last.pt")
+    assert not any(w.numel() for w in tensors([last["state_dict"], last["optim_dict"]]))
+    assert (
+        evaluate.main(["--model_dir", str(parts), "--split", "val", "--restore_file", "last"]) == 1
+    )
+    assert "the weights of last.pt lie in last.dcp" in capsys.readouterr().err
+
+
+def test_a_damaged_part_is_found_and_the_save_before_it_taken(
+    folders: dict[int, Path], warm: Warm, tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(folders[2] / "recipe_saved_in_parts", folder)
+    number = read_checkpoint(folder / "last.pt")["parts"]["number"]
+    part = folder / f"last.dcp/{number}/__1_0.distcp"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    code, printed = train_two(warm, folder, folders[2].parent / "signs")
+    assert code == 0 and "is missing or damaged; resuming from previous.pt" in printed
+
+
+@pytest.mark.parametrize("kind", ["begun_in_parts", "begun_saved_in_parts"])
+def test_other_numbers_of_processes_go_on_with_a_run(folders: dict[int, Path], kind: str) -> None:
+    folder, whole = folders[3] / kind, folders[1] / "adamw_clip_ema"
     assert run(folder, folder.parent.parent / "signs", "--set", "num_epochs=4") == 0
     one, other = (read_checkpoint(path / "last.pt") for path in (whole, folder))
     assert difference(tensors(one["state_dict"]), tensors(other["state_dict"])) < 1e-14
@@ -192,22 +232,24 @@ def kill_at_random(folder: Path, data: Path, whole: Path, kills: int, draw: rand
     return done
 
 
-@pytest.mark.parametrize("kind", ["", "_in_parts"])
+@pytest.mark.parametrize("kind", ["", "_in_parts", "_saved_in_parts"])
 def test_a_killed_process_changes_no_bit(
     kind: str, folders: dict[int, Path], run_folder: Folder
 ) -> None:
-    folder, whole = run_folder(**LONG, shard=bool(kind)), folders[2] / f"recipe{kind}"
+    keys = {"shard": bool(kind), "shard_checkpoints": "saved" in kind}
+    folder, whole = run_folder(**LONG, **keys), folders[2] / f"recipe{kind}"
     assert kill_at_random(folder, whole.parent.parent / "signs", whole, 1, random.Random(1)) == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["", "_in_parts"])
+@pytest.mark.parametrize("kind", ["", "_in_parts", "_saved_in_parts"])
 def test_thirty_kills_of_processes_change_no_bit(
     kind: str, folders: dict[int, Path], run_folder: Folder
 ) -> None:
     draw, whole, done = random.Random(2), folders[2] / f"recipe{kind}", 0
     while done < 30:
-        folder = run_folder(f"killed{done}", **LONG, shard=bool(kind))
+        keys = {"shard": bool(kind), "shard_checkpoints": "saved" in kind}
+        folder = run_folder(f"killed{done}", **LONG, **keys)
         done += kill_at_random(folder, whole.parent.parent / "signs", whole, 3, draw)
         shutil.rmtree(folder)
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import utils
-from core.training.checkpoint import CheckpointError, commit, plain, read_checkpoint, read_newest
+from core.training.checkpoint import CheckpointError, commit, read_checkpoint, read_newest
+from core.training.contents import plain
 
 CONTENT = {"state_dict": {"weight": torch.arange(6.0)}, "epoch": 3}
 

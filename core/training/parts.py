@@ -1,0 +1,99 @@
+"""Checkpoints of a sharded net in parts, for nets that fit into no machine's memory as a whole.
+
+Every process writes what it holds into a folder `last.dcp/N`, by torch.distributed.checkpoint.
+`last.pt` has all else, and the hashes of that folder's files; its rename makes the save count.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from core.machine import processes
+from core.machine.nested import apply, tensors
+from core.training.checkpoint import PARTS, check_parts, file_hash
+from core.training.engines import is_sharded
+from core.training.optimizers import weights_of
+from core.training.state import State
+
+Content = dict[str, Any]
+
+
+class Parts:
+    """Writes the weights and optimizer states of a run in parts, while training goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.number = folder / PARTS, 0  # of the last save
+        self.group: Any = None  # of processes, for saving alone
+
+    def begin(self, shared: Content) -> tuple[Content, Callable[[], Content]]:
+        """Copy sharded tensors and begin to write them; all processes have to call it.
+
+        Returns:
+            the values with empty tensors of shape (0, *shape), and what waits for the end of
+            writing, and then tells `last.pt` where the tensors are.
+        """
+        from torch.distributed import checkpoint as dcp  # takes a second, and few runs need it
+
+        self.group = self.group or dist.new_group(backend="gloo")
+        self.number += 1
+        path, values = self.folder / str(self.number), dict(enumerate(tensors(shared)))
+        named = {str(i): value.detach().clone() for i, value in values.items()}
+        saving: Any = dcp.async_save(named, checkpoint_id=path, process_group=self.group)
+
+        def end() -> Content:
+            saving.result()
+            if not processes.is_main():
+                return {}
+            return {"number": self.number, "files": {p.name: file_hash(p) for p in path.iterdir()}}
+
+        return apply(lambda x: torch.empty(0, *x.shape, dtype=x.dtype), shared), end
+
+    def remove_older(self) -> None:
+        """Remove the parts that neither `last.pt` nor `previous.pt` needs."""
+        for path in self.folder.iterdir():
+            if path.name not in (str(self.number), str(self.number - 1)):
+                shutil.rmtree(path)
+
+    def load(self, state: State, content: Content) -> Content:
+        """Return a checkpoint's content with its tensors, divided as the state's are.
+
+        All processes have to call it, as many as saved it or others.
+        """
+        from torch.distributed import checkpoint as dcp
+
+        check = processes.on_main(check_parts)
+        check(self.folder.parent, content)
+        self.number = content["parts"]["number"]
+        names = ("state_dict", "ema_dict", "optim_dict", "other_optim_dicts")
+        shared = {name: content[name] for name in names}
+        own: dict[str, Any] = {"state_dict": state.model.state_dict()}
+        own["ema_dict"] = {} if state.average is None else state.average.state_dict()
+        weights = {w.shape: w for w in weights_of(*state.optimizers.values())}
+        places = {
+            name: {key: _like(x, (own[name] or {}).get(key)) for key, x in part.items()}
+            if name in own and part
+            else apply(lambda x: _like(x, weights.get(x.shape[1:])), part)
+            for name, part in shared.items()
+        }
+        named = {str(i): value for i, value in enumerate(tensors(places))}
+        alone = processes.world_size() == 1
+        dcp.load(named, checkpoint_id=self.folder / str(self.number), no_dist=alone)
+        return {**content, **places}
+
+
+def _like(placeholder: Tensor, own: Tensor | None) -> Tensor:
+    """Return an empty tensor for a saved one, divided as the state's `own` is."""
+    shape, dtype = placeholder.shape[1:], placeholder.dtype
+    if own is None or own.shape != shape or not hasattr(own, "placements"):
+        return torch.empty(shape, dtype=dtype)
+    return torch.empty_like(own, dtype=dtype, requires_grad=False)
+
+
+def in_parts(state: State) -> bool:
+    """Tell whether the checkpoints of a state are written in parts."""
+    return bool(state.params.shard_checkpoints) and is_sharded(state.model)
