@@ -5,9 +5,12 @@ import json
 import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ import torch
 from core.machine.environment import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = 86_400.0  # seconds: no limit
 Figures = dict[str, float]
 
 
@@ -35,15 +39,30 @@ class Process:
     printed: str
 
 
-def run(*command: str | Path) -> Process:
-    """Run a Python script of the repository to its end; RuntimeError if it fails."""
+def run(*command: str | Path, root: Path = ROOT, at_most: float = LONG) -> Process:
+    """Run a Python script of the repository, or of another `root`, to its end.
+
+    Raises:
+        RuntimeError: it failed, or took longer than `at_most` seconds, after which it is ended.
+    """
     began = time.time()
     words = [sys.executable, *map(str, command)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    printed = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryFile() as output:  # a pipe would stay open in processes of its own
+        process = subprocess.Popen(words, cwd=root, stdout=output, stderr=subprocess.STDOUT)
+        signals = (signal.SIGTERM, at_most), (signal.SIGKILL, at_most + 10)
+        timers = [threading.Timer(t, process.send_signal, [number]) for number, t in signals]
+        try:
+            for timer in timers:
+                timer.start()
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            for timer in timers:
+                timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        printed = output.read().decode(errors="replace")
+    if time.time() - began > at_most:
+        raise RuntimeError(f"{' '.join(words)}: ended after {at_most:.0f} s\n{printed}")
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)}: exit code {process.returncode}\n{printed}")
     busy = usage.ru_utime + usage.ru_stime
@@ -95,21 +114,27 @@ class Medians(dict[str, Figures]):
     others = 0.0  # cores that other processes used meanwhile
 
 
-def in_turn(ways: Mapping[str, Callable[[], Figures]], repeats: int) -> Medians:
+def in_turn(
+    ways: Mapping[str, Callable[[], Figures]], repeats: int, at_most: float = LONG
+) -> Medians:
     """Run every way once, then all of them again, A B A B; return the medians of each figure.
 
-    More turns follow, at most twice as many again, while a median still moves by more than 3%.
+    More turns follow, at most twice as many again, while a median still moves by more than 3%. No
+    turn but the first begins if it would probably end later than after `at_most` seconds.
     """
     seen: dict[str, list[Figures]] = {name: [] for name in ways}
-    found, before = Medians(), used_by_others()
+    found, before, began, last = Medians(), used_by_others(), time.monotonic(), 0.0
     while found.turns < repeats or (
         repeats > 1 and found.turns < 3 * repeats and found.moves > 0.03
     ):
+        turn_began = time.monotonic()
+        if found.turns and turn_began - began + last > at_most:
+            break
         found.turns += 1
         for name, way in ways.items():
             seen[name].append(way())
             print(f"  {found.turns}/{repeats} {name}", file=sys.stderr)
-        found.moves = max(map(moved, seen.values()))
+        found.moves, last = max(map(moved, seen.values())), time.monotonic() - turn_began
     after = used_by_others()
     found.others = (after[0] - before[0]) / (after[1] - before[1])
     for name, turns in seen.items():
