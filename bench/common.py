@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,6 +26,7 @@ from core.machine.environment import usable_cores
 ROOT = Path(__file__).resolve().parent.parent
 LONG = 86_400.0  # seconds: no limit
 Figures = dict[str, float]
+T = TypeVar("T")
 
 
 @dataclass
@@ -39,14 +40,19 @@ class Process:
     printed: str
 
 
-def run(*command: str | Path, root: Path = ROOT, at_most: float = LONG) -> Process:
+def run(
+    *command: str | Path,
+    root: Path = ROOT,
+    at_most: float = LONG,
+    python: str | Path = sys.executable,
+) -> Process:
     """Run a Python script of the repository, or of another `root`, to its end.
 
     Raises:
         RuntimeError: it failed, or took longer than `at_most` seconds, after which it is ended.
     """
     began = time.time()
-    words = [sys.executable, *map(str, command)]
+    words = [str(python), *map(str, command)]
     with tempfile.TemporaryFile() as output:  # a pipe would stay open in processes of its own
         process = subprocess.Popen(words, cwd=root, stdout=output, stderr=subprocess.STDOUT)
         signals = (signal.SIGTERM, at_most), (signal.SIGKILL, at_most + 10)
@@ -110,6 +116,8 @@ class Medians(dict[str, Figures]):
     """The medians of each way's figures; how far they can be believed stands beside them."""
 
     turns = 0
+    least: dict[str, float]  # of the first figure, by way
+    most: dict[str, float]
     moves = 0.0  # fraction by which the first median moves if one turn is left out, at most
     others = 0.0  # cores that other processes used meanwhile
 
@@ -139,6 +147,9 @@ def in_turn(
     found.others = (after[0] - before[0]) / (after[1] - before[1])
     for name, turns in seen.items():
         found[name] = {key: statistics.median(one[key] for one in turns) for key in turns[0]}
+    firsts = {name: [next(iter(one.values())) for one in turns] for name, turns in seen.items()}
+    found.least = {name: min(values) for name, values in firsts.items()}
+    found.most = {name: max(values) for name, values in firsts.items()}
     return found
 
 
@@ -176,19 +187,29 @@ def show(title: str, medians: Medians, against: str) -> None:
     steady = f"leaving a turn out moves the first median by {medians.moves:.1%}"
     print(f"other processes used {medians.others:.2f} cores; {steady}")
     print("" if quiet else "NOT QUIET: no ratios. Run it again when nothing else runs.\n")
-    print(" " * 24 + "".join(f"{name:>22}" for name in medians))
+    print(" " * 28 + "".join(f"{name:>22}" for name in medians))
     for key, reference in medians[against].items():
         cells = [f"{way[key]:.4g}" for way in medians.values()]
         ratios = [f" ({way[key] / reference:.2f})" if quiet else "" for way in medians.values()]
         both = zip(cells, ratios, strict=True)
-        print(f"{key:<24}" + "".join(f"{cell + ratio:>22}" for cell, ratio in both))
+        print(f"{key:<28}" + "".join(f"{cell + ratio:>22}" for cell, ratio in both))
+        if key == next(iter(medians[against])):
+            ranges = [f"{medians.least[name]:.4g}..{medians.most[name]:.4g}" for name in medians]
+            print(f"{'  least..most':<28}" + "".join(f"{cell:>22}" for cell in ranges))
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser with what all benches take."""
     made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    made.add_argument("--quick", action="store_true", help="once, and short: does it run?")
+    much = made.add_mutually_exclusive_group()
+    much.add_argument("--quick", action="store_true", help="once, and short: does it run?")
+    much.add_argument("--short", action="store_true", help="fewer turns, for all.sh --short")
     return made
+
+
+def effort(args: argparse.Namespace, quick: T, short: T, full: T) -> T:
+    """Return what goes with --quick, with --short, or with neither."""
+    return quick if args.quick else short if args.short else full
 
 
 def seconds(work: Callable[[], object]) -> float:

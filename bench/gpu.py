@@ -63,7 +63,7 @@ ABOUT = {
     "Speed beside a loop written by hand": "Medians of epochs but the first, and of turns A B A B. "
     "Both have bfloat16, channels last, a fused AdamW and the hand signs' augmentation. The "
     "ResNet-18 gets 224x224 pixels of noise. `train.py` computes exact training metrics besides.",
-    "CIFAR-10": "Seconds of epochs until the first with 94 % on the 1,000 validation images; the "
+    "CIFAR-10": "Seconds of epochs until the first with 94 % on the 1,000 validation images. The "
     "published figures are means of runs to 94 % on the 10,000 test images.",
 }
 

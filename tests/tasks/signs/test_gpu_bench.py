@@ -30,7 +30,7 @@ def test_every_part_has_its_rows_on_the_page_where_there_is_no_gpu(tmp_path: Pat
     assert "stopped after step 4 of 6, and resumed | 4 files equal to the byte" in bits
     assert several.count("not measured: no GPU") == 4
     assert len(re.findall(r"ratio \| \d\.\d+ \| >= 0.97", speed)) == 2
-    assert "not measured: no CIFAR-10 in data/cifar-10-batches-bin" in cifar
+    assert "not measured: " in cifar  # no CIFAR-10, or the example has been removed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -53,18 +53,6 @@ def test_a_part_that_fails_is_told_and_ends_no_other(tmp_path: Path) -> None:
     failed = gpu.measured(here, "a", failing)
     assert failed == ([("a", "**FAILED**: ValueError: too warm", "")], False)
     assert gpu.measured(here, "b", not_measured) == ([("b", "not measured: no GPU", "")], True)
-
-
-def test_a_process_that_takes_too_long_is_ended() -> None:
-    began = time.monotonic()
-    with pytest.raises(RuntimeError, match="ended after 1 s"):
-        common.run("-c", "import time; time.sleep(60)", at_most=1)
-    assert time.monotonic() - began < 10
-
-
-def test_no_turn_begins_that_would_end_too_late() -> None:
-    ways = {"a": lambda: {"seconds": common.seconds(lambda: time.sleep(0.2))}}
-    assert common.in_turn(ways, 50, at_most=0.7).turns in (1, 2, 3)
 
 
 def test_the_share_of_an_exchange_inside_of_kernels() -> None:
