@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.autograd import DeviceType
@@ -134,14 +134,18 @@ def share_inside(inner: Iterable[Interval], outer: Iterable[Interval]) -> float:
     return both / sum(end - begin for begin, end in inner)
 
 
-def overlap(note: str, *argv: str) -> dict[str, Any]:
+def overlap(note: str, *argv: str) -> NoReturn:
     """Run train.py, and note which share of the NCCL kernels' time lies inside other kernels.
 
     Taken from what torch.profiler sees of rank 0's second epoch. Copies are no kernels.
     """
     original = train.train
+    # With torch 2.11 the end of the state's engine sometimes waited for ever after a profile; so it
+    # is kept until the process is left without clean-up.
+    kept: list[State] = []
 
     def watched(state: State, loader: Loader, run: Run) -> dict[str, float]:
+        kept[:] = [state]
         if state.epoch != 1 or not processes.is_main():
             return original(state, loader, run)
         on_gpu = state.device.type == "cuda"
@@ -164,7 +168,9 @@ def overlap(note: str, *argv: str) -> dict[str, Any]:
         return found
 
     train.train = watched
-    return {"code": int(train.main(argv))}
+    code = int(train.main(argv))
+    print(json.dumps({"code": code}))
+    processes.leave(code)
 
 
 def main(argv: Sequence[str]) -> int:
