@@ -1,28 +1,46 @@
 #!/bin/bash
 # Run the benches of speed one after the other, and write docs/benchmarks.md; takes about an hour.
-#   bash bench/all.sh            # --quick: once, and short, into a file of its own
+#   bash bench/all.sh            # --short: at most 8 minutes; --quick: once, into a file of its own
+# PYTHON names the interpreter; by default it is that of .venv.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 page=docs/benchmarks.md
+benches=("signs.py --precision float32" overhead.py start.py busy.py peers.py search.py)
+others=(ner.py cifar10.py)
+note=
+case "${1:-}" in
+--short) note="Measured with \`--short\`: fewer epochs and turns. Left out: ${others[*]}." ;;
+*) benches+=("${others[@]}") ;;
+esac
 [ "${1:-}" = --quick ] && page=benchmarks-quick.md
-benches=("signs.py --precision float32" ner.py cifar10.py overhead.py busy.py search.py)
 new=$(mktemp)
-trap 'rm -f "$new"' EXIT
+failed=$new.failed
+trap 'rm -f "$new" "$failed" "$new.errors"' EXIT
+began=$(date +%s)
 {
     echo "# Benchmarks"
     echo
-    echo "Written by \`bash bench/all.sh\` on $(date +%F), commit $(git rev-parse --short HEAD)."
-    echo "$(grep -m1 "model name" /proc/cpuinfo | cut -d: -f2- | xargs), $(nproc) cores. Ratios are of medians"
-    echo "that were measured in turns; none are given where other processes used the cores."
+    echo "Written by \`bash bench/all.sh${1:+ $1}\` on $(date +%F), commit $(git rev-parse --short HEAD)."
+    echo "$(grep -m1 "model name" /proc/cpuinfo | cut -d: -f2- | xargs), $(nproc) cores; $(
+        $python -c 'import platform as p, torch; print(f"{p.system()}, Python {p.python_version()}, torch {torch.__version__}")'
+    )."
+    echo "Ratios are of medians that were measured in turns; none are given where other processes used the cores."
+    echo "\`least..most\` is the range of the line above it. $note"
     for bench in "${benches[@]}"; do
         echo
         echo "## bench/$bench"
         echo
         echo '```'
-        $python bench/$bench "$@" 2>/dev/null | sed "s|$PWD/||"
+        if $python bench/$bench "$@" 2>"$new.errors" | sed "s|$PWD/||"; [ "${PIPESTATUS[0]}" != 0 ]; then
+            echo "not measured: $(tail -n 1 "$new.errors")"
+            touch "$failed"
+        fi
         echo '```'
     done
+    echo
+    echo "All of it took $(($(date +%s) - began)) s."
 } | tee "$new"
 mv "$new" "$page"
 echo "Wrote $page"
+[ ! -e "$failed" ]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
-from bench.common import ROOT, Figures, in_turn, parser, run, show, train
+from bench.common import LONG, ROOT, Figures, effort, in_turn, parser, run, show, train
 
 USUAL, OWN = "300000", os.environ["GOMP_SPINCOUNT"]
 
@@ -37,7 +37,7 @@ def busy_core(wanted: bool) -> Iterator[None]:
 def main() -> int:
     """Run the bench; returns the exit code."""
     args = parser(__doc__).parse_args()
-    epochs, repeats = (2, 1) if args.quick else (5, 3)
+    epochs, repeats, limit = effort(args, (2, 1, 60.0), (3, 2, 75.0), (5, 3, LONG))
     params = json.loads((ROOT / "experiments/base_model/params.json").read_text())
     params |= {"num_epochs": epochs, "precision": "float32"}
     with tempfile.TemporaryDirectory() as name:
@@ -55,7 +55,8 @@ def main() -> int:
             "usual, busy": lambda: way(USUAL, True),
             "own, busy": lambda: way(OWN, True),
         }
-        show(f"hand signs, float32, {epochs} epochs", in_turn(ways, repeats), "usual, quiet")
+        medians = in_turn(ways, repeats, limit)
+    show(f"hand signs, float32, {epochs} epochs", medians, "usual, quiet")
     return 0
 
 

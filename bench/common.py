@@ -5,23 +5,28 @@ import json
 import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from core.machine.environment import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = 86_400.0  # seconds: no limit
 Figures = dict[str, float]
+T = TypeVar("T")
 
 
 @dataclass
@@ -35,15 +40,35 @@ class Process:
     printed: str
 
 
-def run(*command: str | Path) -> Process:
-    """Run a Python script of the repository to its end; RuntimeError if it fails."""
+def run(
+    *command: str | Path,
+    root: Path = ROOT,
+    at_most: float = LONG,
+    python: str | Path = sys.executable,
+) -> Process:
+    """Run a Python script of the repository, or of another `root`, to its end.
+
+    Raises:
+        RuntimeError: it failed, or took longer than `at_most` seconds, after which it is ended.
+    """
     began = time.time()
-    words = [sys.executable, *map(str, command)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    printed = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    words = [str(python), *map(str, command)]
+    with tempfile.TemporaryFile() as output:  # a pipe would stay open in processes of its own
+        process = subprocess.Popen(words, cwd=root, stdout=output, stderr=subprocess.STDOUT)
+        signals = (signal.SIGTERM, at_most), (signal.SIGKILL, at_most + 10)
+        timers = [threading.Timer(t, process.send_signal, [number]) for number, t in signals]
+        try:
+            for timer in timers:
+                timer.start()
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            for timer in timers:
+                timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        printed = output.read().decode(errors="replace")
+    if time.time() - began > at_most:
+        raise RuntimeError(f"{' '.join(words)}: ended after {at_most:.0f} s\n{printed}")
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)}: exit code {process.returncode}\n{printed}")
     busy = usage.ru_utime + usage.ru_stime
@@ -91,29 +116,40 @@ class Medians(dict[str, Figures]):
     """The medians of each way's figures; how far they can be believed stands beside them."""
 
     turns = 0
+    least: dict[str, float]  # of the first figure, by way
+    most: dict[str, float]
     moves = 0.0  # fraction by which the first median moves if one turn is left out, at most
     others = 0.0  # cores that other processes used meanwhile
 
 
-def in_turn(ways: Mapping[str, Callable[[], Figures]], repeats: int) -> Medians:
+def in_turn(
+    ways: Mapping[str, Callable[[], Figures]], repeats: int, at_most: float = LONG
+) -> Medians:
     """Run every way once, then all of them again, A B A B; return the medians of each figure.
 
-    More turns follow, at most twice as many again, while a median still moves by more than 3%.
+    More turns follow, at most twice as many again, while a median still moves by more than 3%. No
+    turn but the first begins if it would probably end later than after `at_most` seconds.
     """
     seen: dict[str, list[Figures]] = {name: [] for name in ways}
-    found, before = Medians(), used_by_others()
+    found, before, began, last = Medians(), used_by_others(), time.monotonic(), 0.0
     while found.turns < repeats or (
         repeats > 1 and found.turns < 3 * repeats and found.moves > 0.03
     ):
+        turn_began = time.monotonic()
+        if found.turns and turn_began - began + last > at_most:
+            break
         found.turns += 1
         for name, way in ways.items():
             seen[name].append(way())
             print(f"  {found.turns}/{repeats} {name}", file=sys.stderr)
-        found.moves = max(map(moved, seen.values()))
+        found.moves, last = max(map(moved, seen.values())), time.monotonic() - turn_began
     after = used_by_others()
     found.others = (after[0] - before[0]) / (after[1] - before[1])
     for name, turns in seen.items():
         found[name] = {key: statistics.median(one[key] for one in turns) for key in turns[0]}
+    firsts = {name: [next(iter(one.values())) for one in turns] for name, turns in seen.items()}
+    found.least = {name: min(values) for name, values in firsts.items()}
+    found.most = {name: max(values) for name, values in firsts.items()}
     return found
 
 
@@ -151,19 +187,29 @@ def show(title: str, medians: Medians, against: str) -> None:
     steady = f"leaving a turn out moves the first median by {medians.moves:.1%}"
     print(f"other processes used {medians.others:.2f} cores; {steady}")
     print("" if quiet else "NOT QUIET: no ratios. Run it again when nothing else runs.\n")
-    print(" " * 24 + "".join(f"{name:>22}" for name in medians))
+    print(" " * 28 + "".join(f"{name:>22}" for name in medians))
     for key, reference in medians[against].items():
         cells = [f"{way[key]:.4g}" for way in medians.values()]
         ratios = [f" ({way[key] / reference:.2f})" if quiet else "" for way in medians.values()]
         both = zip(cells, ratios, strict=True)
-        print(f"{key:<24}" + "".join(f"{cell + ratio:>22}" for cell, ratio in both))
+        print(f"{key:<28}" + "".join(f"{cell + ratio:>22}" for cell, ratio in both))
+        if key == next(iter(medians[against])):
+            ranges = [f"{medians.least[name]:.4g}..{medians.most[name]:.4g}" for name in medians]
+            print(f"{'  least..most':<28}" + "".join(f"{cell:>22}" for cell in ranges))
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser with what all benches take."""
     made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    made.add_argument("--quick", action="store_true", help="once, and short: does it run?")
+    much = made.add_mutually_exclusive_group()
+    much.add_argument("--quick", action="store_true", help="once, and short: does it run?")
+    much.add_argument("--short", action="store_true", help="fewer turns, for all.sh --short")
     return made
+
+
+def effort(args: argparse.Namespace, quick: T, short: T, full: T) -> T:
+    """Return what goes with --quick, with --short, or with neither."""
+    return quick if args.quick else short if args.short else full
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
 import train
-from bench.common import Figures, Medians, in_turn, parser, show
+from bench.common import LONG, Figures, Medians, effort, in_turn, parser, show
 from bench.noop.data_loader import fetch_dataloader
 from bench.noop.net import Net
 from core.base.params import Params
@@ -72,7 +72,9 @@ def in_checkout(folder: Path, steps: int) -> Figures:
     return figures
 
 
-def measure(steps: int, repeats: int, against: Path | None = None) -> Medians:
+def measure(
+    steps: int, repeats: int, against: Path | None = None, at_most: float = LONG
+) -> Medians:
     """Return the medians of all, measured in turn, on one thread."""
     torch.set_num_threads(1)
     ways = {"by hand": lambda: by_hand(steps), "train.py": lambda: template(steps)}
@@ -80,7 +82,7 @@ def measure(steps: int, repeats: int, against: Path | None = None) -> Medians:
         here = Path(__file__).resolve().parent.parent
         ways["in its own process"] = lambda: in_checkout(here, steps)
         ways[str(against)] = lambda: in_checkout(against, steps)
-    return in_turn(ways, repeats)
+    return in_turn(ways, repeats, at_most)
 
 
 def main() -> int:
@@ -88,8 +90,8 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout")
     args = arguments.parse_args()
-    steps, repeats = (500, 1) if args.quick else (3000, 5)
-    medians = measure(steps, repeats, args.against)
+    steps, repeats, limit = effort(args, (500, 1, 60.0), (2000, 3, 40.0), (3000, 5, LONG))
+    medians = measure(steps, repeats, args.against, limit)
     show(f"a net that does nothing, {steps} steps an epoch", medians, "by hand")
     return 0
 

@@ -20,10 +20,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
+
+from bench.common import LONG, ROOT, run
+
 KINDS = {
     "1 process, 2 threads": (1, 2),
     "2 processes, 1 thread each": (2, 1),
@@ -31,28 +35,42 @@ KINDS = {
 }
 
 
-WIDE = {"task": "bench.wide", "width": 1024, "depth": 24, "examples": 320, "batch_size": 32}
+WIDE: dict[str, Any] = {
+    "task": "bench.wide",
+    "width": 1024,
+    "depth": 24,
+    "examples": 320,
+    "batch_size": 32,
+}
 WIDE |= {"num_epochs": 3, "num_threads": 1, "checkpoint_minutes": None, "device": "cpu"}
 WIDE |= {"save_predictions": False}
 
 
-def wide(root: Path, folder: Path, count: int, **more: object) -> tuple[float, float]:
+def wide(
+    root: Path,
+    folder: Path,
+    count: int,
+    more: Mapping[str, object],
+    script: Sequence[str] = ("train.py",),
+    at_most: float = LONG,
+) -> tuple[float, float]:
     """Train the net of many weights; returns milliseconds a step and the last process's peak in MB.
 
-    (Process 0 gathers the whole net for checkpoints.)
+    (Process 0 gathers the whole net for checkpoints.) `more` are keys of the params; `script` is
+    what takes train.py's arguments.
     """
     (data := folder / "data").mkdir(parents=True)
-    params = WIDE | more
+    params = {**WIDE, **more}
     (folder / "params.json").write_text(json.dumps(params))
-    command = [sys.executable]
+    command: list[str] = []
     if count > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    command += ["train.py", "--model_dir", str(folder), "--data_dir", str(data)]
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    command += [*script, "--model_dir", str(folder), "--data_dir", str(data)]
+    run(*command, root=root, at_most=at_most)
     rows = [json.loads(row) for row in (folder / "times.jsonl").read_text().splitlines()]
     peak = float((data / f"peak_mb.{count - 1}").read_text())
     seconds = statistics.median(row["train_seconds"] for row in rows[1:])
-    return 1000 * seconds * WIDE["batch_size"] / WIDE["examples"], peak
+    return 1000 * seconds * params["batch_size"] / params["examples"], peak
 
 
 def compare_wide(rounds: int, against: str | None) -> None:
@@ -73,7 +91,7 @@ def compare_wide(rounds: int, against: str | None) -> None:
         for i in range(rounds):
             for j, (name, (root, count, keys)) in enumerate(kinds.items()):
                 folder = Path(temporary) / "runs" / f"{i}-{j}"
-                found[name].append(wide(root, folder, count, **keys))
+                found[name].append(wide(root, folder, count, keys))
         if against is not None:
             remove = ["git", "worktree", "remove", "--force", str(old)]
             subprocess.run(remove, cwd=ROOT, check=True)

@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="hand signs; default: 864 drawn ones")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--short", action="store_true", help="the same, for all.sh --short")
     args = parser.parse_args()
     cores, load = usable_cores(), os.getloadavg()[0]
     print(f"{cores} cores, load {load:.1f} before, Python {sys.version.split()[0]}")
@@ -98,7 +99,8 @@ def main() -> None:
             draw_signs(["--output", f"{scratch}/signs"])
         data = args.data_dir or f"{scratch}/signs"
         for name, params in NETS.items():
-            compare(name, params, data, 6 if args.quick else 16, 1 if args.quick else 3)
+            few = args.quick or args.short
+            compare(name, params, data, 6 if few else 16, 1 if few else 3)
 
 
 if __name__ == "__main__":

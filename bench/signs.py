@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
-from bench.common import ROOT, by_hand, in_turn, parser, run, show, train
+from bench.common import LONG, ROOT, by_hand, effort, in_turn, parser, run, show, train
 from core.data.images import read_images
 from model.data_loader import IMAGE_SIZE, list_examples
 
@@ -39,7 +39,7 @@ def main() -> int:
     arguments.add_argument("--batch_size", type=int, default=32)
     arguments.add_argument("--device", default="cpu", help="or cuda")
     args = arguments.parse_args()
-    epochs, repeats = (2, 1) if args.quick else (10, 3)
+    epochs, repeats, limit = effort(args, (2, 1, 60.0), (5, 2, 75.0), (10, 3, LONG))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data_dir = args.data_dir or ROOT / "data/64x64_SIGNS"
@@ -59,7 +59,7 @@ def main() -> int:
             "train.py": lambda: train(folder / "run", params, data_dir),
             "usual, float32": lambda: by_hand(usual, data_dir, str(epochs), size, args.device, "4"),
         }
-        medians = in_turn(ways, repeats)
+        medians = in_turn(ways, repeats, limit)
     title = f"hand signs, {epochs} epochs, {args.precision}, batches of {args.batch_size}"
     device = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     show(f"{title}, {device}", medians, "by hand")

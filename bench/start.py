@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository's root
 
-from bench.common import ROOT, Figures, in_turn, parser, run, show, train
+from bench.common import LONG, ROOT, Figures, effort, in_turn, parser, run, show, train
 
 PARAMS = {"num_epochs": 1, "num_channels": 4, "dropout_rate": 0.0, "num_threads": 2}
 
@@ -57,7 +57,8 @@ def to_first_step(folder: Path, data: Path, resumed: bool) -> Figures:
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    repeats = 1 if parser(__doc__).parse_args().quick else 5
+    args = parser(__doc__).parse_args()
+    repeats, limit = effort(args, (1, 60.0), (2, 75.0), (5, LONG))
     with tempfile.TemporaryDirectory() as name:
         parent, data = Path(name) / "runs", Path(name) / "signs"
         run("data/signs/prepare.py", "--output", data, "--count", "36")
@@ -74,7 +75,7 @@ def main() -> int:
             "check.py": lambda: to_first_line("check.py", *of_run, "--data_dir", data),
             "synthesize": lambda: whole("synthesize_results.py", "--parent_dir", parent),
         }
-        show("to begin", in_turn(ways, repeats), "import torch")
+        show("to begin", in_turn(ways, repeats, limit), "import torch")
     return 0
 
 

@@ -36,3 +36,15 @@ def test_turns_go_on_until_no_single_one_decides_the_median() -> None:
     medians = common.in_turn({"a": lambda: {"examples/s": next(values)}}, 2)
     assert (medians.turns, medians["a"]["examples/s"]) == (4, 1.0)
     assert medians.moves <= 0.03
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="ended after 1 s"):
+        common.run("-c", "import time; time.sleep(60)", at_most=1)
+    assert time.monotonic() - began < 10
+
+
+def test_no_turn_begins_that_would_end_too_late() -> None:
+    ways = {"a": lambda: {"seconds": common.seconds(lambda: time.sleep(0.2))}}
+    assert common.in_turn(ways, 50, at_most=0.7).turns in (1, 2, 3)
