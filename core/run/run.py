@@ -39,7 +39,7 @@ from core.training.engines import wholes
 from core.training.parts import Parts, in_parts
 from core.training.state import State
 from core.training.tally import Tally
-from core.training.timing import choose
+from core.training.timing import Pace, choose
 
 
 @dataclass
@@ -75,9 +75,8 @@ class Run:
         self.state: State | None = None  # from `resume` on
         self.baseline: dict[str, float] = {}
         self.trackers: Trackers | None = None
-        self.finished, self.log_bytes = False, 0  # length of metrics.jsonl
-        self.saved_at = time.monotonic()
-        self.epoch_seconds: list[float] = []
+        self.log_bytes, self.saved_at = 0, time.monotonic()  # length of metrics.jsonl
+        self.epoch_seconds, self.pace, self.finished = list[float](), Pace(), False
 
     @property
     def complete(self) -> bool:
@@ -249,6 +248,7 @@ class Run:
             "examples_per_second": self.fraction * self.examples / seconds,
             "peak_memory_mb": devices.peak_memory_mb(),
         }
+        self.pace.look(state, seconds - self.bar.waited, self.fraction)
         self.epoch_seconds.append((time.perf_counter() - self.began) / max(self.fraction, 0.01))
         left = statistics.median(self.epoch_seconds) * (state.params.num_epochs - state.epoch)
         messages.epoch(state, trained, times, is_best, left, len(self.epoch_seconds) == 1)

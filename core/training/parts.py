@@ -5,6 +5,7 @@ Every process writes what it holds into a folder `last.dcp/N`, by torch.distribu
 """
 
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,21 +70,19 @@ class Parts:
         check = processes.on_main(check_parts)
         check(self.folder.parent, content)
         self.number = content["parts"]["number"]
-        names = ("state_dict", "ema_dict", "optim_dict", "other_optim_dicts")
-        shared = {name: content[name] for name in names}
-        own: dict[str, Any] = {"state_dict": state.model.state_dict()}
-        own["ema_dict"] = {} if state.average is None else state.average.state_dict()
+        nets = {"state_dict": state.model, "ema_dict": state.average}
         weights = {w.shape: w for w in weights_of(*state.optimizers.values())}
-        places = {
-            name: {key: _like(x, (own[name] or {}).get(key)) for key, x in part.items()}
-            if name in own and part
-            else apply(lambda x: _like(x, weights.get(x.shape[1:])), part)
-            for name, part in shared.items()
-        }
-        named = {str(i): value for i, value in enumerate(tensors(places))}
-        alone = processes.world_size() == 1
-        dcp.load(named, checkpoint_id=self.folder / str(self.number), no_dist=alone)
-        return {**content, **places}
+        shared = dict[str, Any]()
+        for name, net in nets.items():
+            own = net.state_dict() if net is not None else {}
+            kept = (content[name] or {}).items()
+            shared[name] = {key: _like(x, own.get(key)) for key, x in kept} or None
+        for name in ("optim_dict", "other_optim_dicts"):  # whose tensors are divided as the weights
+            shared[name] = apply(lambda x: _like(x, weights.get(x.shape[1:])), content[name])
+        named = {str(i): value for i, value in enumerate(tensors(shared))}
+        with warnings.catch_warnings(action="ignore"):  # that this is the only process
+            dcp.load(named, checkpoint_id=self.folder / str(self.number))
+        return {**content, **shared}
 
 
 def _like(placeholder: Tensor, own: Tensor | None) -> Tensor:

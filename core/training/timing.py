@@ -7,6 +7,7 @@ its first checkpoint.
 
 import copy
 import logging
+import math
 import multiprocessing
 import statistics
 import time
@@ -24,6 +25,7 @@ from core.task import Batch, Loader
 from core.training.state import State
 
 CLEARLY = 0.9  # of the time that the usual choice takes: else it stays, so that runs are alike
+BRIEF = 1.0  # seconds of an epoch that is not compared with others
 PASSES = 10  # of each choice, fewer where one takes twice the time of another
 
 
@@ -75,6 +77,34 @@ def take(state: State, loaders: Mapping[str, Loader], chosen: Mapping[str, Any])
             loader.put_on(state.device, params)
     if "num_threads" in chosen:
         torch.set_num_threads(params.num_threads)
+
+
+class Pace:
+    """Says once if an epoch takes twice as long as the fastest, and if one thread were faster.
+
+    A run keeps its number of threads, because that changes the bits.
+    """
+
+    def __init__(self) -> None:
+        self.fastest, self.told = math.inf, False
+
+    def look(self, state: State, seconds: float, part: float) -> None:
+        """Compare the part of an epoch that has taken so long, but for waiting for data."""
+        if seconds < BRIEF or part < 0.5:
+            return
+        self.fastest, seconds = min(self.fastest, seconds / part), seconds / part
+        if self.told or seconds <= 2 * self.fastest or state.device.type != "cpu":
+            return
+        self.told, threads = True, torch.get_num_threads()
+        ratio = seconds / self.fastest
+        logging.warning("Note: this epoch took %.3g times as long as another", ratio)
+        timer = Timer(state, state.loader)
+        timer.batch = state.current
+        times = timer.times("num_threads", [1, threads]) if threads > 1 else {}
+        if times and times[1] < CLEARLY * times[threads]:
+            told = "This machine is busy: %d threads take %.3g times as long as 1.\n"
+            told += "--resume --set num_threads=1 goes on with one; it changes the last bits."
+            logging.warning(told, threads, times[threads] / times[1])
 
 
 class Timer:

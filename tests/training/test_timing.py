@@ -78,3 +78,21 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_what_was_measur
     assert resolved(folder)["precision"] == "bfloat16"
     assert run(folder, signs, "--overwrite") == 0
     assert resolved(folder)["precision"] == "float32"
+
+
+@pytest.mark.parametrize(("threads", "told"), [(2, 1), (1, 0)])
+def test_a_machine_that_becomes_busy_is_told_and_changes_nothing(
+    run_folder: Folder,
+    signs: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    told: int,
+) -> None:
+    monkeypatch.setattr("core.training.timing.BRIEF", 0.0)
+    values = SLUGGISH | {"num_epochs": 4, "num_threads": threads, "slow": "none"}
+    busy = run_folder("busy", **values, busy_after=14, dropout_rate=0.3)
+    quiet = run_folder("quiet", **values, dropout_rate=0.3)
+    assert run(busy, signs) == run(quiet, signs) == 0
+    assert caplog.text.count("This machine is busy: 2 threads take") == told
+    assert (busy / "metrics.jsonl").read_bytes() == (quiet / "metrics.jsonl").read_bytes()
