@@ -208,7 +208,11 @@ class Batches(Loader):
             inputs = self._gather(self.inputs, index, length)
             labels = self._gather(self.labels, index, length)
             if self.transform is not None:
-                draws = self._draws(epoch, planned, chosen, by_rows) if self.train else None
+                draws: Any = None
+                if self.train and by_rows:
+                    draws = RowDraws(self.seed, epoch, chosen)
+                elif self.train:
+                    draws = generator(self.seed, epoch, planned.number)
                 inputs = self.transform(inputs, draws)
             if whole and planned.rows is not None:
                 inputs, labels = _rows((inputs, labels), planned.rows)
@@ -216,15 +220,12 @@ class Batches(Loader):
                 inputs, labels = self.place(inputs), self.place(labels)
             yield inputs, labels
 
-    def _draws(self, epoch: int, planned: IndexBatch, index: Tensor, by_rows: bool) -> Any:
-        if by_rows:
-            return RowDraws(self.seed, epoch, index)
-        return generator(self.seed, epoch, planned.number)
-
     def rows(self, value: Tensor, index: Any, length: int | None) -> Tensor:
         """Return rows of a tensor (N, ...); of one padded like the inputs, (N, T, ...), cut off."""
-        padded = value.ndim > 1 and value.shape[1] == tensors(self.inputs)[0].shape[1]
-        return value[index, :length] if length is not None and padded else value[index]
+        if length is None or value.ndim == 1:
+            return value[index]
+        padded = value.shape[1] == tensors(self.inputs)[0].shape[1]
+        return value[index, :length] if padded else value[index]
 
     def _gather(self, value: Any, index: Tensor, length: int | None) -> Any:
         """Return the examples (B,) of a value's tensors, cut off behind `length`, on the device.

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice, tee
 from typing import Any, cast
 
@@ -109,17 +110,16 @@ class State:
         plan: Iterator[IndexBatch] = islice(loader.plan(self.epoch), self.batch, None)
         if not self.alone:
             check_same_order(order := list(plan))
-            plan = iter(order)
-            rank, world_size = processes.rank(), processes.world_size()
-            plan = (planned.of_process(rank, world_size) for planned in plan)
+            who = processes.rank(), processes.world_size()
+            plan = (planned.of_process(*who) for planned in order)
         ahead, plan = tee(plan)
         for batch, planned in zip(loader.load(self.epoch, ahead), plan, strict=False):
             if planned.index is None and not self.alone:
                 batch, planned = rows_of_stream(batch, planned)
             self.update_begins = self.batch % accumulation == 0
             self.update_ended = (self.batch + 1) % accumulation == 0 or self.batch + 1 == total
-            self.fraction, self.weights, self.seen = planned.fraction, [], None
-            self.current = batch
+            self.current, self.fraction = batch, planned.fraction
+            self.weights, self.seen = [], None
             yield batch
         if self.batch < total:
             raise DataError(f"the loader had {self.batch} batches, its length says {total}")
@@ -143,7 +143,7 @@ class State:
         counts the same); only the last batch of an update changes the weights. The default
         `optimizer` is "main"; of a task without a train_step it is all that there are.
         """
-        names = self._names(optimizer)
+        names = self.usual_names if optimizer is None else self._names(optimizer)
         chosen, on_cpu = [self.optimizers[name] for name in names], self.device.type == "cpu"
         single = self.update_begins and self.update_ended and self.alone
         if weight is not None:
@@ -187,15 +187,18 @@ class State:
                     raise UsageError(f"'optimizer': {error}") from None
                 raise
 
-    def _names(self, optimizer: str | Sequence[str] | None) -> tuple[str, ...]:
+    @cached_property
+    def usual_names(self) -> tuple[str, ...]:
+        """Names of the optimizers that `update` is asked for if it is not told."""
+        alone = "main" in self.optimizers or self.task.train_step is not None
+        return self._names("main" if alone else [*self.optimizers])
+
+    def _names(self, optimizer: str | Sequence[str]) -> tuple[str, ...]:
         """Return the names of the optimizers that `update` is asked for."""
-        if optimizer is None:
-            alone = "main" in self.optimizers or self.task.train_step is not None
-            optimizer = "main" if alone else [*self.optimizers]
         names = (optimizer,) if isinstance(optimizer, str) else tuple(optimizer)
         if wrong := [name for name in names if name not in self.optimizers]:
-            there = ", ".join(self.optimizers)
-            raise UsageError(f"state.update: there is no optimizer {wrong[0]!r}, only {there}")
+            told = f"there is no optimizer {wrong[0]!r}, only {', '.join(self.optimizers)}"
+            raise UsageError(f"state.update: {told}")
         return names
 
     def _average_and_clip(self, weights: list[Tensor], terms: Tensor | float | None) -> None:
@@ -215,8 +218,7 @@ class State:
     def end_batch(self, losses: dict[str, Tensor]) -> None:
         """Count a batch and its losses (); nothing here waits for a GPU."""
         if not isinstance(losses, Mapping) or not all(map(torch.is_tensor, losses.values())):
-            told = "train_step of net.py must return a dict of named losses, each a tensor ()"
-            raise UsageError(told)
+            raise UsageError("train_step of net.py must return a dict of named losses, each ()")
         if self.update_ended:
             self.step += 1
             if self.average is not None:
