@@ -4,6 +4,7 @@ Every process writes what it holds into a folder `last.dcp/N`, by torch.distribu
 `last.pt` has all else, and the hashes of that folder's files; its rename makes the save count.
 """
 
+import itertools
 import shutil
 import warnings
 from collections.abc import Callable
@@ -32,27 +33,29 @@ class Parts:
         self.group: Any = None  # of processes, for saving alone
 
     def begin(self, shared: Content) -> tuple[Content, Callable[[], Content]]:
-        """Copy sharded tensors and begin to write them; all processes have to call it.
+        """Copy divided tensors and begin to write them; all processes have to call it.
 
         Returns:
-            the values with empty tensors of shape (0, *shape), and what waits for the end of
-            writing, and then tells `last.pt` where the tensors are.
+            the values with empty tensors of shape (0, *shape) in their places, and what waits for
+            the end of writing, and then tells `last.pt` where the tensors are.
         """
         from torch.distributed import checkpoint as dcp  # takes a second, and few runs need it
 
         self.group = self.group or dist.new_group(backend="gloo")
         self.number += 1
-        path, values = self.folder / str(self.number), dict(enumerate(tensors(shared)))
-        named = {str(i): value.detach().clone() for i, value in values.items()}
+        path, all_of_them = self.folder / str(self.number), list(enumerate(tensors(shared)))
+        # What every process holds whole, as buffers that may differ, last.pt has from rank 0.
+        named = {str(i): x.detach().clone() for i, x in all_of_them if _is_divided(x)}
         saving: Any = dcp.async_save(named, checkpoint_id=path, process_group=self.group)
 
         def end() -> Content:
             saving.result()
             if not processes.is_main():
                 return {}
-            return {"number": self.number, "files": {p.name: file_hash(p) for p in path.iterdir()}}
+            files = {part.name: file_hash(part) for part in path.iterdir()}
+            return {"number": self.number, "files": files, "divided": sorted(map(int, named))}
 
-        return apply(lambda x: torch.empty(0, *x.shape, dtype=x.dtype), shared), end
+        return apply(lambda x: x if not _is_divided(x) else _placeholder(x), shared), end
 
     def remove_older(self) -> None:
         """Remove the parts that neither `last.pt` nor `previous.pt` needs."""
@@ -72,23 +75,36 @@ class Parts:
         self.number = content["parts"]["number"]
         nets = {"state_dict": state.model, "ema_dict": state.average}
         weights = {w.shape: w for w in weights_of(*state.optimizers.values())}
+        divided, numbers = set(content["parts"]["divided"]), itertools.count()
+
+        def place(x: Tensor, own: Tensor | None) -> Tensor:
+            return _like(x, own) if next(numbers) in divided else x
+
         shared = dict[str, Any]()
         for name, net in nets.items():
             own = net.state_dict() if net is not None else {}
             kept = (content[name] or {}).items()
-            shared[name] = {key: _like(x, own.get(key)) for key, x in kept} or None
+            shared[name] = {key: place(x, own.get(key)) for key, x in kept} or None
         for name in ("optim_dict", "other_optim_dicts"):  # whose tensors are divided as the weights
-            shared[name] = apply(lambda x: _like(x, weights.get(x.shape[1:])), content[name])
-        named = {str(i): value for i, value in enumerate(tensors(shared))}
+            shared[name] = apply(lambda x: place(x, weights.get(x.shape[1:])), content[name])
+        named = {str(i): x for i, x in enumerate(tensors(shared)) if i in divided}
         with warnings.catch_warnings(action="ignore"):  # that this is the only process
             dcp.load(named, checkpoint_id=self.folder / str(self.number))
         return {**content, **shared}
 
 
+def _is_divided(x: Tensor) -> bool:
+    return hasattr(x, "placements")
+
+
+def _placeholder(x: Tensor) -> Tensor:
+    return torch.empty(0, *x.shape, dtype=x.dtype)
+
+
 def _like(placeholder: Tensor, own: Tensor | None) -> Tensor:
     """Return an empty tensor for a saved one, divided as the state's `own` is."""
     shape, dtype = placeholder.shape[1:], placeholder.dtype
-    if own is None or own.shape != shape or not hasattr(own, "placements"):
+    if own is None or own.shape != shape or not _is_divided(own):
         return torch.empty(shape, dtype=dtype)
     return torch.empty_like(own, dtype=dtype, requires_grad=False)
 
