@@ -2,8 +2,9 @@
 
     python bench/start.py
 
-Of train.py it is the time to the first step, of check.py that to its first line; evaluate.py,
-predict.py and synthesize_results.py end at once, on 36 small images.
+Of train.py it is the time to the first step, of check.py that to its first line, of evaluate.py
+that to its numbers and that of the whole, which draws a picture; predict.py and
+synthesize_results.py end at once, on 36 small images.
 """
 
 import json
@@ -23,13 +24,15 @@ from bench.common import LONG, ROOT, Figures, effort, in_turn, parser, run, show
 PARAMS = {"num_epochs": 1, "num_channels": 4, "dropout_rate": 0.0, "num_threads": 2}
 
 
-def to_first_line(*command: str | Path) -> Figures:
-    """Return how long a command takes to print its first line."""
+def to_line(word: str, *command: str | Path) -> Figures:
+    """Return how long a command takes to print a line that holds a word."""
     began = time.perf_counter()
     words = [sys.executable, *map(str, command)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        while word not in process.stdout.readline():
+            if process.poll() is not None:
+                raise RuntimeError(f"{words[1]} has printed no {word!r}")
         found = time.perf_counter() - began
         process.kill()
     return {"seconds": found}
@@ -70,9 +73,10 @@ def main() -> int:
             "import torch": lambda: whole("-c", "import torch"),
             "train.py": lambda: to_first_step(parent.parent / "new", data, resumed=False),
             "resumed": lambda: to_first_step(parent.parent / "resumed", data, resumed=True),
-            "evaluate.py": lambda: whole("evaluate.py", *of_run),
+            "evaluate.py": lambda: to_line("accuracy", "evaluate.py", *of_run),
+            "to its end": lambda: whole("evaluate.py", *of_run),
             "predict.py": lambda: whole("predict.py", *of_run, picture),
-            "check.py": lambda: to_first_line("check.py", *of_run, "--data_dir", data),
+            "check.py": lambda: to_line("", "check.py", *of_run, "--data_dir", data),
             "synthesize": lambda: whole("synthesize_results.py", "--parent_dir", parent),
         }
         show("to begin", in_turn(ways, repeats, limit), "import torch")
