@@ -175,7 +175,7 @@ def test_a_checkpoint_in_parts_holds_what_a_whole_one_does(
     numbers = [read_checkpoint(parts / name)["parts"]["number"] for name in CHECKPOINTS]
     assert sorted(os.listdir(parts / "last.dcp")) == sorted(map(str, numbers))
     last = read_checkpoint(parts / "last.pt")
-    assert not any(last["state_dict"][name].numel() for name in ("conv1.weight", "fc1.bias"))
+    assert not any(last["state_dict"][name].numel() for name in ("conv1.weight", "fc1.weight"))
     assert (
         evaluate.main(["--model_dir", str(parts), "--split", "val", "--restore_file", "last"]) == 1
     )
