@@ -22,7 +22,7 @@ began=$(date +%s)
     echo "# Benchmarks"
     echo
     echo "Written by \`bash bench/all.sh${1:+ $1}\` on $(date +%F), commit $(git rev-parse --short HEAD)."
-    echo "$(grep -m1 "model name" /proc/cpuinfo | cut -d: -f2- | xargs), $(nproc) cores; $(
+    echo "$(grep -m1 "model name" /proc/cpuinfo | cut -d: -f2- | xargs), $(getconf _NPROCESSORS_ONLN) cores; $(
         $python -c 'import platform as p, torch; print(f"{p.system()}, Python {p.python_version()}, torch {torch.__version__}")'
     )."
     echo "Ratios are of medians that were measured in turns; none are given where other processes used the cores."

@@ -198,12 +198,13 @@ def show(title: str, medians: Medians, against: str) -> None:
             print(f"{'  least..most':<28}" + "".join(f"{cell:>22}" for cell in ranges))
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser with what all benches take."""
+def parser(doc: str | None, short: bool = False) -> argparse.ArgumentParser:
+    """Return a parser with what all benches take, or those of all.sh --short."""
     made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     much = made.add_mutually_exclusive_group()
     much.add_argument("--quick", action="store_true", help="once, and short: does it run?")
-    much.add_argument("--short", action="store_true", help="fewer turns, for all.sh --short")
+    if short:
+        much.add_argument("--short", action="store_true", help="fewer turns, for all.sh --short")
     return made
 
 

@@ -33,7 +33,7 @@ def decode(data_dir: Path, path: Path) -> None:
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, short=True)
     arguments.add_argument("--data_dir", type=Path, help="default: data/64x64_SIGNS, or made up")
     arguments.add_argument("--precision", default="bfloat16", help="or float32")
     arguments.add_argument("--batch_size", type=int, default=32)
