@@ -51,7 +51,7 @@ def named(figures: Figures, val_images: int, accuracy: float) -> Figures:
 def main() -> int:
     """Run the bench; returns the exit code."""
     args = parser(__doc__, short=True).parse_args()
-    epochs, repeats, limit = effort(args, (2, 1, 60.0), (5, 2, 90.0), (10, 3, 240.0))
+    epochs, repeats, limit = effort(args, (2, 1, 60.0), (3, 2, 100.0), (10, 3, 240.0))
     params = json.loads((ROOT / "experiments/base_model/params.json").read_text())
     params |= {"num_epochs": epochs, "precision": "float32", "num_threads": THREADS}
     with tempfile.TemporaryDirectory() as name:
