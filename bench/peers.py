@@ -42,6 +42,7 @@ def named(figures: Figures, val_images: int, accuracy: float) -> Figures:
         "training, images/s": figures["examples/s"],
         "rest of an epoch, images/s": val_images / figures["evaluation, s"],
         "whole process, s": figures["whole process, s"],
+        "processors, s": figures["processors, s"],
         "to the first step, s": figures["to the first step, s"],
         "peak memory, MB": figures["peak memory, MB"],
         "val accuracy": accuracy,
