@@ -10,7 +10,7 @@ benches=("signs.py --precision float32" overhead.py start.py busy.py peers.py se
 others=(ner.py cifar10.py)
 note=
 case "${1:-}" in
---short) note="Measured with \`--short\`: fewer epochs and turns. Left out: ${others[*]}." ;;
+--short) note="Measured with \`--short\`: fewer epochs and turns. Left out: ${others[*]}, and hand signs in search.py." ;;
 *) benches+=("${others[@]}") ;;
 esac
 [ "${1:-}" = --quick ] && page=benchmarks-quick.md
@@ -22,11 +22,11 @@ began=$(date +%s)
     echo "# Benchmarks"
     echo
     echo "Written by \`bash bench/all.sh${1:+ $1}\` on $(date +%F), commit $(git rev-parse --short HEAD)."
-    echo "$(grep -m1 "model name" /proc/cpuinfo | cut -d: -f2- | xargs), $(nproc) cores; $(
+    echo "$(grep -m1 "model name" /proc/cpuinfo | cut -d: -f2- | xargs), $(getconf _NPROCESSORS_ONLN) cores; $(
         $python -c 'import platform as p, torch; print(f"{p.system()}, Python {p.python_version()}, torch {torch.__version__}")'
     )."
     echo "Ratios are of medians that were measured in turns; none are given where other processes used the cores."
-    echo "\`least..most\` is the range of the line above it. $note"
+    echo "(\`search.py\` tells the load before it instead.) \`least..most\` is the range of the line above it. $note"
     for bench in "${benches[@]}"; do
         echo
         echo "## bench/$bench"

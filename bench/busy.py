@@ -36,8 +36,8 @@ def busy_core(wanted: bool) -> Iterator[None]:
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    args = parser(__doc__).parse_args()
-    epochs, repeats, limit = effort(args, (2, 1, 60.0), (3, 2, 75.0), (5, 3, LONG))
+    args = parser(__doc__, short=True).parse_args()
+    epochs, repeats, limit = effort(args, (2, 1, 60.0), (3, 2, 95.0), (5, 3, LONG))
     params = json.loads((ROOT / "experiments/base_model/params.json").read_text())
     params |= {"num_epochs": epochs, "precision": "float32"}
     with tempfile.TemporaryDirectory() as name:

@@ -121,6 +121,11 @@ class Medians(dict[str, Figures]):
     moves = 0.0  # fraction by which the first median moves if one turn is left out, at most
     others = 0.0  # cores that other processes used meanwhile
 
+    @property
+    def quiet(self) -> bool:
+        """Whether others used at most a tenth of a core: else ratios would be luck."""
+        return self.others <= 0.1
+
 
 def in_turn(
     ways: Mapping[str, Callable[[], Figures]], repeats: int, at_most: float = LONG
@@ -181,7 +186,7 @@ def show(title: str, medians: Medians, against: str) -> None:
 
     Ratios are left out if other processes used more than a tenth of a core: they would be luck.
     """
-    quiet = medians.others <= 0.1
+    quiet = medians.quiet
     print(f"\n{title}\nmedians of {medians.turns}; in brackets: ratio to {against}")
     print(f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__}")
     steady = f"leaving a turn out moves the first median by {medians.moves:.1%}"
@@ -198,12 +203,13 @@ def show(title: str, medians: Medians, against: str) -> None:
             print(f"{'  least..most':<28}" + "".join(f"{cell:>22}" for cell in ranges))
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser with what all benches take."""
+def parser(doc: str | None, short: bool = False) -> argparse.ArgumentParser:
+    """Return a parser with what all benches take, or those of all.sh --short."""
     made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     much = made.add_mutually_exclusive_group()
     much.add_argument("--quick", action="store_true", help="once, and short: does it run?")
-    much.add_argument("--short", action="store_true", help="fewer turns, for all.sh --short")
+    if short:
+        much.add_argument("--short", action="store_true", help="fewer turns, for all.sh --short")
     return made
 
 

@@ -7,7 +7,6 @@ Everything runs in processes of its own, on data that are drawn. What fails, or 
 here, stands on the page with its reason; the exit code is 1 if anything failed.
 """
 
-import argparse
 import platform
 import re
 import subprocess
@@ -16,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -101,10 +101,11 @@ def machine(device: str) -> str:
         versions += [f"CUDA {torch.version.cuda}", f"cuDNN {torch.backends.cudnn.version()}"]
         versions += ["NCCL " + ".".join(map(str, torch.cuda.nccl.version()))]
     cores = f"{usable_cores()} cores, {platform.machine()}"
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    )
-    commit = git.stdout.strip() or "not known"
+    commit = "not known"
+    with suppress(OSError, subprocess.CalledProcessError):  # no git, or a copy without its folder
+        command = ["git", "describe", "--always", "--dirty"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        commit = done.stdout.strip()
     return f"{', '.join(kinds) or 'no GPU'}; {cores}. {', '.join(versions)}. Commit {commit}."
 
 
@@ -123,7 +124,7 @@ def write(page: Path, here: Here, found: dict[str, list[Row]], seconds: float) -
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    arguments: argparse.ArgumentParser = parser(__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--output", type=Path, default=ROOT / "docs/gpu.md", metavar="FILE")
     arguments.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     args = arguments.parse_args()

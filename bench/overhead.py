@@ -87,7 +87,7 @@ def measure(
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, short=True)
     arguments.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout")
     args = arguments.parse_args()
     steps, repeats, limit = effort(args, (500, 1, 60.0), (2000, 3, 40.0), (3000, 5, LONG))

@@ -42,6 +42,7 @@ def named(figures: Figures, val_images: int, accuracy: float) -> Figures:
         "training, images/s": figures["examples/s"],
         "rest of an epoch, images/s": val_images / figures["evaluation, s"],
         "whole process, s": figures["whole process, s"],
+        "processors, s": figures["processors, s"],
         "to the first step, s": figures["to the first step, s"],
         "peak memory, MB": figures["peak memory, MB"],
         "val accuracy": accuracy,
@@ -50,8 +51,8 @@ def named(figures: Figures, val_images: int, accuracy: float) -> Figures:
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    args = parser(__doc__).parse_args()
-    epochs, repeats, limit = effort(args, (2, 1, 60.0), (5, 2, 90.0), (10, 3, 240.0))
+    args = parser(__doc__, short=True).parse_args()
+    epochs, repeats, limit = effort(args, (2, 1, 60.0), (3, 2, 100.0), (10, 3, 240.0))
     params = json.loads((ROOT / "experiments/base_model/params.json").read_text())
     params |= {"num_epochs": epochs, "precision": "float32", "num_threads": THREADS}
     with tempfile.TemporaryDirectory() as name:

@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="hand signs; default: 864 drawn ones")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--short", action="store_true", help="the same, for all.sh --short")
+    parser.add_argument("--short", action="store_true", help="the same, of the small MLP alone")
     args = parser.parse_args()
     cores, load = usable_cores(), os.getloadavg()[0]
     print(f"{cores} cores, load {load:.1f} before, Python {sys.version.split()[0]}")
@@ -98,7 +98,7 @@ def main() -> None:
         if args.data_dir is None:
             draw_signs(["--output", f"{scratch}/signs"])
         data = args.data_dir or f"{scratch}/signs"
-        for name, params in NETS.items():
+        for name, params in list(NETS.items())[-1 if args.short else 0 :]:
             few = args.quick or args.short
             compare(name, params, data, 6 if few else 16, 1 if few else 3)
 

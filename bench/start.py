@@ -60,8 +60,8 @@ def to_first_step(folder: Path, data: Path, resumed: bool) -> Figures:
 
 def main() -> int:
     """Run the bench; returns the exit code."""
-    args = parser(__doc__).parse_args()
-    repeats, limit = effort(args, (1, 60.0), (2, 75.0), (5, LONG))
+    args = parser(__doc__, short=True).parse_args()
+    repeats, limit = effort(args, (1, 60.0), (2, 60.0), (5, LONG))
     with tempfile.TemporaryDirectory() as name:
         parent, data = Path(name) / "runs", Path(name) / "signs"
         run("data/signs/prepare.py", "--output", data, "--count", "36")
