@@ -90,8 +90,8 @@ def test_a_machine_that_becomes_busy_is_told_and_changes_nothing(
     told: int,
 ) -> None:
     monkeypatch.setattr("core.training.timing.BRIEF", 0.0)
-    values = SLUGGISH | {"num_epochs": 4, "num_threads": threads, "slow": "none"}
-    busy = run_folder("busy", **values, busy_after=14, dropout_rate=0.3)
+    values = SLUGGISH | {"num_epochs": 6, "num_threads": threads, "slow": "none"}
+    busy = run_folder("busy", **values, busy_after=11, dropout_rate=0.3)
     quiet = run_folder("quiet", **values, dropout_rate=0.3)
     assert run(busy, signs) == run(quiet, signs) == 0
     assert caplog.text.count("This machine is busy: 2 threads take") == told
