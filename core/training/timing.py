@@ -25,7 +25,7 @@ from core.task import Batch, Loader
 from core.training.state import State
 
 CLEARLY = 0.9  # of the time that the usual choice takes: else it stays, so that runs are alike
-BRIEF = 1.0  # seconds of an epoch that is not compared with others
+BRIEF = 1.0  # seconds of an epoch of which nothing is told
 PASSES = 10  # of each choice, fewer where one takes twice the time of another
 
 
@@ -90,10 +90,11 @@ class Pace:
 
     def look(self, state: State, seconds: float, part: float) -> None:
         """Compare the part of an epoch that has taken so long, but for waiting for data."""
-        if seconds < BRIEF or part < 0.5:
+        if part < 0.5:
             return
-        self.fastest, seconds = min(self.fastest, seconds / part), seconds / part
-        if self.told or seconds <= 2 * self.fastest or state.device.type != "cpu":
+        seconds = seconds / part
+        self.fastest = min(self.fastest, seconds)
+        if self.told or seconds <= max(BRIEF, 2 * self.fastest) or state.device.type != "cpu":
             return
         self.told, threads = True, torch.get_num_threads()
         ratio = seconds / self.fastest

@@ -89,7 +89,7 @@ def test_a_machine_that_becomes_busy_is_told_and_changes_nothing(
     threads: int,
     told: int,
 ) -> None:
-    monkeypatch.setattr("core.training.timing.BRIEF", 0.0)
+    monkeypatch.setattr("core.training.timing.BRIEF", 0.25)
     values = SLUGGISH | {"num_epochs": 6, "num_threads": threads, "slow": "none"}
     busy = run_folder("busy", **values, busy_after=11, dropout_rate=0.3)
     quiet = run_folder("quiet", **values, dropout_rate=0.3)
