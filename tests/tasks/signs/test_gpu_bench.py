@@ -17,6 +17,7 @@ from tests.helpers import ROOT
 GPU = [sys.executable, "bench/gpu.py"]
 
 
+@pytest.mark.slow
 def test_every_part_has_its_rows_on_the_page_where_there_is_no_gpu(tmp_path: Path) -> None:
     page = tmp_path / "gpu.md"
     command = [*GPU, "--device", "cpu", "--quick", "--output", str(page)]
