@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 BATCH_SIZE = 32
 
@@ -58,9 +59,8 @@ def main(path: str, epochs: int) -> None:
         data = {name: torch.from_numpy(arrays[name]) for name in arrays}
     words, tags, lengths = data["train_inputs"], data["train_labels"], data["train_lengths"]
     net = Net(data["sizes"].tolist(), int(tags.max()) + 1)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2, fused=True)
-    steps = epochs * len(in_batches(lengths, torch.arange(len(words))))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3, fused=True)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.99))
     first_step, rates, evaluations = time.time(), [], []
     for _ in range(epochs):
         began = time.perf_counter()
@@ -74,15 +74,15 @@ def main(path: str, epochs: int) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
+            average.update_parameters(net)
         rates.append(len(words) / (time.perf_counter() - began))
         began = time.perf_counter()
-        net.eval()
+        average.eval()
         right = torch.zeros(())
         with torch.no_grad():
             for index in torch.argsort(data["val_lengths"]).split(BATCH_SIZE):
                 length = int(data["val_lengths"][index].max())
-                found = net(data["val_inputs"][index, :length]).argmax(2)
+                found = average(data["val_inputs"][index, :length]).argmax(2)
                 right += (found == data["val_labels"][index, :length]).sum()
         float(right)
         evaluations.append(time.perf_counter() - began)
