@@ -1,7 +1,8 @@
 """Named entities: one tag for every word of a sentence, by an LSTM over embeddings.
 
 The net of the CS230 project template's NLP half, and what has become usual since: both directions
-(Huang et al. 2015) and spelling (Lample et al. 2016; here affixes and word shapes).
+(Huang et al. 2015), spelling (Lample et al. 2016; here affixes and word shapes), and tags that go
+with one another (a chain of fixed transitions, in evaluation).
 Shapes: B sentences, T tokens, F features of a word, E embedding, H hidden, K tags, N tokens of a
 whole split.
 """
