@@ -32,6 +32,16 @@ class Net(nn.Module):
         self.fc2 = nn.Linear(4 * c, NUM_CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, 64, 64) images to (B, 6) logits.
+
+        In evaluation they are the mean over an image and its mirror image, which shows the same
+        number (as in Krizhevsky et al. 2012, section 4.1).
+        """
+        if self.training:
+            return self.score(images)
+        return (self.score(images) + self.score(images.flip(3))) / 2
+
+    def score(self, images: Tensor) -> Tensor:
         """Map (B, 3, 64, 64) images to (B, 6) logits."""
         x = F.relu(F.max_pool2d(self.bn1(self.conv1(images)), 2))  # (B, C, 32, 32)
         x = F.relu(F.max_pool2d(self.bn2(self.conv2(x)), 2))  # (B, 2C, 16, 16)

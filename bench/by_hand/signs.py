@@ -29,6 +29,10 @@ class Net(nn.Module):
         self.dropout, self.fc2 = nn.Dropout(0.0), nn.Linear(4 * c, 6)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, 64, 64) images to (B, 6) logits, in evaluation with their mirror images."""
+        return self.score(x) if self.training else (self.score(x) + self.score(x.flip(3))) / 2
+
+    def score(self, x: Tensor) -> Tensor:
         """Map (B, 3, 64, 64) images to (B, 6) logits."""
         x = F.relu(F.max_pool2d(self.bn1(self.conv1(x)), 2))
         x = F.relu(F.max_pool2d(self.bn2(self.conv2(x)), 2))

@@ -95,15 +95,16 @@ def read_inputs(sources: Sequence[str], params: Params) -> Iterator[tuple[str, T
 def word_features(word: str, affix_length: int) -> list[str]:
     """Return the F features of a word: itself, its shape, and its prefixes and suffixes.
 
-    With `affix_length` 2, "Iraq's" has the features iraq's, Xxxx'x, I, s, Ir, 's. With 0 there is
-    but the word, and upper case is then kept.
+    With `affix_length` 2, "Iraq's" has the features iraq's, Xxxx'x, i, s, ir, 's: the shape alone
+    tells the case. With 0 there is but the word, and upper case is then kept.
     """
     if affix_length == 0:
         return [word]
     shape = re.sub(r"[^\W\d_]", lambda letter: "X" if letter[0].isupper() else "x", word)
     shape = re.sub(r"(.)\1{3,}", r"\1\1\1\1", re.sub(r"\d", "0", shape))  # at most 4 in a row
+    word = word.lower()
     affixes = [part for n in range(1, affix_length + 1) for part in (word[:n], word[-n:])]
-    return [word.lower(), shape, *affixes]
+    return [word, shape, *affixes]
 
 
 def list_vocabulary(sentences: Sequence[Sentence], params: Params) -> list[list[str]]:

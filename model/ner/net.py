@@ -1,7 +1,8 @@
 """Named entities: one tag for every word of a sentence, by an LSTM over embeddings.
 
 The net of the CS230 project template's NLP half, and what has become usual since: both directions
-(Huang et al. 2015) and spelling (Lample et al. 2016; here affixes and word shapes).
+(Huang et al. 2015), spelling (Lample et al. 2016; here affixes and word shapes), and tags that go
+with one another (a chain of fixed transitions, in evaluation).
 Shapes: B sentences, T tokens, F features of a word, E embedding, H hidden, K tags, N tokens of a
 whole split.
 """
@@ -35,9 +36,15 @@ class Net(nn.Module):
             width = 2 * hidden if params.bidirectional else hidden
         self.dropout = nn.Dropout1d(params.dropout_rate)
         self.scores = nn.Linear(width, len(class_names(params)))
+        self.outside_bias = params.dict.get("outside_bias", 0.0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (B, T, F) features of words to (B, T, K) logits."""
+        """Map (B, T, F) features of words to (B, T, K) logits.
+
+        In evaluation `outside_bias` is taken from those of O: more entities are found, and more of
+        them wrongly. A score may want another balance than the loss (Elkan 2001). Then they become
+        the log-probabilities of `given_valid_tags`.
+        """
         parts = [table(features[..., i]) for i, table in enumerate(self.embeddings)]
         x = torch.cat(parts, dim=-1)  # (B, T, E)
         # The LSTM that reads backwards gets every sentence reversed, the padding still behind it:
@@ -52,7 +59,11 @@ class Net(nn.Module):
                 reverse = self.backwards[i](x.gather(1, mirror.expand_as(x)))[0]  # (B, T, H)
                 outputs = torch.cat([outputs, reverse.gather(1, mirror.expand_as(reverse))], dim=-1)
             x = outputs  # (B, T, H) or (B, T, 2H)
-        return self.scores(self.drop(x))  # (B, T, K)
+        x = self.scores(self.drop(x))  # (B, T, K)
+        if self.training:
+            return x
+        x = x - self.outside_bias * F.one_hot(torch.tensor(0, device=x.device), x.shape[-1])
+        return given_valid_tags(x, places < lengths)
 
     def drop(self, x: Tensor) -> Tensor:
         """Drop values of (B, T, E), the same ones in all words of a sentence.
@@ -61,6 +72,33 @@ class Net(nn.Module):
         Drawing for every word took a fifth of a step's time on a CPU, and was no better.
         """
         return self.dropout(x.transpose(1, 2)).transpose(1, 2)
+
+
+def given_valid_tags(logits: Tensor, is_word: Tensor) -> Tensor:
+    """Return log-probabilities (B, T, K) of the tags, given that each I goes on with an entity.
+
+    Taken alone, the logits of a word may prefer an I behind an O. Here all sequences of tags count
+    in which an I follows a B or I of its type: a linear chain (Lafferty et al. 2001) of fixed
+    transitions, summed by the forward-backward algorithm (Rabiner 1989, section III).
+
+    Args:
+        logits: (B, T, K), numbered as by `tag_names`.
+        is_word: (B, T) bool, False for the padding behind a sentence.
+    """
+    tags = torch.arange(logits.shape[-1], device=logits.device)  # (K,)
+    before = tags.unsqueeze(1)
+    allowed = (tags == 0) | (tags % 2 == 1) | (before == tags) | (before == tags - 1)  # (K, K)
+    step = torch.where(allowed, 0.0, -1e4)  # from row to column
+    outside = torch.where(tags == 0, 0.0, -1e4)  # what padding is
+    x = torch.where(is_word.unsqueeze(-1), logits.log_softmax(-1), outside)  # (B, T, K)
+    words = x.unbind(1)  # T times (B, K)
+    past = [step[0].expand_as(words[0])]  # a sentence begins as behind an O
+    for word in words[:-1]:
+        past.append(torch.logsumexp((past[-1] + word).unsqueeze(2) + step, dim=1))
+    future = [torch.zeros_like(words[0])]
+    for word in words[:0:-1]:
+        future.append(torch.logsumexp((future[-1] + word).unsqueeze(1) + step, dim=2))
+    return (x + torch.stack(past, dim=1) + torch.stack(future[::-1], dim=1)).log_softmax(-1)
 
 
 def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The tagger, its loss, and scores of whole entities."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,14 @@ import torch
 from seqeval.metrics import f1_score, precision_score, recall_score
 
 from model.ner.data_loader import UNKNOWN, fetch_dataloader
-from model.ner.net import Net, class_names, entity_scores, find_entities, loss_fn
+from model.ner.net import (
+    Net,
+    class_names,
+    entity_scores,
+    find_entities,
+    given_valid_tags,
+    loss_fn,
+)
 from tests.tasks.ner.helpers import params
 
 
@@ -66,13 +74,41 @@ def test_a_word_is_judged_by_what_stands_before_and_behind_it(sentences: Path) -
     for bidirectional in (True, False):
         settings = params(bidirectional=bidirectional, num_layers=2)
         inputs = fetch_dataloader(["val"], str(sentences), settings)["val"].inputs[:1, :6]
-        net = Net(settings).eval()
+        net = Net(settings).train()  # what evaluation does with the scores looks both ways
         with torch.no_grad():
             before = net(inputs)
             changed = inputs.clone()
             changed[:, 3] = UNKNOWN
             moved = (net(changed) - before).abs().sum(dim=2)[0] > 0
         assert moved.tolist() == [bidirectional] * 3 + [True] * 3
+
+
+def test_tags_are_those_of_all_valid_sequences() -> None:
+    torch.manual_seed(0)
+    logits, lengths = 3 * torch.randn(3, 5, 5), [5, 3, 1]
+    is_word = torch.arange(5) < torch.tensor(lengths).unsqueeze(1)
+    found = given_valid_tags(logits, is_word).exp()
+    for row, length in enumerate(lengths):
+        sums = torch.zeros(length, 5)
+        for tags in itertools.product(range(5), repeat=length):
+            pairs = zip((0, *tags), tags, strict=False)
+            if all(tag in (0, 1, 3) or last in (tag, tag - 1) for last, tag in pairs):
+                sums[range(length), tags] += logits[row, range(length), tags].sum().exp()
+        assert torch.allclose(found[row, :length], sums / sums.sum(1, keepdim=True), atol=1e-6)
+
+
+def test_the_outside_bias_finds_more_entities_in_evaluation_alone(sentences: Path) -> None:
+    share = {}
+    for bias in (0.0, 0.7):
+        settings = params(outside_bias=bias)
+        inputs = fetch_dataloader(["val"], str(sentences), settings)["val"].inputs[:4]
+        torch.manual_seed(0)
+        net = Net(settings)
+        with torch.no_grad():
+            share[bias] = net.train()(inputs), net.eval()(inputs).softmax(2)[..., 0]
+    assert torch.equal(share[0.0][0], share[0.7][0])
+    words = inputs[..., 0] > 0
+    assert (share[0.7][1] < share[0.0][1])[words].all()
 
 
 def test_the_loss_is_the_mean_over_the_words(sentences: Path) -> None:

@@ -18,7 +18,7 @@ from utils import Params
 need_hand_signs()
 
 from model.data_loader import augment, fetch_dataloader, list_examples  # noqa: E402
-from model.net import macro_scores  # noqa: E402
+from model.net import Net, macro_scores  # noqa: E402
 
 STILL = {"rotate": 0, "scale": 0, "shift": 0, "brighten": 0}
 ORIGINAL = {  # the params.json of the CS230 template
@@ -77,6 +77,17 @@ def test_augmentation_of_no_strength_flips_at_most() -> None:
     mirrored = [torch.allclose(a, b, atol=1e-5) for a, b in zip(changed, flipped, strict=True)]
     assert all(a != b for a, b in zip(same, mirrored, strict=True))
     assert 0 < sum(same) < 16
+
+
+def test_an_image_and_its_mirror_image_score_alike_in_evaluation_alone() -> None:
+    torch.manual_seed(0)
+    net = Net(params(num_channels=4, dropout_rate=0.0))
+    images = torch.rand(8, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        trained = net(images), net(images.flip(3))
+        found = net.eval()(images), net(images.flip(3))
+    assert torch.allclose(*found, atol=1e-6)
+    assert not torch.allclose(*trained, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["rotate", "scale", "shift", "brighten"])
