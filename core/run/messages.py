@@ -80,7 +80,8 @@ def row_of_epoch(name: str, number: str, *columns: str, star: str = "") -> str:
 def _short(state: State, trained: Mapping[str, float], left: float, best: bool, first: bool) -> str:
     """Return an epoch's line for the terminal, the first one below a header."""
     name, _ = monitored(state.params.dict, state.task.metrics)
-    name = "" if name == "loss" else name
+    if name == "loss":  # which has a column: the other one is for the first metric
+        name = next(iter(state.task.metrics), "")
     train, val = (values.get("loss", math.nan) for values in (trained, state.metrics))
     metric = [f"{state.metrics[name]:.4g}"] if name else []
     cells = [f"{train:.4g}", f"{val:.4g}", *metric, f"{state.last_rate:.3g}"]
