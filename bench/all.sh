@@ -32,7 +32,7 @@ began=$(date +%s)
         echo "## bench/$bench"
         echo
         echo '```'
-        if $python bench/$bench "$@" 2>"$new.errors" | sed "s|$PWD/||"; [ "${PIPESTATUS[0]}" != 0 ]; then
+        if $python bench/$bench "$@" 2>"$new.errors" | sed "s|$PWD/||g; s|/tmp/[^ ]*/||g"; [ "${PIPESTATUS[0]}" != 0 ]; then
             echo "not measured: $(tail -n 1 "$new.errors")"
             touch "$failed"
         fi

@@ -318,15 +318,16 @@ def test_a_fault_ends_all_processes_and_is_told_once(
     assert time.monotonic() - began < 60
 
 
-@pytest.mark.parametrize("shard", [False, True])
+@pytest.mark.parametrize("keys", [[], ["shard"], ["shard", "shard_checkpoints"]])
 @pytest.mark.parametrize(
     ("kind", "told"),
     [("failing_alone", "RuntimeError: a fault of process 1"), ("without_room", "File too large")],
 )
 def test_a_fault_of_one_process_hangs_no_other(
-    kind: str, told: str, shard: bool, warm: Warm, run_folder: Folder, tmp_path: Path
+    kind: str, told: str, keys: list[str], warm: Warm, run_folder: Folder, tmp_path: Path
 ) -> None:
-    folder = run_folder(task="tests.projects.kinds", kind=kind, monitor="loss", shard=shard)
+    more = dict.fromkeys(keys, True)
+    folder = run_folder(task="tests.projects.kinds", kind=kind, monitor="loss", **more)
     code, printed = train_two(warm, folder, tmp_path)
     assert code != 0
     assert printed.count(told) == 1, printed
