@@ -51,7 +51,7 @@ class RowDraws:
     """
 
     def __init__(self, seed: int, epoch: int, index: Any) -> None:
-        examples = np.asarray(index, np.int64).astype(np.uint64)  # (B,)
+        examples = np.atleast_1d(np.asarray(index, np.int64)).astype(np.uint64)  # (B,)
         self.starts = _split_mix(np.uint64(_first_seed(seed, epoch)), examples)[:, None]
         self.drawn = 0  # numbers of each example so far
 
