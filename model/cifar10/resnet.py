@@ -1,4 +1,4 @@
-"""A small residual net for images of 32x32: 88% of CIFAR-10 in a quarter of an hour on two cores.
+"""A small residual net for images of 32x32: 90% of CIFAR-10 in 16 minutes on two cores.
 
 After the nine-layer ResNet of Page's DAWNBench entry (myrtle.ai 2018, "How to train your ResNet"),
 itself after He et al. 2016. Shapes: B batch, C channels, H W pixels, K classes.
@@ -53,7 +53,13 @@ class ResNet(nn.Module):
         self.scores = nn.Linear(4 * c, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, 32, 32) images to (B, K) scores."""
+        """Map (B, 3, 32, 32) images to (B, K) scores, in evaluation those of the mirror image, too."""
+        if self.training:
+            return self.score(images)
+        return (self.score(images) + self.score(images.flip(3))) / 2
+
+    def score(self, images: Tensor) -> Tensor:
+        """Map (B, 3, 32, 32) images to (B, K) scores, as they are."""
         x = self.stem(images)  # (B, C/2, 32, 32)
         x = self.stage1(x)  # (B, C, 16, 16)
         x = self.stage2(x)  # (B, 2C, 8, 8)
