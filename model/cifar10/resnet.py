@@ -53,7 +53,7 @@ class ResNet(nn.Module):
         self.scores = nn.Linear(4 * c, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, 32, 32) images to (B, K) scores; in evaluation the mirror image counts, too."""
+        """Map (B, 3, 32, 32) images to (B, K) scores; evaluation adds the mirror image."""
         if self.training:
             return self.score(images)
         return (self.score(images) + self.score(images.flip(3))) / 2
