@@ -232,7 +232,9 @@ def kill_at_random(folder: Path, data: Path, whole: Path, kills: int, draw: rand
     return done
 
 
-@pytest.mark.parametrize("kind", ["", "_in_parts", "_saved_in_parts"])
+@pytest.mark.parametrize(
+    "kind", ["", pytest.param("_in_parts", marks=pytest.mark.slow), "_saved_in_parts"]
+)
 def test_a_killed_process_changes_no_bit(
     kind: str, folders: dict[int, Path], run_folder: Folder
 ) -> None:
