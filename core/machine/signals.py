@@ -113,10 +113,25 @@ def _reset_in_child() -> None:
         if isinstance(getattr(signal.getsignal(number), "__self__", None), Stop):
             own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, own)
+    _end_fork()
+
+
+_forking = threading.local()  # its `mask`: the signals blocked before a fork, thread by thread
+
+
+def _begin_fork() -> None:
+    """Block signals, so that one to a new process waits until it has its own handlers."""
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+
+
+def _end_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_in_child)
+    os.register_at_fork(
+        before=_begin_fork, after_in_parent=_end_fork, after_in_child=_reset_in_child
+    )
 
 
 _deaf: WeakSet[Any] = WeakSet()  # processes that no SIGTERM ends

@@ -36,3 +36,16 @@ def test_a_pool_of_a_task_is_closed_without_a_word(capfd: pytest.CaptureFixture[
     with stop.handling_signals(), multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.map(abs, [-1, 2]) == [1, 2]
     assert capfd.readouterr().err == ""
+
+
+def test_a_signal_right_after_a_fork_ends_the_new_process() -> None:
+    stop = Stop()
+    stop.training = True
+    with stop.handling_signals():
+        for _ in range(20):
+            if (number := os.fork()) == 0:
+                time.sleep(5)
+                os._exit(0)
+            os.kill(number, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == -signal.SIGTERM
+    assert stop.requested == 0
