@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
@@ -107,30 +107,36 @@ def signals_held_back() -> Iterator[None]:
         _deaf.update(set(multiprocessing.active_children()).difference(running))
 
 
-def _reset_in_child() -> None:
-    """Let a process that a task forks end by signals: only the main process may have to save."""
-    for number in _numbers():
-        if isinstance(getattr(signal.getsignal(number), "__self__", None), Stop):
-            own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, own)
-    _end_fork()
+def _ours() -> list[signal.Signals]:
+    """Return the signals that a Stop handles now."""
+    handlers = {number: signal.getsignal(number) for number in _numbers()}
+    return [n for n, own in handlers.items() if isinstance(getattr(own, "__self__", None), Stop)]
 
 
-_forking = threading.local()  # its `mask`: the signals blocked before a fork, thread by thread
+_forking = threading.local()  # its `mask`: what a thread that forks had blocked before
 
 
 def _begin_fork() -> None:
-    """Block signals, so that one to a new process waits until it has its own handlers."""
-    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+    """Block signals: one that comes to a new process waits until it has handlers of its own."""
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ours())
 
 
 def _end_fork() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+    with suppress(Stopped):  # nothing can be raised here: the next `check` does
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _end_fork_in_child() -> None:
+    """Let a process that a task forks end by signals: only the main process may have to save."""
+    for number in _ours():
+        own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, own)
+    _end_fork()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_begin_fork, after_in_parent=_end_fork, after_in_child=_reset_in_child
+        before=_begin_fork, after_in_parent=_end_fork, after_in_child=_end_fork_in_child
     )
 
 
