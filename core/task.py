@@ -29,7 +29,7 @@ class IndexBatch(NamedTuple):
     number: int  # of the batch in its epoch
     index: Any = None  # (B,) numbers of the examples; None in a stream, where they have none
     rows: slice | None = None  # of this process; None: all that there are
-    fraction: float = 1.0  # of the batch's rows that are this process's
+    fraction: float = 1.0  # of the batch's rows that are this process's; of a divided stream: a row
 
     def of_process(self, rank: int, world_size: int) -> "IndexBatch":
         """Return the rows of a process, at least two, as batch normalisation needs them.

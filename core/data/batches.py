@@ -57,6 +57,11 @@ def draws_by_rows(transform: Transform | None) -> bool:
         return False
 
 
+def make_draws(by_rows: bool, seed: int, epoch: int, index: Any, *batch: int) -> Any:
+    """Return what a transform draws from: numbers of each example of `index` (B,), or of a batch."""
+    return RowDraws(seed, epoch, index) if by_rows else generator(seed, epoch, *batch)
+
+
 def told_draws(transform: Transform | None) -> str:
     """Say for the log what the random numbers of a transform depend on."""
     if transform is None:
@@ -211,12 +216,8 @@ class Batches(Loader):
             inputs = self._gather(self.inputs, index, length)
             labels = self._gather(self.labels, index, length)
             if self.transform is not None:
-                draws: Any = None
-                if self.train and by_rows:
-                    draws = RowDraws(self.seed, epoch, chosen)
-                elif self.train:
-                    draws = generator(self.seed, epoch, planned.number)
-                inputs = self.transform(inputs, draws)
+                of = by_rows, self.seed, epoch, chosen, planned.number
+                inputs = self.transform(inputs, make_draws(*of) if self.train else None)
             if whole and planned.rows is not None:
                 inputs, labels = _rows((inputs, labels), planned.rows)
             if self.place is not None:

@@ -13,16 +13,14 @@ from torch.utils.data.distributed import DistributedSampler
 
 from core.base.errors import DataError
 from core.base.params import Params
-from core.data.batches import draws_by_rows, placement, told_draws
+from core.data.batches import draws_by_rows, make_draws, placement, told_draws
 from core.data.known import known_ids, known_labels, whole
 from core.data.order import drawn_order, split_into_batches
 from core.data.samplers import is_shuffled, own_order
 from core.data.workers import start_worker, until_done
 from core.machine.nested import tensors
 from core.machine.random_states import (
-    RowDraws,
     example_seed,
-    generator,
     kept_outside_workers,
     mixed_seed,
     seed_cpu,
@@ -117,6 +115,7 @@ class ExactLoader(Loader):
             self.kind = told(loader.batch_size or 1) if told else "shuffled every epoch"
             self.kind += f" (seed {seed})"
         self.transform = getattr(self.whole, "batch_transform", None)
+        self.by_rows = draws_by_rows(self.transform)
         self.kind += told_draws(self.transform) if train else ""
         self.kind += "; its DistributedSampler is replaced" if divided else ""
         self.examples = _SeededExamples(loader.dataset, seed)
@@ -207,13 +206,9 @@ class ExactLoader(Loader):
         if self.transform is None:
             return batch
         inputs, labels = batch
-        draws: Any = None
-        if self.train and draws_by_rows(self.transform):
-            draws = RowDraws(self.seed, epoch, _own_index(planned))
-        elif self.train:
-            start = 0 if planned.rows is None else planned.rows.start or 0
-            draws = generator(self.seed, epoch, planned.number, start)
-        return self.transform(inputs, draws), labels
+        start = 0 if planned.rows is None else planned.rows.start or 0
+        of = self.by_rows, self.seed, epoch, _own_index(planned), planned.number, start
+        return self.transform(inputs, make_draws(*of) if self.train else None), labels
 
     def _count_rows(self, batch: Batch, planned: IndexBatch) -> None:
         """Say once in the log that a batch has fewer rows than examples were asked for."""

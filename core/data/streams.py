@@ -115,16 +115,15 @@ class StreamLoader(Loader):
         return sum(n // size if whole else math.ceil(n / size) for n in own), sum(own)
 
     def plan(self, epoch: int) -> Iterator[IndexBatch]:
-        """Yield the numbers of the batches; where a process has fewer, its last ones do not count.
+        """Return the numbers of the batches; where a process has fewer, its last ones do not count.
 
         Each row of a stream that is divided has the fraction given.
         """
-        for number in range(len(self)):
-            if self.parts == 1:
-                yield IndexBatch(number)
-            else:
-                counts = number < self._length_of(self.rank)[0]
-                yield IndexBatch(number, rows=slice(None), fraction=counts / self.size)
+        if self.parts == 1:
+            return map(IndexBatch, range(len(self)))
+        own, _ = self._length_of(self.rank)
+        fractions = ((number < own) / self.size for number in range(len(self)))
+        return (IndexBatch(i, None, slice(None), each) for i, each in enumerate(fractions))
 
     def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Batch]:
         """Yield the batches of a part of the plan."""

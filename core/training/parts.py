@@ -43,9 +43,9 @@ class Parts:
 
         self.group = self.group or dist.new_group(backend="gloo")
         self.number += 1
-        path, all_of_them = self.folder / str(self.number), list(enumerate(tensors(shared)))
+        path, numbered = self.folder / str(self.number), enumerate(tensors(shared))
         # What every process holds whole, as buffers that may differ, last.pt has from rank 0.
-        named = {str(i): x.detach().clone() for i, x in all_of_them if _is_divided(x)}
+        named = {str(i): x.detach().clone() for i, x in numbered if _is_divided(x)}
         saving: Any = dcp.async_save(named, checkpoint_id=path, process_group=self.group)
 
         def end() -> Content:
@@ -55,7 +55,7 @@ class Parts:
             files = {part.name: file_hash(part) for part in path.iterdir()}
             return {"number": self.number, "files": files, "divided": sorted(map(int, named))}
 
-        return apply(lambda x: x if not _is_divided(x) else _placeholder(x), shared), end
+        return apply(_without_values, shared), end
 
     def remove_older(self) -> None:
         """Remove the parts that neither `last.pt` nor `previous.pt` needs."""
@@ -97,8 +97,8 @@ def _is_divided(x: Tensor) -> bool:
     return hasattr(x, "placements")
 
 
-def _placeholder(x: Tensor) -> Tensor:
-    return torch.empty(0, *x.shape, dtype=x.dtype)
+def _without_values(x: Tensor) -> Tensor:
+    return torch.empty(0, *x.shape, dtype=x.dtype) if _is_divided(x) else x
 
 
 def _like(placeholder: Tensor, own: Tensor | None) -> Tensor:

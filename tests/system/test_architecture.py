@@ -93,7 +93,7 @@ def test_the_page_on_architecture_lists_the_rooms() -> None:
 # a budget that is above it.
 BUDGET = {
     "base": 1300,  # 700
-    "machine": 1280,  # 850
+    "machine": 1285,  # 850
     "task": 210,  # 120
     "data": 2135,  # 850 with shards, which take 637
     "reading": 415,
