@@ -58,7 +58,7 @@ def draws_by_rows(transform: Transform | None) -> bool:
 
 
 def make_draws(by_rows: bool, seed: int, epoch: int, index: Any, *batch: int) -> Any:
-    """Return what a transform draws from: numbers of each example of `index` (B,), or of a batch."""
+    """Return what a transform draws from, for each of the examples (B,) or for their batch."""
     return RowDraws(seed, epoch, index) if by_rows else generator(seed, epoch, *batch)
 
 

@@ -25,7 +25,7 @@ from model.ner.reading import (
     read_split,
     split_words,
 )
-from utils import Batches, DataError, Params, listed
+from utils import Batches, DataError, Params, listed, plural
 
 data_dir = "data/entities"
 
@@ -132,6 +132,8 @@ def encode_words(sentences: Sequence[Sentence], params: Params) -> Tensor:
 def encode_tags(sentences: Sequence[Sentence], types: Sequence[str]) -> Tensor:
     """Return labels (N, T), the numbers of the tags, and -1 for padding.
 
+    Every entity begins with a B, also in corpora that mark one by I alone; the log says so.
+
     Raises:
         DataError: a tag is of a type that is not in `types`.
     """
@@ -143,7 +145,17 @@ def encode_tags(sentences: Sequence[Sentence], types: Sequence[str]) -> Tensor:
         if tag not in numbers
     ]:
         raise DataError(f"{len(faults)} tags of types not known in training:\n{listed(faults)}")
-    return pad([[*(numbers[t] for t in s.tags), IGNORED] for s in sentences], IGNORED)
+    tags = [begun_with_b(sentence.tags) for sentence in sentences]
+    pairs = zip(tags, sentences, strict=True)
+    if changed := sum(a != b for new, s in pairs for a, b in zip(new, s.tags, strict=True)):
+        logging.info("%s: an I that begins an entity is read as B", plural(changed, "tag", "tags"))
+    return pad([[*(numbers[tag] for tag in each), IGNORED] for each in tags], IGNORED)
+
+
+def begun_with_b(tags: Sequence[str]) -> list[str]:
+    """Return tags in which an I that goes on with no entity of its type is a B (IOB2)."""
+    pairs = itertools.pairwise(["O", *tags])
+    return [f"B{t[1:]}" if t[0] == "I" and t[1:] != before[1:] else t for before, t in pairs]
 
 
 def pad(rows: Sequence[Any], value: int) -> Tensor:

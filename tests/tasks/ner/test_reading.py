@@ -141,3 +141,23 @@ def test_missing_splits_and_other_encodings_are_told(tmp_path: Path) -> None:
     (tmp_path / "train.conll").write_bytes(b"a O\ncaf\xe9 O\n")
     with pytest.raises(DataError, match=r"train.conll, line 2: not UTF-8"):
         fetch_dataloader(["train"], str(tmp_path), params())
+
+
+def test_entities_that_begin_with_i_are_read_as_those_that_begin_with_b(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    texts = {
+        "iob1": "Ann/I-per Lee/I-per met/O Bo/I-per Al/B-per in/O Rome/I-loc Kim/I-per",
+        "iob2": "Ann/B-per Lee/I-per met/O Bo/B-per Al/B-per in/O Rome/B-loc Kim/B-per",
+    }
+    labels = []
+    for name, text in texts.items():
+        for split in ("train", "val"):
+            write_split(tmp_path / name, split, tagged(text))
+        loaders = fetch_dataloader(["train", "val"], str(tmp_path / name), params(min_count=1))
+        labels.append(loaders["train"].labels)
+        told = "4 tags: an I that begins an entity is read as B" in caplog.text
+        assert told == (name == "iob1")
+        caplog.clear()
+    assert torch.equal(*labels)
