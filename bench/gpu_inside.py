@@ -8,7 +8,7 @@ import os
 import signal
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,32 +22,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repositor
 import train
 from bench import common
 from bench.by_hand import signs as hand_written
+from bench.hurried import Hurried
 from bench.pictures.net import Net
 from core.base.params import Params
-from core.check.subject import Short
 from core.machine import processes
 from core.run.opening import open_run
 from core.run.run import Run
-from core.task import IndexBatch, Loader
+from core.task import Loader
 from core.training.state import State, make_state
 
 Interval = tuple[float, float]  # begin and end, in one unit
 # What a profile shows on a GPU beside kernels: copies, and the marks that libraries set.
 OTHERS = ("Memcpy", "Memset", "nccl:", "FSDP::", "Optimizer.", "ProfilerStep", "## ")
-
-
-class Hurried(Short):
-    """A loader between whose second batch and last one torch refuses to wait for the GPU."""
-
-    def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Any]:
-        """Yield the loader's batches."""
-        try:
-            for i, batch in enumerate(self.loader.load(epoch, part)):
-                if i == 1:
-                    torch.cuda.set_sync_debug_mode("error")
-                yield batch
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def waiting(folder: str, data: str) -> dict[str, Any]:

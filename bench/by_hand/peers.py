@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,20 @@ class Clock:
         return {"first_step": self.first_step, **found}
 
 
+def train_epoch(
+    net: Any, optimizer: Any, schedule: Any, batches: Iterable[Any], backward: Any
+) -> None:
+    """Train for an epoch, and read every loss, as loops by hand do."""
+    net.train()
+    for images, labels in batches:
+        loss = loss_of(net, images, labels)
+        optimizer.zero_grad()
+        backward(loss)
+        optimizer.step()
+        schedule.step()
+        loss.item()
+
+
 def plain(loaders: Loaders, epochs: int, folder: Path) -> Found:
     """Train by a plain loop."""
     net = make_net()
@@ -101,15 +115,7 @@ def plain(loaders: Loaders, epochs: int, folder: Path) -> Found:
     clock, accuracy = Clock(len(loaders["train"].dataset)), 0.0  # type: ignore[arg-type]
     for _ in range(epochs):
         clock.begin()
-        net.train()
-        total = 0.0
-        for images, labels in loaders["train"]:
-            loss = loss_of(net, images, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
+        train_epoch(net, optimizer, schedule, loaders["train"], Tensor.backward)
         clock.trained()
         net.eval()
         with torch.no_grad():
@@ -133,15 +139,7 @@ def accelerate(loaders: Loaders, epochs: int, folder: Path) -> Found:
     )
     for _ in range(epochs):
         clock.begin()
-        net.train()
-        total = 0.0
-        for images, labels in training:
-            loss = loss_of(net, images, labels)
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
+        train_epoch(net, optimizer, schedule, training, accelerator.backward)
         clock.trained()
         net.eval()
         with torch.no_grad():

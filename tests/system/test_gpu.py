@@ -1,6 +1,6 @@
 """On a GPU, where there is one: nothing waits, and runs go on to the bit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,8 @@ import pytest
 import torch
 
 import train
-from core.check.subject import Short
+from bench.hurried import Hurried
 from core.run.opening import open_run
-from core.task import IndexBatch
 from core.training.state import make_state
 from tests.conftest import Folder
 from tests.helpers.runs import assert_same, results, rows, run, score, stop_at
@@ -56,20 +55,6 @@ def test_numbers_do_not_depend_on_where_the_examples_are_kept(
     monkeypatch.setattr("core.data.batches.free_memory", lambda device: 0)
     assert run(here, signs) == 0
     assert rows(here) == rows(there)
-
-
-class Hurried(Short):
-    """A loader between whose second batch and last one torch refuses to wait for the GPU."""
-
-    def load(self, epoch: int, part: Iterable[IndexBatch]) -> Iterator[Any]:
-        """Yield the loader's batches."""
-        try:
-            for i, batch in enumerate(self.loader.load(epoch, part)):
-                if i == 1:
-                    torch.cuda.set_sync_debug_mode("error")
-                yield batch
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("room", [0, 2**40])
