@@ -7,7 +7,10 @@ import pytest
 
 from core.base.params import read_mapping
 from tests.conftest import Folder
-from tests.helpers.runs import run
+from tests.helpers.runs import assert_same, run
+from tests.helpers.torchrun import train_two
+from tests.helpers.warm import Warm
+from tests.projects.registry import all_projects
 
 SLUGGISH = {"task": "tests.projects.sluggish", "num_epochs": 1, "num_threads": 1}
 
@@ -55,13 +58,54 @@ def test_bfloat16_that_takes_twice_as_long_is_told(
     assert "times as long here as float32" in caplog.text
 
 
-def test_a_step_of_the_tasks_own_is_not_measured(
+def test_a_step_of_the_tasks_own_is_measured_on_a_second_state(
     run_folder: Folder, signs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = run_folder(task="tests.projects.own_step", precision="auto", num_epochs=1)
+    values = all_projects()["gan"].all_params(num_epochs=1, num_threads=1)
+    folder = run_folder("auto", **values | {"precision": "auto"})
     assert run(folder, signs) == 0
-    assert "not measured: the task has a train_step of its own" in caplog.text
-    assert resolved(folder)["precision"] in ("float32", "bfloat16")
+    chosen = resolved(folder)["precision"]
+    assert f"precision: auto is {chosen} (a pass takes: float32 " in caplog.text
+    pinned = run_folder("pinned", **values | {"precision": chosen})
+    assert run(pinned, signs) == 0
+    for name in ("last.pt", "best.pt", "metrics.jsonl"):
+        assert (folder / name).read_bytes() == (pinned / name).read_bytes()
+
+
+@pytest.mark.parametrize(("slow", "fast"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_two_processes_take_what_is_faster_for_the_first(
+    warm: Warm, run_folder: Folder, signs: Path, slow: str, fast: str
+) -> None:
+    folder = run_folder("auto", precision="auto", slow=slow, **SLUGGISH)
+    code, printed = train_two(warm, folder, signs)
+    assert code == 0, printed
+    assert resolved(folder)["precision"] == fast
+    assert printed.count("precision: auto is") == 1
+    pinned = run_folder("pinned", precision=fast, slow=slow, **SLUGGISH)
+    assert train_two(warm, pinned, signs)[0] == 0
+    assert_same(folder, pinned)
+
+
+def test_what_takes_twice_the_time_of_another_choice_is_told_after_the_first_epoch(
+    run_folder: Folder,
+    signs: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = SLUGGISH | {"num_epochs": 2, "precision": "float32"}
+    quiet = run_folder("quiet", **values, slow="float32", dropout_rate=0.3)
+    assert run(quiet, signs) == 0
+    assert "times as long here as" not in caplog.text  # of a short run nothing is measured
+    monkeypatch.setattr("core.training.timing.BRIEF", 0.0)
+    monkeypatch.setattr("core.training.timing.MANY", 1)
+    folder = run_folder("told", **values, slow="float32", dropout_rate=0.3)
+    assert run(folder, signs) == 0
+    assert caplog.text.count("Note: precision float32 takes ") == 1
+    assert "times as long here as bfloat16" in caplog.text
+    assert (folder / "last.pt").read_bytes() == (quiet / "last.pt").read_bytes()
+    fast = run_folder("fast", **values, slow="bfloat16")
+    assert run(fast, signs) == 0
+    assert caplog.text.count("Note: precision") == 1
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_what_was_measured(

@@ -11,7 +11,7 @@ __all__ = ["Net", "class_names", "loss_fn", "metrics"]
 
 
 class Net(net.Net):
-    """Waits 4 ms in `params.slow`, and 0.1 s with two threads from call `busy_after` on.
+    """Waits 12 ms in `params.slow`, and 0.1 s with two threads from call `busy_after` on.
 
     A pass takes 1 ms or less.
     """
@@ -19,7 +19,7 @@ class Net(net.Net):
     def forward(self, images: Tensor) -> Tensor:
         self.calls += self.training
         precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
-        time.sleep(0.004 * (precision == self.slow))
+        time.sleep(0.012 * (precision == self.slow))
         time.sleep(0.1 * (torch.get_num_threads() == 2 and self.calls > self.busy_after))
         return super().forward(images)
 
