@@ -56,7 +56,7 @@ check-all: .venv/.ready
 
 # Everything but the tests that take minutes, on all cores.
 test: .venv/.ready
-	@$(call TIMED,$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile)
+	@$(call TIMED,$(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile)
 
 # The long kill tests: 200 kills at random times, and one before every operation of a run.
 test-long: .venv/.ready

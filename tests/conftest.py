@@ -1,6 +1,7 @@
 """Data and runs that the tests share; functions that they share are in tests/helpers."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from tests.helpers.runs import RECIPE, begin
 from tests.helpers.warm import Warm
 
 Folder = Callable[..., Path]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores, because many tests wait for other processes."""
+    return min((os.cpu_count() or 1) + 1, 8)
 
 
 def write_signs(folder: Path, sizes: dict[str, int], size: int = 64) -> Path:

@@ -36,7 +36,7 @@ from tests.helpers.torchrun import (
 from tests.helpers.warm import Warm
 from tests.projects.registry import all_projects
 
-LONG = RECIPE | {"num_epochs": 6}
+LONG = RECIPE | {"num_epochs": 4}
 
 LINEAR: dict[str, Any] = {"task": "tests.projects.linear", "batch_size": 8, "num_epochs": 4}
 LINEAR |= {"learning_rate": 0.01, "save_summary_steps": 1, "optimizer": "SGD"}
@@ -54,7 +54,7 @@ CASES: dict[str, dict[str, Any]] = {
     "one_example": EXACT,
     # In some updates all labels are ignored.
     "ignored_longer": TOGETHER["ignored"].all_params(
-        precision="float64", optimizer="SGD", batch_size=2, grad_accumulation=3, num_epochs=15
+        precision="float64", optimizer="SGD", batch_size=2, grad_accumulation=3, num_epochs=6
     ),
     "stream": {"task": "tests.projects.kinds", "kind": "stateful", "precision": "float64"}
     | {"batch_size": 5, "num_epochs": 2, "optimizer": "SGD", "monitor": "loss"},
