@@ -137,6 +137,8 @@ def what_is_learned_holds(subject: Subject) -> str:
     name, more = monitored(state.params.dict, task.metrics)
     sign = 1 if more else -1
     before, best = subject.evaluate(state, loader)[name], -math.inf
+    if math.isnan(before):
+        raise DoubtError(f"{name} is NaN before training. Are all labels of val ignored?")
     told, better = _compared(subject, state, loader)
     for steps, batch in enumerate(subject.batches(subject.loaders), start=1):
         subject.step(state, batch)

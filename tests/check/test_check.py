@@ -186,6 +186,14 @@ def test_a_metric_of_numbers_that_is_taken_the_wrong_way_is_found(
         CHECKS["metrics know a right answer"](Subject(folder, no_data, {}, train))
 
 
+def test_a_validation_split_whose_labels_are_all_ignored_is_doubted(
+    subject: Callable[..., Subject],
+) -> None:
+    params = {"task": "tests.projects.kinds", "kind": "ignored_val", "monitor": "loss"}
+    with pytest.raises(DoubtError, match=r"loss is NaN before training. Are all labels of val ign"):
+        CHECKS["what is learned holds in validation"](subject(fault="", **params))
+
+
 DOUBTS = {
     "a class that the loss ignores": ("outputs fit labels", "which the loss ignores"),
     "splits not drawn at random": ("labels are of one kind in all splits", "93% of val"),
