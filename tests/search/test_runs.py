@@ -172,12 +172,13 @@ def test_base_params_that_changed_are_refused_and_machine_keys_may_change(
     assert search(folder, data) == 0
 
 
+@pytest.mark.parametrize("asked", [{}, {"num_threads": "auto"}])
 def test_the_share_of_threads_stays_as_it_was_when_a_trial_was_made(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data: Path, asked: dict[str, str]
 ) -> None:
     folder = write_search(tmp_path / "s", GRID)
     params = {name: value for name, value in LINEAR.items() if name != "num_threads"}
-    (folder / "params.json").write_text(json.dumps(params))
+    (folder / "params.json").write_text(json.dumps(params | asked))
     name = "learning_rate_0.0001"  # as earlier versions named it
     (folder / name).mkdir()
     trial = params | {"num_threads": 3, "learning_rate": 1e-4}
