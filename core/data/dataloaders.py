@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from core.base.errors import DataError
@@ -134,10 +134,14 @@ class ExactLoader(Loader):
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
         self.place: Callable[[Any], Any] = lambda batch: batch
+        batches: Any = loader.batch_sampler
+        if self.own_order and not train and type(batches) is BatchSampler and batches.drop_last:
+            batches = BatchSampler(batches.sampler, batches.batch_size, drop_last=False)
+            self.loader = remade(loader, dataset, batch_sampler=batches)
         if not self.own_order:
             self.length = len(self._standard_order(0))
-        elif hasattr(loader.batch_sampler or loader.sampler, "__len__"):
-            self.length = len(loader)
+        elif hasattr(batches or loader.sampler, "__len__"):
+            self.length = len(self.loader)
         else:
             raise DataError("a sampler needs __len__(), the number of its entries in an epoch")
 
