@@ -15,6 +15,7 @@ MORE = "accuracy acc precision recall f f1 fbeta auc auroc auprc roc ap map iou 
 MORE += "sensitivity specificity kappa mcc bleu rouge meteor r2 ndcg mrr hits psnr ssim likelihood "
 MORE += "correlation pearson spearman reward return top"
 ENDS = ("loss", "error", "accuracy", "iou", "auc", "mse", "mae")  # of names such as "meanIoU"
+QUALIFIERS = ("top", "f", "ap", "map")  # scores by themselves; "mae_f" is an error of forces
 DIRECTIONS = dict.fromkeys(LESS.split(), False) | dict.fromkeys(MORE.split(), True)
 
 
@@ -26,10 +27,9 @@ def more_is_better(name: str) -> bool | None:
     words = [*map(str.lower, re.findall(r"[A-Z]*[a-z0-9]+|[A-Z0-9]+", name))]
     words += [word.rstrip("0123456789") for word in words if word not in DIRECTIONS]
     words += [end for end in ENDS if name.lower().endswith(end)]
-    found = [DIRECTIONS[word] for word in words if word in DIRECTIONS]
-    if not found:
-        return None
-    return found[-1] != bool({"neg", "negative"} & {*words})
+    found = [word for word in words if word in DIRECTIONS]
+    found = [word for word in found if word not in QUALIFIERS] or found
+    return DIRECTIONS[found[-1]] != bool({"neg", "negative"} & {*words}) if found else None
 
 
 def monitored(params: Mapping[str, Any], metrics: Collection[str]) -> tuple[str, bool]:

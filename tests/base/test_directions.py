@@ -6,6 +6,7 @@ from core.base.errors import UsageError
 from core.base.monitor import check_monitor, monitored, more_is_better
 
 ERRORS = ["mae", "val_mse", "rmse", "top5_error", "perplexity", "cer", "loss_kl", "ppl", "FID"]
+ERRORS += ["mae_f", "rmse_f", "error_top1", "err_top5", "dist_ap"]
 SCORES = ["accuracy", "f1", "F1_macro", "top5", "mAP", "auc", "meanIoU", "r2", "roc_auc", "neg_mse"]
 
 
