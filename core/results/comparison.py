@@ -60,7 +60,7 @@ def compare(a: Row, b: Row, split: str, seconds: float) -> dict[str, Any]:
 def ends_of(differences: np.ndarray, better: str) -> dict[str, Any]:
     """Return the interval of a difference, and the verdict: the better one if 0 is outside."""
     low, high = interval(differences)
-    return {"low": low, "high": high, "verdict": None if low <= 0 <= high else better}
+    return {"low": low, "high": high, "verdict": better if low > 0 or high < 0 else None}
 
 
 def as_text(found: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ class Chance:
             groups = [range(len(x)), range(len(x), len(x) + len(y))]
             means = over_both(np.concatenate(parts, axis=1), groups)
             low, high = interval(means[:, 0] - means[:, 1])
-            return not low <= 0 <= high
+            return low > 0 or high < 0
         return min(len(x), len(y)) > 1 and over_seeds(x, y) <= 0.05
 
     def bold(self, rows: Sequence[Row]) -> set[tuple[int, str]]:

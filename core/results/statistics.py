@@ -81,8 +81,9 @@ def over_both(draws: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
         parts = [len(each) * values[..., each].var(axis=-1) for each in groups]
         return sum(parts) / freedom
 
-    of_scores = variance(draws.mean(axis=0))
-    of_examples = variance(draws).mean() - of_scores
+    known = draws[~np.isnan(draws).any(axis=1)]
+    of_scores = variance(known.mean(axis=0)) if len(known) else math.nan
+    of_examples = variance(known).mean() - of_scores if len(known) else math.nan
     rng = np.random.default_rng(1)
     normal = rng.normal(size=means.shape)
     student = normal / np.sqrt(rng.chisquare(freedom, (len(means), 1)) / freedom)
@@ -90,11 +91,13 @@ def over_both(draws: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def interval(draws: np.ndarray, count: int | None = None) -> tuple[float, float]:
-    """Return the 95% percentile interval of draws (1000,).
+    """Return the 95% percentile interval of draws (1000,) but those of NaN; of those alone, NaN.
 
     Where all draws are 0 or all are 1, no resample differs; Wilson's interval (1927) of `count`
     examples, if it is given, takes its place.
     """
+    if not len(draws := draws[~np.isnan(draws)]):
+        return math.nan, math.nan
     if count and draws.min() == draws.max() and draws[0] in (0, 1):
         from scipy.stats import binomtest
 
@@ -136,6 +139,7 @@ def luck(draws: np.ndarray, scores: np.ndarray) -> float:
         draws: (1000, R) scores on resamples, where more is better.
         scores: (R,) scores on all examples.
     """
+    draws = draws[~np.isnan(draws).any(axis=1)]
     chosen = draws.argmax(axis=1)
     left_out = 2 * scores[chosen] - draws[np.arange(len(draws)), chosen]
     return float(scores.max() - left_out.mean())

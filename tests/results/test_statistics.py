@@ -12,6 +12,7 @@ import synthesize_results
 from core.base.errors import DataError
 from core.base.examples import score, values_of_examples
 from core.base.predictions import Predictions, read_predictions
+from core.results.comparison import ends_of
 from core.results.statistics import (
     aligned,
     interval,
@@ -228,3 +229,18 @@ def test_runs_are_compared_over_examples_and_over_seeds(
     assert "predictions_val.npz: damaged" in capsys.readouterr().err
     assert synthesize_results.main(["--parent_dir", str(tmp_path)]) == 0
     assert "No interval of rate_0.01_seed_{1,2}: " in capsys.readouterr().out
+
+
+def test_resamples_in_which_a_metric_is_undefined_decide_nothing() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0.5, 0.1, (1000, 2))
+    holes = draws.copy()
+    holes[::7, 1] = np.nan
+    ends = interval(over_both(holes, [range(2)])[:, 0])
+    assert ends == pytest.approx(interval(over_both(draws, [range(2)])[:, 0]), abs=0.02)
+    assert luck(holes, np.array([0.5, 0.5])) == pytest.approx(
+        luck(draws, np.full(2, 0.5)), abs=0.01
+    )
+    none = over_both(np.full((1000, 2), np.nan), [range(1), range(1, 2)])
+    assert np.isnan(interval(none[:, 0])).all()
+    assert ends_of(none[:, 0] - none[:, 1], "A")["verdict"] is None
