@@ -267,7 +267,11 @@ def _declared(task: Task, scores: Tensor | None) -> str | None:
 
 def first_outputs(task: Task, model: nn.Module, loader: Loader, params: Params) -> tuple[Any, Any]:
     """Return outputs and labels of a loader's first batch; the net is left in eval mode."""
-    device = device_of(model)
+    device, before = device_of(model), {*model.state_dict()}
     model.eval()
     with seeded(params.seed, device=device), torch.no_grad(), autocast_for(params, device)():
-        return task.forward(model, loader.first_batch(), params)
+        found = task.forward(model, loader.first_batch(), params)
+    if new := [name for name in model.state_dict() if name not in before]:
+        told = "in forward, too late for optimizers and checkpoints: make it in __init__"
+        raise UsageError(f"the net makes {new[0]!r} {told}")
+    return found

@@ -55,7 +55,11 @@ def check_optimizer(params: Params, task: Task) -> Optimizer | None:
 def make_optimizers(task: Task, model: nn.Module, params: Params) -> dict[str, Optimizer]:
     """Make the optimizers of the task, by name; one called "main" if there is just one."""
     made = (task.make_optimizer or _build_optimizer)(model, params)
-    return dict(made) if isinstance(made, Mapping) else {"main": made}
+    made = dict(made) if isinstance(made, Mapping) else {"main": made}
+    if not {*map(id, weights_of(*made.values()))} <= {*map(id, model.parameters())}:
+        told = "an optimizer has weights that no checkpoint holds: make them parameters of Net"
+        raise UsageError(f"make_optimizer: {told}")
+    return made
 
 
 def _build_optimizer(model: nn.Module, params: Params) -> Optimizer:

@@ -12,6 +12,7 @@ from core.base.errors import UsageError
 from core.base.params import DEFAULTS, Params
 from core.data.batches import Batches
 from core.task import Task
+from core.training.optimizers import make_optimizers
 from core.training.state import State, make_state
 
 
@@ -79,3 +80,14 @@ def of_no_name(state: State, batch: Any) -> dict[str, Tensor]:
 def test_mistakes_in_a_step_are_told_in_words(train_step: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         after_one_update(8, train_step)
+
+
+def test_weights_that_no_checkpoint_would_hold_are_refused() -> None:
+    centres = nn.Parameter(torch.zeros(3, 2))  # of a loss, say
+
+    def optimizer(model: nn.Module, params: Params) -> torch.optim.Optimizer:
+        return torch.optim.SGD([*model.parameters(), centres], 0.1)
+
+    task = Task("t", lambda params: Pair(), nn.MSELoss(), {}, dict, make_optimizer=optimizer)
+    with pytest.raises(UsageError, match="weights that no checkpoint holds"):
+        make_optimizers(task, Pair(), Params.of(DEFAULTS, "test"))
