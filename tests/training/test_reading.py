@@ -249,3 +249,12 @@ def test_class_weights_are_found_where_tokens_are_merged() -> None:
     reading = read_batch(task(loss), outputs, labels)
     told = misfits(reading.apply(task(loss)), reading, outputs, labels)
     assert len(told) == 1 and "is not the mean of its examples' losses" in told[0]
+
+
+def test_a_sum_without_labels_is_found() -> None:
+    def distance(outputs: tuple[Tensor, Tensor], labels: None) -> Tensor:
+        return (outputs[0] - outputs[1]).square().sum()
+
+    asked, outputs = task(distance, labelled=False), (scores(6, 3), scores(6, 3))
+    reading = read_batch(asked, outputs, None)
+    assert "is the sum of its examples" in misfits(reading.apply(asked), reading, outputs, None)[0]
