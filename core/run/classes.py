@@ -46,6 +46,8 @@ def report_classes(
     if not counted.any():
         return False
     try:
+        if num_classes > 5000:  # of 50,000 the matrix takes 20 GB
+            raise DataError(f"{num_classes} are too many")
         confusion = confusion_matrix(predicted[counted], labels[counted], num_classes)
     except DataError as error:
         logging.warning("No table of the classes: %s", error)

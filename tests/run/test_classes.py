@@ -59,3 +59,13 @@ def test_names_that_do_not_fit_cost_the_names_only(
     assert "the table has numbers instead" in caplog.text
     assert "9 of 12 right" in caplog.text
     assert (tmp_path / "drawn.png").exists()
+
+
+def test_of_very_many_classes_there_is_no_table(
+    tmp_path: Path, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    outputs, labels = np.zeros((2, 50_000), np.float32), np.array([0, 1])
+    reading = Reading(outputs="logits", num_classes=50_000, class_axis=-1)
+    of = task, Params.of({}, "params"), "title", tmp_path / "drawn.png"
+    assert not report_classes(outputs, labels, reading, *of)
+    assert "50000 are too many" in caplog.text
