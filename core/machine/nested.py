@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 
-def apply(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """Rebuild nested tuples, lists and dicts with `function` of every tensor inside."""
-    if isinstance(value, Tensor):
+def apply(function: Callable[[Any], Any], value: Any, of: Any = Tensor) -> Any:
+    """Rebuild nested tuples, lists and dicts with `function` of every tensor, or `of`, inside."""
+    if isinstance(value, of):
         return function(value)
     if isinstance(value, Mapping):
-        return {name: apply(function, item) for name, item in value.items()}
+        return {name: apply(function, item, of) for name, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(apply(function, item) for item in value))
+        return type(value)(*(apply(function, item, of) for item in value))
     if isinstance(value, tuple | list):
-        return type(value)(apply(function, item) for item in value)
+        return type(value)(apply(function, item, of) for item in value)
     return value
 
 
@@ -68,7 +68,7 @@ def example(value: Any, i: int, count: int) -> Any:
     if isinstance(value, Mapping):
         return {name: example(item, i, count) for name, item in value.items()}
     listed = isinstance(value, tuple | list) and len(value) == count
-    if listed and (_is_plain(value) or is_per_example(value)):
+    if listed and (all(isinstance(x, str | int | float) for x in value) or is_per_example(value)):
         return value[i : i + 1]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(example(item, i, count) for item in value))
@@ -77,13 +77,14 @@ def example(value: Any, i: int, count: int) -> Any:
     return value
 
 
-def _is_plain(values: tuple[Any, ...] | list[Any]) -> bool:
-    return all(isinstance(value, str | int | float) for value in values)
-
-
 def as_array(x: Tensor) -> np.ndarray:
     """Return a tensor as a NumPy array."""
     return (x.float() if x.dtype is torch.bfloat16 else x).detach().cpu().numpy()
+
+
+def from_array(x: Any) -> Any:
+    """Return a NumPy array or number as a tensor; one of strings as a list."""
+    return torch.tensor(x) if x.dtype.kind in "biufc" else x.tolist()
 
 
 def first_difference(a: Any, b: Any, where: str, tolerance: float = 0.0) -> str | None:

@@ -44,7 +44,7 @@ def _mean_of_other_terms(task: Task, outputs: Any, labels: Any) -> str | None:
     draws random numbers cannot be held against anything.
     """
     count = num_examples(labels) or num_examples(outputs)
-    if labels is None or count is None or count < 2:
+    if (labels is None and task.labelled) or count is None or count < 2:
         return None
     loss = LossProbe(task)
     alone = [example((outputs, labels), i, count) for i in range(min(count, 8))]
@@ -132,6 +132,6 @@ def _metrics_that_differ(task: Task, labels: Tensor, one: Tensor, other: Tensor)
 
 def _value(metric: Callable[..., Any], outputs: Tensor, labels: Tensor) -> float | None:
     try:
-        return float(metric(*apply(as_array, (outputs, labels))))
+        return float(metric(*apply(lambda x: as_array(x).copy(), (outputs, labels))))
     except Exception:  # the task's own code may raise anything
         return None

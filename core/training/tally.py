@@ -12,9 +12,11 @@ from torch import Tensor
 
 from core.base.errors import DataError, UsageError
 from core.machine import processes
-from core.machine.nested import apply, as_array, is_per_example, num_examples, tensors
+from core.machine.nested import apply, as_array, from_array, is_per_example, num_examples, tensors
 from core.task import Task
 
+UNJOINED = """outputs or labels of two batches do not join: {} and {}.
+Define collect(outputs, labels) in net.py: it says what is kept of a batch."""
 LARGEST = 256 * 2**20  # bytes of outputs and labels that are kept of a training epoch
 
 
@@ -33,20 +35,19 @@ def join(parts: list[Any]) -> Any:
         if isinstance(first[0], str | int | float):
             return np.array([item for part in parts for item in part])
         return tuple(join([part[i] for part in parts]) for i in range(len(first)))
+    if isinstance(first, str | int | float) and (others := [x for x in parts if x != first]):
+        raise DataError(UNJOINED.format(first, others[0]))
     if not isinstance(first, Tensor):
         return first
     try:
         return torch.cat([part.detach().reshape(part.shape or (1,)) for part in parts])
     except RuntimeError:
         shapes = sorted({tuple(part.shape) for part in parts})
-        raise DataError(
-            f"outputs or labels of two batches do not join: shapes {shapes[0]} and {shapes[-1]}.\n"
-            "Define collect(outputs, labels) in net.py: it says what is kept of a batch."
-        ) from None
+        raise DataError(UNJOINED.format(f"shapes {shapes[0]}", shapes[-1])) from None
 
 
 def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else apply(Tensor.detach, value)
+    return apply(Tensor.detach, apply(from_array, value, (np.ndarray, np.generic)))
 
 
 class MeanLosses:
@@ -59,11 +60,11 @@ class MeanLosses:
 
     def __init__(self, parts: Iterable[Mapping[str, Any]] = ()) -> None:
         self.totals: dict[str, Tensor] = {}
-        self.weight: Tensor | float = 0.0
+        self.weights: dict[str, Tensor] = {}  # of the batches that have this loss
         for part in parts:
             for name, total in part["totals"].items():
                 self.totals[name] = self.totals.get(name, 0.0) + total
-            self.weight = self.weight + part["weight"]
+                self.weights[name] = self.weights.get(name, 0.0) + part["weights"][name]
 
     def add(self, losses: Mapping[str, Tensor], weight: Tensor) -> None:
         """Take in the losses () of one batch and the number of terms () that they average."""
@@ -74,16 +75,16 @@ class MeanLosses:
             # A batch of ignored labels only has a loss of 0/0 and no terms: it adds nothing.
             term = torch.where(weight > 0, loss.detach().to(exact) * weight, 0.0)
             self.totals[name] = self.totals.get(name, 0.0) + term
-        self.weight = self.weight + weight
+            self.weights[name] = self.weights.get(name, 0.0) + weight
 
     def sums(self) -> dict[str, Any]:
         """Return the sums, as tensors ()."""
-        return {"totals": self.totals, "weight": self.weight}
+        return {"totals": self.totals, "weights": self.weights}
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss so far; this waits for the device."""
-        weight = float(self.weight) or math.nan
-        return {name: float(total) / weight for name, total in self.totals.items()}
+        weights = {name: float(weight) or math.nan for name, weight in self.weights.items()}
+        return {name: float(total) / weights[name] for name, total in self.totals.items()}
 
 
 class Tally:
@@ -185,7 +186,8 @@ class Tally:
 
     def arrays(self) -> tuple[Any, Any]:
         """Return outputs and labels of all batches as NumPy arrays, or tuples, dicts of them."""
-        return apply(as_array, join(self.kept)) if self.kept else (None, None)
+        parts: Any = [*zip(*self.kept, strict=True)] or [(None,), (None,)]
+        return apply(as_array, join(parts[0])), apply(as_array, join(parts[1]))
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss, of all processes together."""
@@ -203,11 +205,10 @@ class Tally:
     def _metrics(self) -> dict[str, float]:
         if not self.scored:
             return {}
-        outputs, labels = self.arrays()
         found = {}
         for name, metric in self.task.metrics.items():
             streamed = self.streamed.get(name)
-            value = streamed.compute() if streamed else metric(outputs, labels)
+            value = streamed.compute() if streamed else metric(*self.arrays())  # it may change them
             try:
                 found[name] = float(value)
             except (TypeError, ValueError, RuntimeError):
