@@ -185,14 +185,13 @@ class Task:
 
     def losses(self, outputs: Any, labels: Any) -> dict[str, Tensor]:
         """Return the named losses () of a batch; "loss" is the one that is minimised."""
-        losses = self.loss_fn(outputs, labels)
-        if isinstance(losses, Tensor):
-            return {"loss": losses}
-        if not (isinstance(losses, Mapping) and "loss" in losses):
-            raise TypeError(
-                f"{self.name}.net.loss_fn: want a tensor, or a dict with the key 'loss'"
-            )
-        return dict(losses)
+        given = self.loss_fn(outputs, labels)
+        losses = dict(given) if isinstance(given, Mapping) else {"loss": given}
+        single = [isinstance(loss, Tensor) and loss.numel() == 1 for loss in losses.values()]
+        if not ("loss" in losses and all(single)):
+            told = "want a tensor (), such as a mean, or a dict of them with the key 'loss'"
+            raise UsageError(f"{self.name}.net.loss_fn: {told}")
+        return losses
 
 
 def load_task(name: str) -> Task:

@@ -258,3 +258,12 @@ def test_a_sum_without_labels_is_found() -> None:
     asked, outputs = task(distance, labelled=False), (scores(6, 3), scores(6, 3))
     reading = read_batch(asked, outputs, None)
     assert "is the sum of its examples" in misfits(reading.apply(asked), reading, outputs, None)[0]
+
+
+@pytest.mark.parametrize("reduce", [lambda x: x, lambda x: {"loss": x.mean(), "part": 1.0}])
+def test_a_loss_that_is_no_single_tensor_is_told_in_words(reduce: Any) -> None:
+    def loss(outputs: Tensor, labels: Tensor) -> Any:
+        return reduce(F.cross_entropy(outputs, labels, reduction="none"))
+
+    with pytest.raises(UsageError, match=r"loss_fn: want a tensor \(\)"):
+        task(loss).losses(scores(4, 3), numbers(3, 4))
