@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from core.base.monitor import check_monitor
 from core.machine.random_states import seeded
 from core.reading.misfits import misfits
-from core.reading.outputs import Reading, first_outputs, read_batch
+from core.reading.outputs import LossProbe, Reading, first_outputs, read_batch
 from core.task import Loader, Task, counted, is_integer
 from core.training.state import State
 from core.training.tally import score
@@ -60,8 +60,7 @@ def look(state: State, loaders: Mapping[str, Loader], known: bool) -> FirstLook:
 def chance_loss(task: Task, reading: Reading, outputs: Tensor, labels: Tensor) -> float:
     """Return the loss of a uniform answer; for cross-entropy it is ln K."""
     num_classes = reading.num_classes or 1
-    probable = reading.outputs == "probabilities"
-    uniform = 1 / num_classes if probable else -math.log(num_classes)
+    uniform = 1 / num_classes if reading.outputs == "probabilities" else -math.log(num_classes)
     return float(task.losses(torch.full_like(outputs, uniform), labels)["loss"])
 
 
@@ -71,16 +70,20 @@ def baseline(
     """Return the validation metrics of a constant answer, and its loss.
 
     Of classes it is the most frequent one of the training labels, and "loss" that of a uniform
-    answer. Of numbers it is the mean of the training labels. Outputs (B, K), (B, T, K), (B*T, K) or
-    as labels are, and labels (B,) or (B, T), are of one batch. Elsewhere, or where loaders do not
-    show their labels, it is {}.
+    answer. Of numbers it is the mean of the training labels, of 0 and 1 its logit if that costs
+    less. Outputs (B, K), (B, T, K), (B*T, K) or as labels are, and labels (B,) or (B, T), are of
+    one batch. Elsewhere, or where loaders do not show their labels, it is {}.
     """
     known = [loaders[split].labels for split in ("train", "val")]
-    if all(map(_are_numbers, [*known, outputs])) and outputs.shape == labels.shape:
+    numbers = all(isinstance(x, Tensor) and x.is_floating_point() for x in [*known, outputs])
+    if numbers and outputs.shape == labels.shape:
         train, val = (part.cpu().float() for part in known)
-        mean = train.mean(0, keepdim=True).expand(val.shape).contiguous()
-        whole = float(task.losses(mean.to(outputs), val.to(outputs.device))["loss"])
-        return score(task, mean, val) | {"loss": whole}
+        mean, binary = train.mean(0, keepdim=True), bool(((train == 0) | (train == 1)).all())
+        answers = [x.expand(val.shape).contiguous() for x in (mean, mean.logit(1e-6))]
+        costs = [LossProbe(task)(x.to(outputs), val.to(outputs.device)) for x in answers]
+        best = binary and costs[1] is not None and (costs[0] is None or costs[1] < costs[0])
+        cost = costs[best]
+        return {} if cost is None else score(task, answers[best], val) | {"loss": cost}
     if reading.class_axis != -1 or reading.num_classes is None or not all(map(is_integer, known)):
         return {}
     train_labels, val_labels = (part.cpu().long() for part in known)
@@ -91,10 +94,6 @@ def baseline(
     most = nn.functional.one_hot(train.bincount().argmax(), reading.num_classes).float()
     constant = most.expand(*val_labels.shape, -1)
     return score(task, constant, val_labels) | {"loss": chance_loss(task, reading, outputs, labels)}
-
-
-def _are_numbers(labels: Any) -> bool:
-    return isinstance(labels, Tensor) and labels.is_floating_point()
 
 
 def unseen_classes(loaders: Mapping[str, Loader], ignored: Collection[int]) -> list[int]:
