@@ -57,8 +57,7 @@ def make_optimizers(task: Task, model: nn.Module, params: Params) -> dict[str, O
     made = (task.make_optimizer or _build_optimizer)(model, params)
     made = dict(made) if isinstance(made, Mapping) else {"main": made}
     if not {*map(id, weights_of(*made.values()))} <= {*map(id, model.parameters())}:
-        told = "an optimizer has weights that no checkpoint holds: make them parameters of Net"
-        raise UsageError(f"make_optimizer: {told}")
+        raise UsageError("make_optimizer: weights that no checkpoint holds; make them part of Net")
     return made
 
 

@@ -83,8 +83,7 @@ class MeanLosses:
 
     def means(self) -> dict[str, float]:
         """Return the mean of every loss so far; this waits for the device."""
-        weights = {name: float(weight) or math.nan for name, weight in self.weights.items()}
-        return {name: float(total) / weights[name] for name, total in self.totals.items()}
+        return {n: float(x) / (float(self.weights[n]) or math.nan) for n, x in self.totals.items()}
 
 
 class Tally:
@@ -107,8 +106,8 @@ class Tally:
         # Each a copy of its own: an object may stand under two names, or serve two splits.
         self.streamed = {name: copy.deepcopy(metric) for name, metric in streamed.items()}
         self.limit = math.inf if len(streamed) < len(task.metrics) else keep_bytes
-        self.size = 0  # bytes so far, where there is a limit
-        self.complete = True  # nothing was left out because it was too large
+        self.size, self.shapes = 0, set[Any]()  # bytes and shapes so far, where there is a limit
+        self.complete = True  # nothing was left out because it was too large, or does not join
         self.seen, self.stride = 0, 1  # batches so far, of which every `stride`-th is collected
         self.losses = MeanLosses()
         self.kept: list[tuple[Any, Any]] = []  # outputs and labels of each batch
@@ -142,8 +141,10 @@ class Tally:
             for metric in self.streamed.values():
                 metric.update(outputs, labels)
         if self.limit < math.inf:
-            self.size += sum(part.nbytes for part in tensors((outputs, labels)))
-        if self.size <= self.limit:
+            parts = tensors((outputs, labels))
+            self.size += sum(part.nbytes for part in parts)
+            self.shapes.add(frozenset(part.shape[1:] for part in parts))
+        if self.size <= self.limit and len(self.shapes) < 2:
             self.kept.append((outputs, labels))
         else:
             self.kept, self.complete = [], False

@@ -59,3 +59,12 @@ def test_a_part_of_the_loss_is_the_mean_of_the_batches_that_have_it() -> None:
     losses.add({"loss": torch.tensor(3.0), "part": torch.tensor(6.0)}, torch.tensor(2))
     both = MeanLosses([losses.sums(), MeanLosses().sums()])
     assert both.means() == {"loss": pytest.approx(1.8), "part": pytest.approx(4.0)}
+
+
+def test_outputs_of_several_shapes_that_no_metric_needs_are_not_kept() -> None:
+    found = Tally(Task("a_task", nn.Identity, nn.MSELoss(), {}, dict), keep_bytes=2**20)
+    for width in (4, 4, 5):
+        found.collect(torch.zeros(2, width), torch.zeros(2))
+    assert not found.complete
+    assert found.metrics() == {}
+    assert found.arrays() == (None, None)
