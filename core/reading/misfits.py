@@ -47,7 +47,8 @@ def _mean_of_other_terms(task: Task, outputs: Any, labels: Any) -> str | None:
     if (labels is None and task.labelled) or count is None or count < 2:
         return None
     loss = LossProbe(task)
-    alone = [example((outputs, labels), i, count) for i in range(min(count, 8))]
+    rows = min(count, 8)  # from all over the batch
+    alone = [example((outputs, labels), i * count // rows, count) for i in range(rows)]
     whole = joined(alone)
     together = loss(*whole)
     if together is None or not same(together, loss(whole[0], whole[1], 1)):

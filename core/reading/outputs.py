@@ -103,11 +103,11 @@ def read_batch(task: Task, outputs: Any, labels: Any) -> Reading:
 
 
 def _few(outputs: Any, labels: Tensor) -> tuple[Any, Tensor]:
-    """Return the first examples of a batch, which are enough to ask a loss."""
+    """Return examples from all over a batch, few of which are enough to ask a loss."""
     count = num_examples(labels) or 1
     size = sum(part.numel() for part in tensors(outputs)) // count
     rows = min(count, 8, max(2, ASKED // max(size, 1)))
-    parts = [example((outputs, labels), i, count) for i in range(rows)]
+    parts = [example((outputs, labels), i * count // rows, count) for i in range(rows)]
     return joined(parts)
 
 

@@ -62,9 +62,11 @@ class MeanLosses:
         self.totals: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}  # of the batches that have this loss
         for part in parts:
+            of_all = part.get("weight")  # in checkpoints of before each loss had its own
             for name, total in part["totals"].items():
+                weight = part["weights"][name] if of_all is None else of_all
                 self.totals[name] = self.totals.get(name, 0.0) + total
-                self.weights[name] = self.weights.get(name, 0.0) + part["weights"][name]
+                self.weights[name] = self.weights.get(name, 0.0) + weight
 
     def add(self, losses: Mapping[str, Tensor], weight: Tensor) -> None:
         """Take in the losses () of one batch and the number of terms () that they average."""
