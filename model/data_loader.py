@@ -34,7 +34,7 @@ AUGMENTATION = {
     "rotate": 10,  # degrees
     "scale": 0.1,  # share of the size
     "shift": 0.06,  # share of the width or height
-    "brighten": 0.3,  # share of the brightness
+    "brighten": 0.1,  # share of the brightness
 }
 
 

@@ -49,7 +49,7 @@ def augment(x: Tensor) -> Tensor:
     rows = torch.stack([flip * cos, -sin, shift[0], flip * sin, cos, shift[1]], dim=1)
     places = F.affine_grid(rows.view(-1, 2, 3), list(x.shape), align_corners=False)
     x = F.grid_sample(x, places, padding_mode="border", align_corners=False)
-    return (x + 1) * (1 + draw[5] * 0.3).view(-1, 1, 1, 1) - 1
+    return (x + 1) * (1 + draw[5] * 0.1).view(-1, 1, 1, 1) - 1
 
 
 def keep_freed_memory() -> None:
@@ -83,9 +83,9 @@ def main(
     net = (net or Net(32)).to(memory_format=torch.channels_last).to(device)
     if compiled:
         net.compile()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05, fused=True)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.05, fused=True)
     steps = epochs * math.ceil(len(images) / batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
 
     def scores(x: Tensor) -> Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
