@@ -28,13 +28,14 @@ class Net(nn.Module):
         self.forwards = nn.LSTM(sum(dims), 200, batch_first=True)
         self.backwards = nn.LSTM(sum(dims), 200, batch_first=True)
         self.dropout, self.scores = nn.Dropout1d(0.5), nn.Linear(400, tags)
+        self.transitions = nn.Parameter(torch.zeros(tags, tags))
 
     def drop(self, x: Tensor) -> Tensor:
         """Drop values of (B, T, E), the same ones in all words of a sentence."""
         return self.dropout(x.transpose(1, 2)).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (B, T, F) features of words to (B, T, K) logits."""
+        """Map (B, T, F) features of words to (B, T, K) log-probabilities."""
         parts = [table(features[..., i]) for i, table in enumerate(self.embeddings)]
         x = self.drop(torch.cat(parts, dim=-1))
         places = torch.arange(features.shape[1])
@@ -42,15 +43,16 @@ class Net(nn.Module):
         mirror = torch.where(places < lengths, lengths - 1 - places, places).unsqueeze(-1)
         reverse = self.backwards(x.take_along_dim(mirror, dim=1))[0]
         both = torch.cat([self.forwards(x)[0], reverse.take_along_dim(mirror, dim=1)], dim=-1)
-        return self.scores(self.drop(both))
+        return given_valid_tags(self.scores(self.drop(both)), places < lengths, self.transitions)
 
 
-def given_valid_tags(x: Tensor, is_word: Tensor) -> Tensor:
-    """Let an I stand only where its entity goes on, as `model/ner/net.py` does."""
+def given_valid_tags(x: Tensor, is_word: Tensor, transitions: Tensor) -> Tensor:
+    """Sum over the sequences of tags, as `model/ner/net.py` does."""
     tags = torch.arange(x.shape[-1])
     before = tags.unsqueeze(1)
     allowed = (tags == 0) | (tags % 2 == 1) | (before == tags) | (before == tags - 1)
-    step, outside = torch.where(allowed, 0.0, -1e4), torch.where(tags == 0, 0.0, -1e4)
+    step = torch.where(allowed, transitions * (tags > 0), -1e4)
+    outside = torch.where(tags == 0, 0.0, -1e4)
     x = torch.where(is_word.unsqueeze(-1), x.log_softmax(-1), outside)
     words = x.unbind(1)
     past, future = [step[0].expand_as(words[0])], [torch.zeros_like(words[0])]
@@ -76,7 +78,7 @@ def main(path: str, epochs: int) -> None:
     words, tags, lengths = data["train_inputs"], data["train_labels"], data["train_lengths"]
     net = Net(data["sizes"].tolist(), int(tags.max()) + 1)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3, fused=True)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.99))
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     first_step, rates, evaluations = time.time(), [], []
     for _ in range(epochs):
         began = time.perf_counter()
@@ -99,7 +101,7 @@ def main(path: str, epochs: int) -> None:
             for index in torch.argsort(data["val_lengths"]).split(BATCH_SIZE):
                 length = int(data["val_lengths"][index].max())
                 inputs = data["val_inputs"][index, :length]
-                found = given_valid_tags(average(inputs), inputs[..., 0] != 0).argmax(2)
+                found = average(inputs).argmax(2)
                 right += (found == data["val_labels"][index, :length]).sum()
         float(right)
         evaluations.append(time.perf_counter() - began)

@@ -2,7 +2,7 @@
 
 The net of the CS230 project template's NLP half, and what has become usual since: both directions
 (Huang et al. 2015), spelling (Lample et al. 2016; here affixes and word shapes), and tags that go
-with one another (a chain of fixed transitions, in evaluation).
+with one another (a linear chain, whose transitions may be learned).
 Shapes: B sentences, T tokens, F features of a word, E embedding, H hidden, K tags, N tokens of a
 whole split.
 """
@@ -37,13 +37,16 @@ class Net(nn.Module):
         self.dropout = nn.Dropout1d(params.dropout_rate)
         self.scores = nn.Linear(width, len(class_names(params)))
         self.outside_bias = params.dict.get("outside_bias", 0.0)
+        self.transitions: Tensor | float = 0.0
+        if params.dict.get("learn_transitions", False):
+            self.transitions = nn.Parameter(torch.zeros(2 * [self.scores.out_features]))  # (K, K)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, T, F) features of words to (B, T, K) logits.
 
         In evaluation `outside_bias` is taken from those of O: more entities are found, and more of
         them wrongly. A score may want another balance than the loss (Elkan 2001). Then they become
-        the log-probabilities of `given_valid_tags`.
+        the log-probabilities of `given_valid_tags`; in training, too, if transitions are learned.
         """
         parts = [table(features[..., i]) for i, table in enumerate(self.embeddings)]
         x = torch.cat(parts, dim=-1)  # (B, T, E)
@@ -60,10 +63,11 @@ class Net(nn.Module):
                 outputs = torch.cat([outputs, reverse.gather(1, mirror.expand_as(reverse))], dim=-1)
             x = outputs  # (B, T, H) or (B, T, 2H)
         x = self.scores(self.drop(x))  # (B, T, K)
-        if self.training:
+        if self.training and not isinstance(self.transitions, Tensor):
             return x
-        x = x - self.outside_bias * F.one_hot(torch.tensor(0, device=x.device), x.shape[-1])
-        return given_valid_tags(x, places < lengths)
+        if not self.training:
+            x = x - self.outside_bias * F.one_hot(torch.tensor(0, device=x.device), x.shape[-1])
+        return given_valid_tags(x, places < lengths, self.transitions)
 
     def drop(self, x: Tensor) -> Tensor:
         """Drop values of (B, T, E), the same ones in all words of a sentence.
@@ -74,21 +78,24 @@ class Net(nn.Module):
         return self.dropout(x.transpose(1, 2)).transpose(1, 2)
 
 
-def given_valid_tags(logits: Tensor, is_word: Tensor) -> Tensor:
+def given_valid_tags(logits: Tensor, is_word: Tensor, transitions: Tensor | float = 0.0) -> Tensor:
     """Return log-probabilities (B, T, K) of the tags, given that each I goes on with an entity.
 
     Taken alone, the logits of a word may prefer an I behind an O. Here all sequences of tags count
-    in which an I follows a B or I of its type: a linear chain (Lafferty et al. 2001) of fixed
-    transitions, summed by the forward-backward algorithm (Rabiner 1989, section III).
+    in which an I follows a B or I of its type: a linear chain (Lafferty et al. 2001), summed by the
+    forward-backward algorithm (Rabiner 1989, section III). Learned transitions are trained by these
+    log-probabilities of single tags (Kakade et al. 2002), not by those of whole sequences.
 
     Args:
         logits: (B, T, K), numbered as by `tag_names`.
         is_word: (B, T) bool, False for the padding behind a sentence.
+        transitions: (K, K), what counts for a tag (column) behind another (row). Those to O are
+            taken as 0: logits can say the same, and then padding, which is O, changes nothing.
     """
     tags = torch.arange(logits.shape[-1], device=logits.device)  # (K,)
     before = tags.unsqueeze(1)
     allowed = (tags == 0) | (tags % 2 == 1) | (before == tags) | (before == tags - 1)  # (K, K)
-    step = torch.where(allowed, 0.0, -1e4)  # from row to column
+    step = torch.where(allowed, transitions * (tags > 0), -1e4)  # from row to column
     outside = torch.where(tags == 0, 0.0, -1e4)  # what padding is
     x = torch.where(is_word.unsqueeze(-1), logits.log_softmax(-1), outside)  # (B, T, K)
     words = x.unbind(1)  # T times (B, K)

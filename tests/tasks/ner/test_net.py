@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from seqeval.metrics import f1_score, precision_score, recall_score
+from torch import nn
 
 from model.ner.data_loader import UNKNOWN, fetch_dataloader
 from model.ner.net import (
@@ -58,10 +59,12 @@ def test_scores_without_entities_are_zero() -> None:
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_padding_changes_nothing(sentences: Path, bidirectional: bool, num_layers: int) -> None:
-    settings = params(bidirectional=bidirectional, num_layers=num_layers)
+    settings = params(bidirectional=bidirectional, num_layers=num_layers, learn_transitions=True)
     loader = fetch_dataloader(["val"], str(sentences), settings)["val"]
     torch.manual_seed(0)
     net = Net(settings).eval()
+    assert isinstance(net.transitions, nn.Parameter)
+    nn.init.normal_(net.transitions)
     with torch.no_grad():
         together = net(loader.inputs)
         for i in range(0, loader.num_examples, 5):
@@ -83,17 +86,22 @@ def test_a_word_is_judged_by_what_stands_before_and_behind_it(sentences: Path) -
         assert moved.tolist() == [bidirectional] * 3 + [True] * 3
 
 
-def test_tags_are_those_of_all_valid_sequences() -> None:
+@pytest.mark.parametrize("learned", [False, True])
+def test_tags_are_those_of_all_valid_sequences(learned: bool) -> None:
     torch.manual_seed(0)
     logits, lengths = 3 * torch.randn(3, 5, 5), [5, 3, 1]
     is_word = torch.arange(5) < torch.tensor(lengths).unsqueeze(1)
-    found = given_valid_tags(logits, is_word).exp()
+    transitions = torch.randn(5, 5) if learned else torch.zeros(5, 5)
+    found = given_valid_tags(logits, is_word, transitions).exp()
+    transitions[:, 0] = 0  # what those to O count for
     for row, length in enumerate(lengths):
         sums = torch.zeros(length, 5)
         for tags in itertools.product(range(5), repeat=length):
-            pairs = zip((0, *tags), tags, strict=False)
+            before = (0, *tags[:-1])
+            pairs = zip(before, tags, strict=True)
             if all(tag in (0, 1, 3) or last in (tag, tag - 1) for last, tag in pairs):
-                sums[range(length), tags] += logits[row, range(length), tags].sum().exp()
+                score = logits[row, range(length), tags].sum() + transitions[before, tags].sum()
+                sums[range(length), tags] += score.exp()
         assert torch.allclose(found[row, :length], sums / sums.sum(1, keepdim=True), atol=1e-6)
 
 
