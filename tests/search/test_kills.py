@@ -8,7 +8,7 @@ from tests.helpers.searching import RANDOM, kill_and_go_on, share
 
 
 def test_two_searches_share_trials_and_none_runs_twice(tmp_path: Path, data: Path) -> None:
-    share(tmp_path / "s", data, 12)
+    share(tmp_path / "s", data, 8)
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ def test_two_searches_share_300_trials_and_none_runs_twice(tmp_path: Path, data:
 
 
 def test_a_search_that_is_killed_ends_as_one_that_was_not(tmp_path: Path, data: Path) -> None:
-    kill_and_go_on(tmp_path, data, RANDOM.format(n=2), kills=2, epochs=40)
+    kill_and_go_on(tmp_path, data, RANDOM.format(n=2), kills=2, epochs=30)
 
 
 @pytest.mark.slow
