@@ -78,11 +78,12 @@ def baseline(
     numbers = all(isinstance(x, Tensor) and x.is_floating_point() for x in [*known, outputs])
     if numbers and outputs.shape == labels.shape:
         train, val = (part.cpu().float() for part in known)
-        mean, binary = train.mean(0, keepdim=True), bool(((train == 0) | (train == 1)).all())
-        answers = [x.expand(val.shape).contiguous() for x in (mean, mean.logit(1e-6))]
+        mean, yes_or_no = train.mean(0, keepdim=True), ((train == 0) | (train == 1)).all()
+        means = [mean, mean.logit(1e-6)] if yes_or_no else [mean]
+        answers = [x.expand(val.shape).contiguous() for x in means]
         costs = [LossProbe(task)(x.to(outputs), val.to(outputs.device)) for x in answers]
-        best = binary and costs[1] is not None and (costs[0] is None or costs[1] < costs[0])
-        cost = costs[best]
+        told = [(cost, i) for i, cost in enumerate(costs) if cost is not None]
+        cost, best = min(told, default=(None, 0))
         return {} if cost is None else score(task, answers[best], val) | {"loss": cost}
     if reading.class_axis != -1 or reading.num_classes is None or not all(map(is_integer, known)):
         return {}

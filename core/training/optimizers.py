@@ -57,7 +57,10 @@ def make_optimizers(task: Task, model: nn.Module, params: Params) -> dict[str, O
     made = (task.make_optimizer or _build_optimizer)(model, params)
     made = dict(made) if isinstance(made, Mapping) else {"main": made}
     if not {*map(id, weights_of(*made.values()))} <= {*map(id, model.parameters())}:
-        raise UsageError("make_optimizer: weights that no checkpoint holds; make them part of Net")
+        told = (
+            "gives weights that are not the net's: no checkpoint holds them. Make them part of Net"
+        )
+        raise UsageError(f"make_optimizer of net.py {told}")
     return made
 
 

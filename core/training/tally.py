@@ -47,6 +47,8 @@ def join(parts: list[Any]) -> Any:
 
 
 def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):  # as in most steps
+        return value.detach()
     return apply(Tensor.detach, apply(from_array, value, (np.ndarray, np.generic)))
 
 

@@ -89,5 +89,5 @@ def test_weights_that_no_checkpoint_would_hold_are_refused() -> None:
         return torch.optim.SGD([*model.parameters(), centres], 0.1)
 
     task = Task("t", lambda params: Pair(), nn.MSELoss(), {}, dict, make_optimizer=optimizer)
-    with pytest.raises(UsageError, match="weights that no checkpoint holds"):
+    with pytest.raises(UsageError, match="not the net's: no checkpoint holds them"):
         make_optimizers(task, Pair(), Params.of(DEFAULTS, "test"))
